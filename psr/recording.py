@@ -1,0 +1,119 @@
+"""Recording the residual stream: what each decoder block returns, before the final norm, at the span's tokens.
+
+`hidden_states[-1]` of a Hugging Face model is after the final norm; hooks on the blocks are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from psr.blocks import decoder_blocks
+from psr.errors import PsrError
+from psr.padding import pad
+
+if TYPE_CHECKING:
+    from psr.models import LanguageModel
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Activations at the span's tokens of n sequences, ragged.
+
+    values: [layer, token, d] where sequence i owns tokens offsets[i]:offsets[i + 1]; offsets has n + 1 entries.
+    layers: the decoder blocks recorded, 0-based. model: fingerprint. span: "R" or "QR".
+    """
+
+    values: Tensor
+    offsets: tuple[int, ...]
+    layers: tuple[int, ...]
+    model: str
+    span: str
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def sequence(self, i: int) -> Tensor:
+        """[layer, n_i, d]: the activations of sequence i."""
+        return self.values[:, self.offsets[i] : self.offsets[i + 1]]
+
+
+@contextmanager
+def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """While open, every forward fills {layer: [batch, token, d]} with what the blocks return.
+
+    Opened inside a steering context it sees the steered activations. Gradients flow.
+    """
+    blocks = decoder_blocks(model)
+    activations: dict[int, Tensor] = {}
+
+    def hook_for(layer: int) -> Callable[..., None]:
+        def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            activations[layer] = output if isinstance(output, Tensor) else output[0]
+
+        return hook
+
+    handles = []
+    try:
+        for layer in layers:
+            handles.append(blocks[layer].register_forward_hook(hook_for(layer)))
+        yield activations
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record(
+    lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: Sequence[int], *, span: str,
+    batch_size: int = 32, dtype: torch.dtype = torch.float32, progress: Callable[[int], None] | None = None,
+) -> Targets:
+    """Run the model on token id sequences and keep the activations from each one's start to its end, on CPU.
+
+    starts[i]: first kept position of sequence i. progress(n) is called after each batch with the sequences done in it.
+    Raises PsrError for a layer that the model does not have or a start outside its sequence.
+    """
+    _check(lm, sequences, starts, layers)
+    lengths = [len(ids) - start for ids, start in zip(sequences, starts, strict=True)]
+    offsets = [0]
+    for length in lengths:
+        offsets.append(offsets[-1] + length)
+    values = torch.empty((len(layers), offsets[-1], lm.d_model), dtype=dtype)
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))  # alike lengths share a batch: less padding
+    for at in range(0, len(order), batch_size):
+        rows = order[at : at + batch_size]
+        kept, place = _forward(lm, [sequences[i] for i in rows], [starts[i] for i in rows], [offsets[i] for i in rows], layers)
+        values[:, place] = kept.to("cpu", dtype)
+        if progress is not None:
+            progress(len(rows))
+    return Targets(values, tuple(offsets), tuple(layers), lm.fingerprint, span)
+
+
+def _forward(
+    lm: LanguageModel, sequences: list[Sequence[int]], starts: list[int], offsets: list[int], layers: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """One right-padded batch: activations [layer, kept, d] and where each kept token goes in the ragged values."""
+    ids, attention = pad(sequences, lm.pad_id, side="right", device=lm.device)
+    with torch.inference_mode(), recorded(lm.model, layers) as activations:
+        lm.base(input_ids=ids, attention_mask=attention, use_cache=False)
+        position = torch.arange(ids.shape[1])
+        start = torch.tensor(starts).unsqueeze(-1)
+        inside = (position >= start) & attention.bool().cpu()
+        place = (torch.tensor(offsets).unsqueeze(-1) + position - start)[inside]
+        return torch.stack([activations[layer][inside.to(lm.device)] for layer in layers]), place
+
+
+def _check(lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: Sequence[int]) -> None:
+    wrong = [layer for layer in layers if not 0 <= layer < lm.n_layers]
+    if wrong or not layers:
+        raise PsrError("no such layer to record", expected=f"0 to {lm.n_layers - 1}", got=wrong or "none")
+    for i, (ids, start) in enumerate(zip(sequences, starts, strict=True)):
+        if not 0 <= start < len(ids):
+            raise PsrError("a span lies outside its sequence", where=f"sequence {i}", expected=f"0 to {len(ids) - 1}", got=start)
+        if len(ids) > lm.context:
+            raise PsrError("a sequence is longer than the model's context", where=f"sequence {i}",
+                           expected=f"at most {lm.context} tokens", got=len(ids), do="Use shorter questions or answers.")

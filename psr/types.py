@@ -1,0 +1,246 @@
+"""The frozen values that walk through the house, in the order in which they meet.
+
+    PromptPair -> Completion -> Judgement -> Triplet -> AlignedTokens -> Targets -> SteeringModule -> Completion -> ...
+
+Every record has an `id`: a short hash of what changes the answer, never of what does not (batch size, device),
+and names its parent's id, so that any number in a report can be followed back to the pair it came from.
+This file imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Span = Literal["R", "QR"]
+Scope = Literal["S", "A"]
+
+PLAIN = "plain"
+INSTRUCTED = "instructed"
+
+
+def short_hash(*parts: object) -> str:
+    """16 hex digits over JSON-able `parts`; equal parts give equal hashes on every machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Message(NamedTuple):
+    """One turn of a chat. role: "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+Chat = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One thing to steer for, as a benchmark states it: what to say, what to ask, how it is judged.
+
+    `questions` and `instructions` are for fitting modules; `search` questions choose alpha, `evaluate` questions
+    give the figures, and `held_out` are paraphrases of the instruction that no module was fitted on.
+    `kwargs` holds what an exact verifier needs (IFEval) or the concept's words (AxBench), as (name, value) pairs.
+    """
+
+    benchmark: str
+    name: str
+    instructions: tuple[str, ...]
+    held_out: tuple[str, ...]
+    questions: tuple[str, ...]
+    search: tuple[str, ...]
+    evaluate: tuple[str, ...]
+    rubric: str
+    kwargs: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`benchmark/name`, as it is written in parameters and tables."""
+        return f"{self.benchmark}/{self.name}"
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """The same question asked plainly (x) and with an instruction (x'); they differ by the instruction only."""
+
+    attribute: str
+    question: str
+    instruction: str
+
+    @property
+    def id(self) -> str:
+        return short_hash("pair", self.attribute, self.question, self.instruction)
+
+    @property
+    def plain(self) -> Chat:
+        """x: the conversation without the instruction."""
+        return (Message("user", self.question),)
+
+    @property
+    def instructed(self) -> Chat:
+        """x': the same conversation with the instruction as its system turn."""
+        return (Message("system", self.instruction), Message("user", self.question))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer with the ids that were sampled (the stop token included when there is one); text is never re-tokenised.
+
+    method: "plain", "instructed" or a steering module's id. `pair` is the parent PromptPair's id,
+    `model` the fingerprint of model and tokenizer, `sampling` what the sampler was told (temperature, max tokens).
+    """
+
+    pair: str
+    method: str
+    alpha: float
+    seed: int
+    model: str
+    sampling: str
+    token_ids: tuple[int, ...]
+    text: str
+    finished: bool
+
+    @property
+    def id(self) -> str:
+        return completion_id(self.pair, self.method, self.alpha, self.seed, self.model, self.sampling)
+
+
+def completion_id(pair: str, method: str, alpha: float, seed: int, model: str, sampling: str) -> str:
+    """The id a Completion has, known before it is made: what a resumed run looks up."""
+    return short_hash("completion", pair, method, float(alpha), seed, model, sampling)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One verdict on one dimension. A failed judgement has value None: it is counted and left out of means, never 0.
+
+    value lies in [0, scale]; `raw` is the judge's own words, `error` why there is no value.
+    """
+
+    completion: str
+    judge: str
+    rubric: str
+    dimension: str
+    value: float | None
+    scale: float
+    raw: str = ""
+    error: str = ""
+
+    @property
+    def id(self) -> str:
+        return short_hash("judgement", self.completion, self.judge, self.rubric, self.dimension)
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """(x, x', y') kept for fitting, with its soft label: trait and coherence in [0, 1]."""
+
+    pair: PromptPair
+    completion: Completion
+    trait: float
+    coherence: float
+
+    @property
+    def id(self) -> str:
+        return short_hash("triplet", self.pair.id, self.completion.id)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A judged completion that was not kept, and why. kept + dropped = judged."""
+
+    completion: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AlignedTokens:
+    """x y' and x' y' as token ids, with the first position of the span in each.
+
+    Inside the spans both sides have equal tokens: plain_ids[plain_start:] == instructed_ids[instructed_start:].
+    `response` is the number of tokens of y' (end of turn included); R has response + 1 positions.
+    """
+
+    plain_ids: tuple[int, ...]
+    instructed_ids: tuple[int, ...]
+    plain_start: int
+    instructed_start: int
+    response: int
+    span: Span
+
+    @property
+    def length(self) -> int:
+        """Number of positions in the span."""
+        return len(self.plain_ids) - self.plain_start
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the paper's tables: where, what form, fitted how, on which span.
+
+    scope "S" (one layer) or "A" (all layers); form "Const" or "PSR"; objective "DiM", "MSE" or "LL".
+    """
+
+    scope: Scope
+    form: str
+    objective: str
+    span: Span
+
+    @property
+    def name(self) -> str:
+        """As the paper prints it: `A-PSR MSE·QR`."""
+        return f"{self.scope}-{self.form} {self.objective}·{self.span}"
+
+    @property
+    def slug(self) -> str:
+        """As parameters and folders write it: `a-psr-mse-qr`."""
+        return f"{self.scope}-{self.form}-{self.objective}-{self.span}".lower()
+
+
+@dataclass(frozen=True)
+class Example:
+    """What fitting needs of one triplet: its aligned tokens and its soft label (trait in [0, 1])."""
+
+    tokens: AlignedTokens
+    trait: float = 1.0
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One epoch of a fit: means over the epoch. `dead` is the share of (layer, sequence) pairs with no open gate."""
+
+    epoch: int
+    loss: float
+    objective: float
+    regulariser: float
+    dead: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a judge cost: calls made, tokens in and out (0 for judges that are code)."""
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(frozen=True)
+class JudgeItem:
+    """What a judge is shown: never the method, never alpha."""
+
+    completion: str
+    attribute: str
+    question: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """A judge's answer to a batch: its judgements in the order asked, and what they cost."""
+
+    judgements: tuple[Judgement, ...]
+    usage: Usage = field(default_factory=Usage)
