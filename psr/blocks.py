@@ -1,0 +1,36 @@
+"""Where a causal LM keeps its decoder blocks, found by structure and not by a list of model classes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from psr.errors import PsrError
+
+
+def decoder_blocks(model: nn.Module) -> nn.ModuleList:
+    """The ModuleList whose entries are the model's decoder blocks, in order; entry l is the paper's layer l (0-based).
+
+    It is the list with as many entries as the config has layers that holds the most parameters: lists of experts, of
+    norms or of a vision tower are smaller. Raises PsrError when there is none.
+    """
+    layers = _layer_count(model)
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) > 0]
+    candidates = [module for module in lists if layers is None or len(module) == layers]
+    blocks = max(candidates, key=_parameter_count, default=None)
+    if blocks is None or 2 * _parameter_count(blocks) < max(_parameter_count(module) for module in lists):
+        raise PsrError("found no decoder blocks in this model", where=type(model).__name__,
+                       expected=f"an nn.ModuleList of {layers or 'some'} transformer blocks",
+                       got=f"lists of {sorted({len(module) for module in lists})} entries" if lists else "no nn.ModuleList",
+                       do="Use a decoder-only language model.")
+    return blocks
+
+
+def _layer_count(model: nn.Module) -> int | None:
+    config = getattr(model, "config", None)
+    if hasattr(config, "get_text_config"):  # a model of text and images nests the language model's config
+        config = config.get_text_config(decoder=True)
+    return getattr(config, "num_hidden_layers", None)
+
+
+def _parameter_count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

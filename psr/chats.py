@@ -1,0 +1,126 @@
+"""Chats as token ids, plain and instructed, for any chat template; and where the span QR begins in them.
+
+A chat is rendered by the tokenizer's own template and the whole rendered string is tokenised once, without adding special
+tokens again. A template that refuses or ignores a system turn gets the instruction in front of the first user turn; a base
+model without a template gets `instruction, blank line, question, new line`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psr.errors import PsrError
+from psr.types import Chat, Message, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Two instructions that end differently: what a plain prompt shares with both is due to the template, not to chance.
+_PROBES = ("Answer in verse.", "Be as brief as you can!")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a chat up to where the answer begins. `question` is the first position of QR."""
+
+    ids: tuple[int, ...]
+    question: int
+
+    @property
+    def response(self) -> int:
+        """First position of R: the last prompt token, which produces the first new one."""
+        return len(self.ids) - 1
+
+    def start(self, span: Span) -> int:
+        """First steered position of `span`."""
+        if span not in ("R", "QR"):
+            raise PsrError("unknown span", expected="'R' or 'QR'", got=repr(span))
+        return self.response if span == "R" else self.question
+
+
+def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int | None = None) -> Prompt:
+    """`chat` as a Prompt, the template's generation prompt included.
+
+    QR is the longest token suffix that the plain chat shares with instructed ones: everything from the last token of the
+    system turn, or from the user turn when the plain chat has no system turn. It has the same length on both sides.
+
+    Raises PsrError for an empty chat, one that does not end with a user turn, one that the template refuses, and one that
+    leaves no room for an answer in `context` tokens.
+    """
+    _check(chat)
+    ids = _encode(tokenizer, chat)
+    if not ids:
+        raise PsrError("the chat has no tokens", got=repr(chat[-1].content), do="Ask something the tokenizer knows.")
+    if context is not None and len(ids) >= context:
+        raise PsrError("the chat is longer than the model's context", expected=f"fewer than {context} tokens",
+                       got=f"{len(ids)} tokens", do="Shorten the question or the instruction.")
+    plain = tuple(message for message in chat if message.role != "system")
+    plain_ids = ids if plain == chat else _encode(tokenizer, plain)
+    probed = (_encode(tokenizer, (Message("system", probe), *plain)) for probe in _PROBES)
+    shared = min(_common_suffix(plain_ids, other) for other in (ids, *probed))
+    return Prompt(ids, len(ids) - max(shared, 1))
+
+
+def _check(chat: Chat) -> None:
+    if not any(message.content.strip() for message in chat if message.role == "user"):
+        raise PsrError("the chat is empty", expected="a user turn with text", got=f"{len(chat)} turns without one", do="Ask something.")
+    if chat[-1].role != "user":
+        raise PsrError("the chat does not end with a user turn", got=f"a last turn by {chat[-1].role!r}", do="Add a question.")
+    if any(message.role == "system" for message in chat[1:]):
+        raise PsrError("a system turn stands in the middle of the chat", expected="at most one, in front")
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[int, ...]:
+    if tokenizer.chat_template is None:
+        return _encode_base(tokenizer, chat)
+    return tuple(tokenizer(_render(tokenizer, chat), add_special_tokens=False)["input_ids"])
+
+
+def _encode_base(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[int, ...]:
+    """The prefix form, with the begin-of-text token if the tokenizer sets one by habit (its end tokens would end the text)."""
+    turns = [message.content for message in chat]
+    text = "\n".join(turns) + "\n" if chat[0].role != "system" else turns[0] + "\n\n" + "\n".join(turns[1:]) + "\n"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    habit = tokenizer(text)["input_ids"]
+    begins = tokenizer.bos_token_id is not None and habit[:1] == [tokenizer.bos_token_id] and habit[:1] != ids[:1]
+    return (tokenizer.bos_token_id, *ids) if begins else tuple(ids)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    """The rendered chat; the instruction moves into the first user turn when the template has no place for it."""
+    if chat[0].role != "system":
+        return _apply(tokenizer, chat)
+    try:
+        text = _apply(tokenizer, chat)
+        if chat[0].content.strip() in text:
+            return text
+    except PsrError:
+        pass  # refused with a system turn: the folded chat decides whether it is refused altogether
+    return _apply(tokenizer, _fold(chat))
+
+
+def _fold(chat: Chat) -> Chat:
+    instruction, first, *rest = chat
+    content = f"{instruction.content.strip()}\n\n{first.content}" if instruction.content.strip() else first.content
+    return (Message(first.role, content), *rest)
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    messages = [{"role": message.role, "content": message.content} for message in chat]
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template raises whatever it likes
+        raise PsrError("the model's chat template refuses this chat", expected="turns as the template wants them",
+                       got=f"{type(error).__name__}: {error}", do="Let user and assistant turns alternate, a user first.") from error
+
+
+def _common_suffix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common suffix."""
+    length = 0
+    for left, right in zip(reversed(a), reversed(b), strict=False):
+        if left != right:
+            break
+        length += 1
+    return length

@@ -1,0 +1,200 @@
+"""A language model with its tokenizer, loaded from a folder of safetensors, frozen and named by its fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from psr.blocks import decoder_blocks
+from psr.errors import PsrError
+from psr.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_UNLIMITED = 1 << 31  # the context of a model whose config names none
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """The frozen LLM that is steered. `fingerprint` names model and tokenizer (psr.fingerprint)."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+
+    @cached_property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder blocks; entry l is layer l."""
+        return decoder_blocks(self.model)
+
+    @property
+    def base(self) -> nn.Module:
+        """The model without its language-model head."""
+        return self.model.base_model
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self._text_config.hidden_size)
+
+    @property
+    def context(self) -> int:
+        """Largest number of tokens, prompt and answer together."""
+        return int(getattr(self._text_config, "max_position_embeddings", None) or _UNLIMITED)
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer: the generation config's and the tokenizer's, those the model can produce."""
+        eos = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = {self.tokenizer.eos_token_id, *(eos if isinstance(eos, (list, tuple)) else (eos,))}
+        return tuple(sorted(i for i in ids if i is not None and 0 <= i < self._text_config.vocab_size))
+
+    @property
+    def pad_id(self) -> int:
+        """A token to pad with; it is masked, so any will do."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else self.stop_ids[0] if self.stop_ids else 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config(decoder=True)
+
+
+def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+    """`model` frozen and in evaluation mode, with its tokenizer. Raises PsrError when it has no decoder blocks."""
+    decoder_blocks(model)
+    model.eval().requires_grad_(False)
+    return LanguageModel(model, tokenizer, fingerprint(model, tokenizer))
+
+
+def load_model(
+    path: Path | str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False, local_files_only: bool = True
+) -> LanguageModel:
+    """The causal LM in folder `path` (or with that hub id, if `local_files_only` is off), safetensors only.
+
+    dtype: one of DTYPES. device: as torch names it. Raises PsrError when the folder is missing, damaged, incomplete, holds
+    pickles or no causal LM, and when dtype or device are unknown here.
+    """
+    kind, place = _dtype(dtype), _device(device)
+    if Path(path).is_dir() or local_files_only:
+        _check_folder(Path(path))
+    access: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": local_files_only}
+    with _quiet():
+        config = _load_config(path, access)
+        model = _load_weights(path, config, kind, access)
+        tokenizer = _load_tokenizer(path, access)
+    return wrap(model.to(place), tokenizer)
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise PsrError("unknown dtype", expected=f"one of {', '.join(DTYPES)}", got=repr(name))
+    return DTYPES[name]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # torch raises four different types here
+        reason = str(error).splitlines()[0]
+        raise PsrError("this device is not available", expected="a device that torch sees here, such as 'cpu'",
+                       got=f"{name!r}: {reason}", do="Choose another device.") from error
+    return device
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise PsrError("the model folder is missing", where=folder, expected="a Hugging Face model folder", do="Correct the path.")
+    if not (folder / "config.json").is_file():
+        raise PsrError("not a model folder", where=folder, expected="a file config.json", got="none", do="Correct the path.")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern))
+    raise PsrError("the model folder holds no safetensors weights", where=folder, expected="model.safetensors",
+                   got=f"pickled weights ({pickles[0]}), which are never loaded" if pickles else "no weights",
+                   do="Save it again with save_pretrained." if pickles else "Fetch it again.")
+
+
+def _load_config(path: Path | str, access: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        config = AutoConfig.from_pretrained(str(path), **access)
+    except Exception as error:
+        raise _unreadable("config", path, error) from error
+    causal = {name for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for name in ([names] if isinstance(names, str) else names)}
+    named = config.architectures or []
+    custom = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if config.is_encoder_decoder or not (custom or causal.intersection(named) or (not named and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)):
+        raise PsrError("this model is not a causal language model", where=path, expected="a decoder with a language-model head",
+                       got=", ".join(named) or config.model_type, do="Choose a decoder-only model.")
+    return config
+
+
+def _load_weights(path: Path | str, config: Any, dtype: torch.dtype, access: dict[str, Any]) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(path), config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **access
+        )
+    except Exception as error:
+        raise _unreadable("weights", path, error) from error
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers fills them with random numbers and only warns
+        raise PsrError("the model's weights are incomplete", where=path, expected="every tensor of its config",
+                       got=f"{len(missing)} missing, the first {missing[0]}", do="Fetch or build the model again.")
+    return model
+
+
+def _load_tokenizer(path: Path | str, access: dict[str, Any]) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), **access)
+    except Exception as error:
+        raise _unreadable("tokenizer", path, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise PsrError("the model has no tokenizer", where=path, expected="tokenizer files", do="Save the tokenizer into the folder.")
+    return tokenizer
+
+
+def _unreadable(part: str, path: Path | str, error: Exception) -> PsrError:
+    lines = str(error).strip().splitlines()
+    return PsrError(f"the model's {part} cannot be read", where=path, got=f"{type(error).__name__}: {lines[0] if lines else ''}",
+                    do="The files are damaged or of another kind: fetch or build the model again.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no load report from transformers: what matters in them is raised here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
