@@ -1,0 +1,68 @@
+"""The parquet tables of the pipeline, column by column: what every stage writes and every reader expects.
+
+A table is called like its file: `completions` is data/{profile}/{stage}/completions.parquet.
+"""
+
+import pyarrow as pa
+
+_TYPES = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "int32": pa.int32(),
+    "float": pa.float64(),
+    "float32": pa.float32(),
+    "bool": pa.bool_(),
+    "ids": pa.list_(pa.int32()),
+}
+
+
+def _schema(columns: str) -> pa.Schema:
+    """A schema from "name type, name type"; a type that ends in ? may be empty."""
+    pairs = [column.split() for column in columns.split(",")]
+    return pa.schema([pa.field(name, _TYPES[kind.rstrip("?")], kind.endswith("?")) for name, kind in pairs])
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "pairs": _schema("""id str, attribute str, question str, instruction str, question_set str, instruction_set str"""),
+    "completions": _schema(
+        """id str, pair str, method str, alpha float, seed int, model str, sampling str, token_ids ids, text str,
+        finished bool"""
+    ),
+    "judgements": _schema(
+        """id str, completion str, judge str, rubric str, dimension str, value float?, scale float, raw str,
+        error str"""
+    ),
+    "triplets": _schema("""id str, pair str, completion str, trait float, coherence float"""),
+    "dropped": _schema("""completion str, reason str"""),
+    "modules": _schema(
+        """id str, attribute str, method str, scope str, form str, objective str, span str, layer int32?, seed int,
+        triplets int, folder str, model str"""
+    ),
+    "curves": _schema("""module str, epoch int32, loss float, objective float, regulariser float, dead float"""),
+    "candidates": _schema("""module str, point str, alpha float, share float, chosen bool"""),
+    "strengths": _schema("""completion str, layer int32, position int32, token str, strength float32"""),
+    "headline": _schema(
+        """benchmark str, model str, attribute str, method str, name str, scope str?, form str?, objective str?,
+        span str?, layer int32?, module str?, alpha_cp float?, ta_cp float?, ta_cp_low float?, ta_cp_high float?,
+        coherence_cp float?, reached_cp bool?, alpha_c80 float?, ta_c80 float?, ta_c80_low float?,
+        ta_c80_high float?, coherence_c80 float?, reached_c80 bool?, n int, n_unscored int"""
+    ),
+    "curve": _schema(
+        """attribute str, method str, module str?, alpha float?, trait float?, coherence float?, n int"""
+    ),
+}
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "pairs": ("complete", "search", "steer"),
+    "completions": ("complete", "search", "steer"),
+    "judgements": ("select", "search", "judge"),
+    "triplets": ("select",),
+    "dropped": ("select",),
+    "modules": ("distill",),
+    "curves": ("distill",),
+    "candidates": ("search",),
+    "strengths": ("steer",),
+    "headline": ("results",),
+    "curve": ("results",),
+}
+"""Which stages write a table of that name."""
