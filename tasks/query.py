@@ -1,0 +1,52 @@
+"""Questions to results.duckdb, read-only by construction: no file, no network, no setting can be reached from SQL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from psr.errors import PsrError
+
+LOCKED = {
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "temp_directory": "",
+    "lock_configuration": "true",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Column names and rows, in the order that the query gives them."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def ask(database: Path | str, sql: str, parameters: Sequence[Any] = ()) -> Answer:
+    """The answer to one SQL question. Raises PsrError: no index, or SQL that DuckDB refuses."""
+    with _connect(Path(database)) as connection:
+        try:
+            connection.execute(sql, list(parameters))
+            columns = tuple(column[0] for column in connection.description or ())
+            return Answer(columns, tuple(connection.fetchall()) if columns else ())
+        except (duckdb.Error, UnicodeError) as error:
+            raise PsrError("the question was refused", got=_brief(error), do="`show tables` lists what there is.") from error
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    if not path.is_file():
+        raise PsrError("there is no index of results", where=path, expected="results.duckdb",
+                       do="Run `python -m flows.reproduce` first.")
+    try:
+        return duckdb.connect(str(path), read_only=True, config=LOCKED)
+    except duckdb.Error as error:
+        raise PsrError("the index of results cannot be opened", where=path, got=_brief(error),
+                       do="Delete it and run `python -m flows.reproduce`, which builds it again.") from error
+
+
+def _brief(error: Exception) -> str:
+    """DuckDB's message up to its drawing of the place."""
+    return str(error).split("\n\nLINE")[0].replace("\n", " ")

@@ -1,0 +1,49 @@
+-- One row per key of what the stages wrote, with the profile and the stage it came from.
+-- The variables hold lists of files; each list ends in an empty typed file, so that an absent stage is an empty table.
+CREATE TEMP MACRO staged(files) AS TABLE
+    SELECT parse_path(filename)[-3] AS profile, parse_path(filename)[-2] AS stage, * EXCLUDE (filename)
+    FROM read_parquet(getvariable(files), union_by_name = true, filename = true);
+
+CREATE TABLE stg_pairs AS
+    SELECT profile, stage, id, attribute, question, instruction, question_set, instruction_set
+    FROM staged('pairs') ORDER BY profile, stage, id;
+
+CREATE TABLE stg_completions AS
+    SELECT profile, stage, id, pair, method, alpha, seed, model, sampling, token_ids, text, finished
+    FROM staged('completions') ORDER BY profile, id, stage;
+
+CREATE TABLE stg_judgements AS
+    SELECT profile, stage, id, completion, judge, rubric, dimension, value, scale, raw, error
+    FROM staged('judgements') ORDER BY profile, id, stage;
+
+CREATE TABLE stg_triplets AS
+    SELECT profile, id, pair, completion, trait, coherence FROM staged('triplets') ORDER BY profile, id;
+
+CREATE TABLE stg_dropped AS
+    SELECT profile, completion, reason FROM staged('dropped') ORDER BY profile, completion;
+
+CREATE TABLE stg_modules AS
+    SELECT profile, id, attribute, method, scope, form, objective, span, layer, seed, triplets, folder, model
+    FROM staged('modules') ORDER BY profile, attribute, method, id;
+
+CREATE TABLE stg_curves AS
+    SELECT profile, module, epoch, loss, objective, regulariser, dead FROM staged('curves')
+    ORDER BY profile, module, epoch;
+
+CREATE TABLE stg_candidates AS
+    SELECT profile, module, point, alpha, share, chosen FROM staged('candidates')
+    ORDER BY profile, module, point, alpha;
+
+CREATE TABLE stg_strengths AS
+    SELECT profile, completion, layer, position, token, strength FROM staged('strengths')
+    ORDER BY profile, completion, layer, position;
+
+CREATE TABLE stg_headline AS
+    SELECT profile, benchmark, model, attribute, method, name, scope, form, objective, span, layer, module,
+           alpha_cp, ta_cp, ta_cp_low, ta_cp_high, coherence_cp, reached_cp,
+           alpha_c80, ta_c80, ta_c80_low, ta_c80_high, coherence_c80, reached_c80, n, n_unscored
+    FROM staged('headline') ORDER BY profile, attribute, method;
+
+CREATE TABLE stg_curve AS
+    SELECT profile, attribute, method, module, alpha, trait, coherence, n
+    FROM staged('curve') ORDER BY profile, attribute, method, alpha NULLS FIRST;
