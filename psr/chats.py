@@ -7,7 +7,7 @@ model without a template gets `instruction, blank line, question, new line`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,15 +50,15 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
     leaves no room for an answer in `context` tokens.
     """
     _check(chat)
-    ids = _encode(tokenizer, chat)
+    plain = tuple(message for message in chat if message.role != "system")
+    encode = _encoder(tokenizer, plain)
+    ids, plain_ids = encode(chat), encode(plain)
     if not ids:
         raise PsrError("the chat has no tokens", got=repr(chat[-1].content), do="Ask something the tokenizer knows.")
     if context is not None and len(ids) >= context:
         raise PsrError("the chat is longer than the model's context", expected=f"fewer than {context} tokens",
                        got=f"{len(ids)} tokens", do="Shorten the question or the instruction.")
-    plain = tuple(message for message in chat if message.role != "system")
-    plain_ids = ids if plain == chat else _encode(tokenizer, plain)
-    probed = (_encode(tokenizer, (Message("system", probe), *plain)) for probe in _PROBES)
+    probed = (encode((Message("system", probe), *plain)) for probe in _PROBES)
     shared = min(_common_suffix(plain_ids, other) for other in (ids, *probed))
     return Prompt(ids, len(ids) - max(shared, 1))
 
@@ -72,39 +72,41 @@ def _check(chat: Chat) -> None:
         raise PsrError("a system turn stands in the middle of the chat", expected="at most one, in front")
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[int, ...]:
+def _encoder(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> Callable[[Chat], tuple[int, ...]]:
+    """How chats that differ from `plain` by their system turn only become ids; one decision for all instructions."""
     if tokenizer.chat_template is None:
-        return _encode_base(tokenizer, chat)
-    return tuple(tokenizer(_render(tokenizer, chat), add_special_tokens=False)["input_ids"])
+        return lambda chat: _encode_base(tokenizer, chat)
+    arrange = (lambda chat: chat) if _takes_system(tokenizer, plain) else _fold
+    return lambda chat: tuple(tokenizer(_apply(tokenizer, arrange(chat)), add_special_tokens=False)["input_ids"])
+
+
+def _takes_system(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> bool:
+    """Whether the template neither refuses nor drops a system turn."""
+    probe = _PROBES[0]
+    try:
+        return probe in _apply(tokenizer, (Message("system", probe), *plain))
+    except PsrError:
+        return False
 
 
 def _encode_base(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[int, ...]:
-    """The prefix form, with the begin-of-text token if the tokenizer sets one by habit (its end tokens would end the text)."""
-    turns = [message.content for message in chat]
-    text = "\n".join(turns) + "\n" if chat[0].role != "system" else turns[0] + "\n\n" + "\n".join(turns[1:]) + "\n"
+    """The prefix form, after the begin-of-text token if the tokenizer is used to set one (end tokens would end the text)."""
+    instruction = f"{chat[0].content}\n\n" if chat[0].role == "system" else ""
+    turns = chat[1:] if instruction else chat
+    text = instruction + "\n".join(message.content for message in turns) + "\n"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    habit = tokenizer(text)["input_ids"]
-    begins = tokenizer.bos_token_id is not None and habit[:1] == [tokenizer.bos_token_id] and habit[:1] != ids[:1]
-    return (tokenizer.bos_token_id, *ids) if begins else tuple(ids)
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    """The rendered chat; the instruction moves into the first user turn when the template has no place for it."""
-    if chat[0].role != "system":
-        return _apply(tokenizer, chat)
-    try:
-        text = _apply(tokenizer, chat)
-        if chat[0].content.strip() in text:
-            return text
-    except PsrError:
-        pass  # refused with a system turn: the folded chat decides whether it is refused altogether
-    return _apply(tokenizer, _fold(chat))
+    bos, habit = tokenizer.bos_token_id, tokenizer(text)["input_ids"]
+    begins = bos is not None and habit[:1] == [bos] and ids[:1] != [bos]
+    return (bos, *ids) if begins else tuple(ids)
 
 
 def _fold(chat: Chat) -> Chat:
+    """The instruction moved into the first user turn."""
+    if chat[0].role != "system":
+        return chat
     instruction, first, *rest = chat
-    content = f"{instruction.content.strip()}\n\n{first.content}" if instruction.content.strip() else first.content
-    return (Message(first.role, content), *rest)
+    words = instruction.content.strip()
+    return (Message(first.role, f"{words}\n\n{first.content}" if words else first.content), *rest)
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 24  # elements hashed at once, so that a large model is streamed and never copied whole
 _SILENT_KEYS = frozenset({
-    "_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "return_dict",
+    "_name_or_path", "_attn_implementation", "_experts_implementation", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "return_dict",
     "output_attentions", "output_hidden_states", "id2label", "label2id", "problem_type", "attn_implementation",
     "experts_implementation", "chunk_size_feed_forward", "task_specific_params", "auto_map",
     "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
@@ -65,7 +65,7 @@ def _audible(values: dict[str, Any], defaults: Any) -> dict[str, Any]:
     heard: dict[str, Any] = {}
     for key, value in values.items():
         default = defaults.get(key) if isinstance(defaults, dict) else None
-        if str(key) in _SILENT_KEYS or str(key).startswith("_") or str(key).endswith(("dropout", "_pdrop")) or value == default:
+        if str(key) in _SILENT_KEYS or str(key).endswith(("dropout", "_pdrop")) or value == default:
             continue
         heard[str(key)] = _audible(value, default) if isinstance(value, dict) else value
     return heard

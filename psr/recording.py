@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,6 +42,16 @@ class Targets:
     def sequence(self, i: int) -> Tensor:
         """[layer, n_i, d]: the activations of sequence i."""
         return self.values[:, self.offsets[i] : self.offsets[i + 1]]
+
+    def last(self, lengths: Sequence[int], span: str) -> Targets:
+        """The last lengths[i] tokens of each sequence: R is the end of QR. Raises PsrError when one is not that long."""
+        ends = self.offsets[1:]
+        short = [i for i, n in enumerate(lengths) if n > ends[i] - self.offsets[i]]
+        if short or len(lengths) != len(self):
+            raise PsrError("a recording is shorter than the span asked of it", where=f"sequence {short[:1]}, span {span}",
+                           expected=f"{len(self)} sequences of span {self.span}", got=f"{len(lengths)} lengths")
+        keep = torch.cat([torch.arange(end - n, end) for end, n in zip(ends, lengths, strict=True)])
+        return Targets(self.values[:, keep], tuple(accumulate(lengths, initial=0)), self.layers, self.model, span)
 
 
 @contextmanager
@@ -79,9 +90,7 @@ def record(
     """
     _check(lm, sequences, starts, layers)
     lengths = [len(ids) - start for ids, start in zip(sequences, starts, strict=True)]
-    offsets = [0]
-    for length in lengths:
-        offsets.append(offsets[-1] + length)
+    offsets = list(accumulate(lengths, initial=0))
     values = torch.empty((len(layers), offsets[-1], lm.d_model), dtype=dtype)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))  # alike lengths share a batch: less padding
     for at in range(0, len(order), batch_size):

@@ -1,0 +1,200 @@
+"""Which alpha a module is judged at: TA@C, trait alignment at a matched coherence (method section 5).
+
+    TA@C = max { trait(α) : α in [0, α_max], coherence(α) >= C − one standard error of the coherence at C }
+
+C80: C = 80, the standard error is that of α's own coherence. Cp: C = the prompted completions' coherence on the same
+questions, with its standard error. Ties go to the smaller α. When only α = 0 qualifies the point is not reached, and
+the unsteered trait alignment counts. α is chosen on search questions; the figure is taken on others (psr/bootstrap.py).
+
+Trait and coherence are 0..100. One question is one column; nan is an unscored question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from psr.errors import PsrError
+from psr.resampling import Array, mean_and_error, once, resample
+
+Point = Literal["C80", "Cp"]
+POINTS: tuple[Point, ...] = get_args(Point)
+ALPHA_MAX = 4.0
+COARSE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, ALPHA_MAX)
+SLACK = 1e-9  # equal coherences must compare as equal, whatever the order of summation
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What the judges gave: trait and coherence [alpha, question], nan = unscored; alphas ascending and distinct.
+
+    Raises PsrError when the shapes do not fit or the alphas are not ascending.
+    """
+
+    alphas: tuple[float, ...]
+    trait: Array
+    coherence: Array
+
+    def __post_init__(self) -> None:
+        shapes = self.trait.shape, self.coherence.shape
+        if shapes[0] != shapes[1] or shapes[0] != (len(self.alphas), self.questions) or self.questions < 1:
+            raise PsrError("scores do not fit their alphas", expected=f"two arrays [{len(self.alphas)}, question]", got=shapes)
+        if any(second <= first for first, second in zip(self.alphas, self.alphas[1:], strict=False)):
+            raise PsrError("alphas are not ascending", expected="distinct, smallest first", got=self.alphas)
+
+    @property
+    def questions(self) -> int:
+        return self.trait.shape[-1] if self.trait.ndim == 2 else 0
+
+    def at(self, alphas: Sequence[float]) -> Scores:
+        """The rows of these alphas, ascending. Raises PsrError when one was not scored."""
+        missing = sorted(set(alphas) - set(self.alphas))
+        if missing:
+            raise PsrError("an alpha was not scored", expected=f"some of {self.alphas}", got=missing)
+        rows = [self.alphas.index(alpha) for alpha in sorted(set(alphas))]
+        return Scores(tuple(self.alphas[row] for row in rows), self.trait[rows], self.coherence[rows])
+
+
+Evaluate = Callable[[Sequence[float]], Scores]
+
+
+class Choice(NamedTuple):
+    """index: the chosen alpha's place in `alphas`; reached: whether any alpha above 0 qualifies. Alike in shape."""
+
+    index: NDArray[Any]
+    reached: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An alpha that the evaluation has to generate: the share of resamples that choose it, and whether the data do."""
+
+    point: Point
+    alpha: float
+    share: float
+    chosen: bool
+
+
+def choose(alphas: Sequence[float], trait: ArrayLike, coherence: ArrayLike, C: ArrayLike, tolerance: ArrayLike) -> Choice:
+    """The alpha of the largest mean trait among those with mean coherence >= C − tolerance; ties: the smaller alpha.
+
+    trait, coherence: means [..., alpha]; C and tolerance broadcast to them. Raises PsrError unless 0 is an alpha.
+    """
+    values = np.asarray(alphas, dtype=np.float64)
+    if 0.0 not in values:
+        raise PsrError("the unsteered model is missing from an alpha search", expected="alpha 0", got=tuple(alphas))
+    order = np.argsort(values, kind="stable")
+    trait = np.round(np.asarray(trait, dtype=np.float64), 9)  # as SLACK: a tie must stay a tie
+    able = _coherent(coherence, C, tolerance) & ~np.isnan(trait)
+    reached = (able & (values > 0)).any(axis=-1)
+    best = order[np.where(able, trait, -np.inf)[..., order].argmax(axis=-1)]
+    return Choice(np.where(reached, best, int(np.flatnonzero(values == 0)[0])), reached)
+
+
+def _coherent(coherence: ArrayLike, C: ArrayLike, tolerance: ArrayLike) -> NDArray[np.bool_]:
+    return np.asarray(np.asarray(coherence) >= np.asarray(C) - np.asarray(tolerance) - SLACK)
+
+
+def choose_at(point: Point, scores: Scores, prompt: ArrayLike, counts: Array | None = None) -> Choice:
+    """The choice at `point`, for each resample of the questions: index and reached [resample] ([1] without counts).
+
+    prompt: coherence [question] of the prompted completions on the same questions; counts: [resample, question].
+    """
+    counts = once(scores.questions) if counts is None else counts
+    return choose(scores.alphas, *_measured(point, scores, prompt, counts))
+
+
+def _measured(point: Point, scores: Scores, prompt: ArrayLike, counts: Array) -> tuple[Array, Array, Array, Array]:
+    """Mean trait and coherence [resample, alpha], C [resample or 1, 1] and its tolerance [resample, alpha or 1]."""
+    if point not in POINTS:
+        raise PsrError("unknown point of comparison", expected=f"one of {', '.join(POINTS)}", got=repr(point))
+    trait, _ = mean_and_error(scores.trait, counts)
+    coherence, error = mean_and_error(scores.coherence, counts)
+    wanted = _checked(prompt, scores.questions)[np.newaxis]
+    C, tolerance = (np.full((1, 1), 80.0), error) if point == "C80" else mean_and_error(wanted, counts)
+    return trait, coherence, C, tolerance
+
+
+def _checked(prompt: ArrayLike, questions: int) -> Array:
+    values = np.asarray(prompt, dtype=np.float64)
+    if values.shape != (questions,):
+        raise PsrError("the prompt's coherence is for other questions", expected=f"[{questions}]", got=list(values.shape))
+    if np.isnan(values).all():
+        raise PsrError("the prompt's coherence was never scored", expected="at least one scored question", got="none",
+                       do="Judge the prompted completions first.")
+    return values
+
+
+def search(
+    evaluate: Evaluate, prompt: ArrayLike, *, coarse: Sequence[float] = COARSE, rounds: int = 2, inside: int = 3,
+    intervals: int = 2,
+) -> Scores:
+    """Score a coarse grid of alphas, then more of them where coherence crosses 80 or the prompt's.
+
+    evaluate(alphas) generates and judges ALL of its alphas in one batched call and is called once a round (1 + at most
+    `rounds` times). prompt: the prompted completions' coherence [question]. Each round puts `inside` evenly spaced
+    alphas into at most `intervals` crossings per point, those whose ends have the largest trait first; a search
+    without crossings ends early. Returns everything scored, ascending in alpha.
+    """
+    grid = sorted({float(alpha) for alpha in coarse} | {0.0})
+    if not np.isfinite(grid).all():
+        raise PsrError("alpha is not a finite number", expected="numbers such as 1.0", got=tuple(coarse))
+    scores = _ask(evaluate, grid)
+    for _ in range(rounds):
+        pairs = {pair for point in POINTS for pair in crossings(point, scores, prompt)[:intervals]}
+        fresh = sorted({alpha for pair in pairs for alpha in _between(*pair, inside)} - set(scores.alphas))
+        if not fresh:
+            break
+        scores = _merge(scores, _ask(evaluate, fresh))
+    return scores
+
+
+def crossings(point: Point, scores: Scores, prompt: ArrayLike) -> list[tuple[float, float]]:
+    """Neighbouring alphas of which one is coherent enough and one is not; largest trait at an end first."""
+    trait, coherence, C, tolerance = _measured(point, scores, prompt, once(scores.questions))
+    enough = _coherent(coherence, C, tolerance)[0]
+    height = np.nan_to_num(trait[0], nan=-np.inf)
+    found = np.flatnonzero(enough[1:] != enough[:-1])
+    ordered = sorted(found, key=lambda i: (-max(height[i], height[i + 1]), i))
+    return [(scores.alphas[i], scores.alphas[i + 1]) for i in ordered]
+
+
+def _between(low: float, high: float, inside: int) -> list[float]:
+    return [round(low + (high - low) * step / (inside + 1), 6) for step in range(1, inside + 1)]
+
+
+def _ask(evaluate: Evaluate, alphas: Sequence[float]) -> Scores:
+    scores = evaluate(tuple(alphas))
+    if scores.alphas != tuple(alphas):
+        raise PsrError("an alpha search got scores for other alphas", expected=tuple(alphas), got=scores.alphas)
+    return scores
+
+
+def _merge(first: Scores, second: Scores) -> Scores:
+    if first.questions != second.questions:
+        raise PsrError("an alpha search got scores for other questions", expected=first.questions, got=second.questions)
+    alphas = (*first.alphas, *second.alphas)
+    order = np.argsort(alphas, kind="stable")
+    trait, coherence = np.concatenate([first.trait, second.trait]), np.concatenate([first.coherence, second.coherence])
+    return Scores(tuple(alphas[i] for i in order), trait[order], coherence[order])
+
+
+def candidates(
+    scores: Scores, prompt: ArrayLike, *, resamples: int = 1000, seed: int = 0, min_share: float = 0.01
+) -> tuple[Candidate, ...]:
+    """The alphas that the evaluation needs: chosen by the search, or by at least `min_share` of its resamples.
+
+    scores and prompt: as `search` gave and took them. For Cp the prompt's coherence is resampled with the questions.
+    """
+    counts = resample(scores.questions, resamples, seed, stream=0)
+    found = []
+    for point in POINTS:
+        chosen = int(choose_at(point, scores, prompt).index[0])
+        shares = np.bincount(choose_at(point, scores, prompt, counts).index, minlength=len(scores.alphas)) / resamples
+        found += [Candidate(point, scores.alphas[i], float(share), i == chosen)
+                  for i, share in enumerate(shares) if share >= min_share or i == chosen]
+    return tuple(found)

@@ -1,0 +1,123 @@
+"""Intervals that repeat everything that was chosen: percentile bootstrap over questions (method section 5).
+
+A figure at a matched coherence comes from two sets of questions: the search questions choose alpha, the evaluation
+questions give the trait alignment. Each resample draws both anew, chooses alpha again among the candidates, and reads
+the trait there. Every figure keeps its resampled values, so that two figures on the same evaluation questions can be
+compared draw by draw, and several averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from psr.alpha_search import Point, Scores, choose_at
+from psr.errors import PsrError
+from psr.resampling import Array, mean_and_error, once, resample
+
+RESAMPLES, LEVEL = 1000, 0.95
+SEARCH, EVALUATE = 0, 1  # streams of random numbers: figures with one seed share their evaluation draws
+
+
+class Interval(NamedTuple):
+    """An estimate with the ends of its percentile interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """One number of a table. value: on the data as it is; samples: [resample]; low, high: percentile interval.
+
+    n of n + n_unscored evaluation questions had a trait score. alpha: where it was taken (None: no module), coherence:
+    mean coherence of the same completions, reached: False when only the unsteered model was coherent enough.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    n_unscored: int
+    coherence: float
+    alpha: float | None
+    reached: bool
+    samples: Array
+    seed: int
+
+    @property
+    def questions(self) -> int:
+        return self.n + self.n_unscored
+
+
+def interval_of(value: float, samples: Array, level: float = LEVEL) -> Interval:
+    """Percentile interval of resampled values; resamples without a value (nan) are left out."""
+    if np.isnan(value) or np.isnan(samples).all():
+        return Interval(float(value), float("nan"), float("nan"))
+    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
+
+
+def matched(
+    search: Scores, prompt: ArrayLike, evaluation: Scores, point: Point, *, resamples: int = RESAMPLES, seed: int = 0,
+    level: float = LEVEL,
+) -> Figure:
+    """TA@C80 or TA@Cp with an interval that repeats the choice of alpha.
+
+    search: every alpha of the search; prompt: the prompted coherence [search question]. evaluation: the candidate
+    alphas on other questions, alpha 0 included (the unsteered completions), each of them scored in the search too.
+    Raises PsrError when alpha 0 or a search score is missing.
+    """
+    options = search.at(evaluation.alphas)
+    chosen = choose_at(point, options, prompt)
+    index, reached = int(chosen.index[0]), bool(chosen.reached[0])
+    drawn = choose_at(point, options, prompt, resample(search.questions, resamples, seed, SEARCH)).index
+    trait, _ = mean_and_error(evaluation.trait, resample(evaluation.questions, resamples, seed, EVALUATE))
+    samples = trait[np.arange(resamples), drawn]
+    return _figure(evaluation.trait[index], evaluation.coherence[index], samples, evaluation.alphas[index], reached, seed, level)
+
+
+def plain_mean(
+    trait: ArrayLike, coherence: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> Figure:
+    """The mean of one set of completions, prompted or unsteered: nothing was chosen. trait, coherence: [question]."""
+    scores = Scores((0.0,), np.asarray(trait, dtype=np.float64)[np.newaxis], np.asarray(coherence, dtype=np.float64)[np.newaxis])
+    samples, _ = mean_and_error(scores.trait, resample(scores.questions, resamples, seed, EVALUATE))
+    return _figure(scores.trait[0], scores.coherence[0], samples[:, 0], None, True, seed, level)
+
+
+def _figure(
+    trait: Array, coherence: Array, samples: Array, alpha: float | None, reached: bool, seed: int, level: float
+) -> Figure:
+    value, low, high = interval_of(_mean(trait), samples, level)
+    unscored = int(np.isnan(trait).sum())
+    return Figure(value, low, high, len(trait) - unscored, unscored, _mean(coherence), alpha, reached, samples, seed)
+
+
+def _mean(values: Array) -> float:
+    return float(mean_and_error(values[np.newaxis], once(len(values)))[0][0, 0])
+
+
+def paired(first: Figure, second: Figure, *, level: float = LEVEL) -> Interval:
+    """first − second on the same evaluation questions, which are resampled for both together.
+
+    Raises PsrError when the two were not drawn alike (other seed, resamples or number of questions).
+    """
+    alike = [(figure.seed, len(figure.samples), figure.questions) for figure in (first, second)]
+    if alike[0] != alike[1]:
+        raise PsrError("two figures were not resampled together", expected="equal seed, resamples and questions", got=alike)
+    return interval_of(first.value - second.value, first.samples - second.samples, level)
+
+
+def average(figures: Sequence[Figure], *, level: float = LEVEL) -> Interval:
+    """The mean of several figures (one per attribute), draw by draw. Raises PsrError when there is none to average."""
+    lengths = {len(figure.samples) for figure in figures}
+    if len(lengths) != 1:
+        raise PsrError("nothing to average", expected="figures with equally many resamples", got=sorted(lengths) or "none")
+    samples = np.mean([figure.samples for figure in figures], axis=0)
+    return interval_of(float(np.mean([figure.value for figure in figures])), samples, level)

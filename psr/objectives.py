@@ -1,0 +1,50 @@
+"""The three terms a module is fitted by, as pure functions on tensors (Heyman & Vandeputte, ICML 2026, Section 3).
+
+    MSE  = Σ_l  1/(n·d) Σ_i ‖ A'[l,i | x y'] − A[l,i | x' y'] ‖²      i over the n tokens of the span, l over layers
+    LL   = − 1/m Σ_i log p(y'_i | x, y'_<i, steered)                  i over the m labels
+    dead = Σ_l max(0, 1 − Σ_i λ[l,i])                                 a gate that never opens gets no gradient
+
+Each returns one value per sequence, [batch]: the mean over a batch then equals the mean of its singles, whatever the
+lengths.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mean_squared_error(A: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """One layer's term of the MSE, per sequence.
+
+    A, target: [batch, token, d] of any float dtype, compared in fp32. mask: [batch, token] bool, True on the span,
+    which holds at least one token of every sequence. Returns [batch].
+    """
+    difference = (A.float() - target.float()).masked_fill(~mask.unsqueeze(-1), 0.0)  # before squaring: nan * 0 is nan
+    return difference.square().mean(dim=-1).sum(dim=1) / mask.sum(dim=1)
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """LL: mean over the labels of −log p(label), per sequence.
+
+    logits: [batch, token, vocabulary] at the positions that predict; labels: [batch, token] long, the token that comes
+    next; mask: [batch, token] bool, True where there is a label (at least one a sequence). Returns [batch].
+    """
+    losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(mask)
+    return losses.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1)
+
+
+def dead_gates(opening: Tensor) -> Tensor:
+    """The dead-gate regulariser, per sequence and without its weight. opening: Σ_i λ, [layer, batch]. Returns [batch]."""
+    return (1.0 - opening).clamp_min(0.0).sum(dim=0)
+
+
+def dead_share(opening: Tensor) -> Tensor:
+    """Share of (layer, sequence) pairs in which no gate is open at all. opening: Σ_i λ, [layer, batch]. Returns []."""
+    return (opening <= 0).float().mean()
+
+
+def soft_alphas(traits: Tensor, soft: bool, offset: float = 0.0) -> Tensor:
+    """α during training: the judge's trait score of y' in [0, 1] plus `offset`, or 1. traits: [batch]. Returns [batch]."""
+    return traits + offset if soft else torch.ones_like(traits)

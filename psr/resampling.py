@@ -1,0 +1,39 @@
+"""Means and standard errors over questions, for many resamples of the questions at once.
+
+A resample is a row of counts: how often each question was drawn. The plain estimate is the row of ones. Unscored
+questions are nan: they are left out of every mean, never 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def resample(questions: int, resamples: int, seed: int, stream: int) -> Array:
+    """Counts [resample, question] of drawing `questions` questions with replacement. Streams are independent."""
+    generator = np.random.default_rng([seed, stream])
+    return generator.multinomial(questions, np.full(questions, 1 / questions), size=resamples).astype(np.float64)
+
+
+def once(questions: int) -> Array:
+    """The counts [1, question] of the data as it is."""
+    return np.ones((1, questions))
+
+
+def mean_and_error(values: Array, counts: Array) -> tuple[Array, Array]:
+    """Mean and standard error of each row of `values` under each resample, unscored questions left out.
+
+    values: [row, question], nan = unscored; counts: [resample, question]. Returns two arrays [resample, row]:
+    the mean (nan when nothing is scored) and s/√n with n − 1 in s (0 when fewer than two are scored).
+    """
+    scored = ~np.isnan(values)
+    centre = np.nanmean(values) if scored.any() else 0.0  # keeps the difference of squares exact enough
+    known = np.where(scored, values - centre, 0.0)
+    n = counts @ scored.astype(np.float64).T
+    mean = np.divide(counts @ known.T, n, out=np.full(n.shape, np.nan), where=n > 0)
+    spread = np.maximum(counts @ (known**2).T - n * mean**2, 0.0)
+    error = np.sqrt(np.divide(spread, (n - 1) * n, out=np.zeros(n.shape), where=n > 1))
+    return mean + centre, error

@@ -1,0 +1,32 @@
+"""Progress of one long step: a bar in a terminal, one line when done anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Yields `advance(n)`. Where nobody watches, prints "label: N unit in T s" at the end, unless there was nothing to do."""
+    if total == 0:
+        yield lambda n: None
+        return
+    started = time.monotonic()
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            row = bar.add_task(f"{label} ({unit})", total=total)
+            yield lambda n: bar.advance(row, n)
+    else:
+        yield lambda n: None
+    print(f"{label}: {total} {unit} in {time.monotonic() - started:.1f} s", flush=True)
+
+
+def _bar():  # type: ignore[no-untyped-def]
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
