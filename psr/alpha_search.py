@@ -42,7 +42,8 @@ class Scores:
     def __post_init__(self) -> None:
         shapes = self.trait.shape, self.coherence.shape
         if shapes[0] != shapes[1] or shapes[0] != (len(self.alphas), self.questions) or self.questions < 1:
-            raise PsrError("scores do not fit their alphas", expected=f"two arrays [{len(self.alphas)}, question]", got=shapes)
+            raise PsrError("scores do not fit their alphas", expected=f"two arrays [{len(self.alphas)}, question]",
+                           got=shapes)
         if any(second <= first for first, second in zip(self.alphas, self.alphas[1:], strict=False)):
             raise PsrError("alphas are not ascending", expected="distinct, smallest first", got=self.alphas)
 
@@ -63,9 +64,9 @@ Evaluate = Callable[[Sequence[float]], Scores]
 
 
 class Choice(NamedTuple):
-    """index: the chosen alpha's place in `alphas`; reached: whether any alpha above 0 qualifies. Alike in shape."""
+    """row: the chosen alpha's place in `alphas`; reached: whether any alpha above 0 qualifies. Alike in shape."""
 
-    index: NDArray[Any]
+    row: NDArray[Any]
     reached: NDArray[Any]
 
 
@@ -79,7 +80,9 @@ class Candidate:
     chosen: bool
 
 
-def choose(alphas: Sequence[float], trait: ArrayLike, coherence: ArrayLike, C: ArrayLike, tolerance: ArrayLike) -> Choice:
+def choose(
+    alphas: Sequence[float], trait: ArrayLike, coherence: ArrayLike, C: ArrayLike, tolerance: ArrayLike
+) -> Choice:
     """The alpha of the largest mean trait among those with mean coherence >= C − tolerance; ties: the smaller alpha.
 
     trait, coherence: means [..., alpha]; C and tolerance broadcast to them. Raises PsrError unless 0 is an alpha.
@@ -90,7 +93,7 @@ def choose(alphas: Sequence[float], trait: ArrayLike, coherence: ArrayLike, C: A
     order = np.argsort(values, kind="stable")
     trait = np.round(np.asarray(trait, dtype=np.float64), 9)  # as SLACK: a tie must stay a tie
     able = _coherent(coherence, C, tolerance) & ~np.isnan(trait)
-    reached = (able & (values > 0)).any(axis=-1)
+    reached = np.asarray((able & (values > 0)).any(axis=-1))
     best = order[np.where(able, trait, -np.inf)[..., order].argmax(axis=-1)]
     return Choice(np.where(reached, best, int(np.flatnonzero(values == 0)[0])), reached)
 
@@ -100,7 +103,7 @@ def _coherent(coherence: ArrayLike, C: ArrayLike, tolerance: ArrayLike) -> NDArr
 
 
 def choose_at(point: Point, scores: Scores, prompt: ArrayLike, counts: Array | None = None) -> Choice:
-    """The choice at `point`, for each resample of the questions: index and reached [resample] ([1] without counts).
+    """The choice at `point`, for each resample of the questions: row and reached [resample] ([1] without counts).
 
     prompt: coherence [question] of the prompted completions on the same questions; counts: [resample, question].
     """
@@ -122,7 +125,8 @@ def _measured(point: Point, scores: Scores, prompt: ArrayLike, counts: Array) ->
 def _checked(prompt: ArrayLike, questions: int) -> Array:
     values = np.asarray(prompt, dtype=np.float64)
     if values.shape != (questions,):
-        raise PsrError("the prompt's coherence is for other questions", expected=f"[{questions}]", got=list(values.shape))
+        raise PsrError("the prompt's coherence is for other questions", expected=f"[{questions}]",
+                       got=list(values.shape))
     if np.isnan(values).all():
         raise PsrError("the prompt's coherence was never scored", expected="at least one scored question", got="none",
                        do="Judge the prompted completions first.")
@@ -193,8 +197,8 @@ def candidates(
     counts = resample(scores.questions, resamples, seed, stream=0)
     found = []
     for point in POINTS:
-        chosen = int(choose_at(point, scores, prompt).index[0])
-        shares = np.bincount(choose_at(point, scores, prompt, counts).index, minlength=len(scores.alphas)) / resamples
+        chosen = int(choose_at(point, scores, prompt).row[0])
+        shares = np.bincount(choose_at(point, scores, prompt, counts).row, minlength=len(scores.alphas)) / resamples
         found += [Candidate(point, scores.alphas[i], float(share), i == chosen)
                   for i, share in enumerate(shares) if share >= min_share or i == chosen]
     return tuple(found)

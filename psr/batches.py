@@ -75,7 +75,8 @@ def training_set(examples: Sequence[Example], label_span: LabelSpan, pad_id: int
     tokens = [example.tokens for example in examples]
     for i, one in enumerate(tokens):
         if one.response < 1 or not 0 <= one.plain_start < len(one.plain_ids) - one.response:
-            raise PsrError("an example cannot be fitted on", where=f"example {i}", expected="a span that holds an answer",
+            raise PsrError("an example cannot be fitted on", where=f"example {i}",
+                           expected="a span that holds an answer",
                            got=f"start {one.plain_start}, {one.response} answer tokens of {len(one.plain_ids)}")
     ids, attention = pad([one.plain_ids for one in tokens], pad_id, side="right")
     # The position before a label predicts it, so the first token that a steered position predicts is at start + 1.

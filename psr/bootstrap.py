@@ -75,18 +75,20 @@ def matched(
     """
     options = search.at(evaluation.alphas)
     chosen = choose_at(point, options, prompt)
-    index, reached = int(chosen.index[0]), bool(chosen.reached[0])
-    drawn = choose_at(point, options, prompt, resample(search.questions, resamples, seed, SEARCH)).index
+    index, reached = int(chosen.row[0]), bool(chosen.reached[0])
+    drawn = choose_at(point, options, prompt, resample(search.questions, resamples, seed, SEARCH)).row
     trait, _ = mean_and_error(evaluation.trait, resample(evaluation.questions, resamples, seed, EVALUATE))
     samples = trait[np.arange(resamples), drawn]
-    return _figure(evaluation.trait[index], evaluation.coherence[index], samples, evaluation.alphas[index], reached, seed, level)
+    taken = evaluation.trait[index], evaluation.coherence[index]
+    return _figure(*taken, samples, evaluation.alphas[index], reached, seed, level)
 
 
 def plain_mean(
     trait: ArrayLike, coherence: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Figure:
     """The mean of one set of completions, prompted or unsteered: nothing was chosen. trait, coherence: [question]."""
-    scores = Scores((0.0,), np.asarray(trait, dtype=np.float64)[np.newaxis], np.asarray(coherence, dtype=np.float64)[np.newaxis])
+    rows = (np.asarray(values, dtype=np.float64)[np.newaxis] for values in (trait, coherence))
+    scores = Scores((0.0,), *rows)
     samples, _ = mean_and_error(scores.trait, resample(scores.questions, resamples, seed, EVALUATE))
     return _figure(scores.trait[0], scores.coherence[0], samples[:, 0], None, True, seed, level)
 
@@ -110,7 +112,8 @@ def paired(first: Figure, second: Figure, *, level: float = LEVEL) -> Interval:
     """
     alike = [(figure.seed, len(figure.samples), figure.questions) for figure in (first, second)]
     if alike[0] != alike[1]:
-        raise PsrError("two figures were not resampled together", expected="equal seed, resamples and questions", got=alike)
+        raise PsrError("two figures were not resampled together", expected="equal seed, resamples and questions",
+                       got=alike)
     return interval_of(first.value - second.value, first.samples - second.samples, level)
 
 
@@ -118,6 +121,7 @@ def average(figures: Sequence[Figure], *, level: float = LEVEL) -> Interval:
     """The mean of several figures (one per attribute), draw by draw. Raises PsrError when there is none to average."""
     lengths = {len(figure.samples) for figure in figures}
     if len(lengths) != 1:
-        raise PsrError("nothing to average", expected="figures with equally many resamples", got=sorted(lengths) or "none")
+        raise PsrError("figures cannot be averaged", expected="at least one, all with equally many resamples",
+                       got=sorted(lengths) or "none")
     samples = np.mean([figure.samples for figure in figures], axis=0)
     return interval_of(float(np.mean([figure.value for figure in figures])), samples, level)

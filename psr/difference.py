@@ -31,14 +31,15 @@ def difference_of_means(
 
     instructed, plain: recordings of x' y' and of x y (own), or x y' (same; last takes either). responses: answer tokens
     of each sequence, (instructed, plain); needed unless both were recorded on span R, where an answer is all tokens
-    but the first. Raises PsrError when the two come from different models or lack a layer, or there is nothing to average.
+    but the first. Raises PsrError when the two come from different models, lack a layer or hold nothing to average.
     """
     ordered = tuple(sorted(set(layers)))
     _check(instructed, plain, ordered, kind)
     counts = responses or (answer_lengths(instructed), answer_lengths(plain))
     if kind == "same" and list(counts[0]) != list(counts[1]):
-        raise PsrError("the two sides hold different answers", where="difference of means, same", expected="equal lengths",
-                       got=f"{sum(counts[0])} and {sum(counts[1])} tokens", do="Record the same y' on both sides.")
+        raise PsrError("the two sides hold different answers", where="difference of means, same",
+                       expected="equal lengths", got=f"{sum(counts[0])} and {sum(counts[1])} tokens",
+                       do="Record the same y' on both sides.")
     z = mean_activation(instructed, ordered, counts[0], kind) - mean_activation(plain, ordered, counts[1], kind)
     told = {**(origin or {}), "difference": kind, "examples": len(instructed)}
     return SteeringModule(id=module_id, form="Const", layers=ordered, span=span, model=instructed.model,
@@ -61,10 +62,12 @@ def mean_activation(targets: Targets, layers: Sequence[int], responses: Sequence
     chosen: list[int] = []
     for i, (start, end, response) in enumerate(spans):
         if not start <= end - response - (kind == "last"):
-            raise PsrError("an answer is longer than its recorded span", where=f"sequence {i}", expected=end - start, got=response)
+            raise PsrError("an answer is longer than its recorded span", where=f"sequence {i}",
+                           expected=f"at most {end - start} tokens", got=response)
         chosen += [end - response - 1] if kind == "last" else range(end - response, end)
     if not chosen:
-        raise PsrError("nothing to average", where=f"difference of means, {kind}", expected="at least one token", got="none")
+        raise PsrError("nothing to average", where=f"difference of means, {kind}", expected="at least one token",
+                       got="none")
     index = torch.tensor(chosen, device=targets.values.device)
     rows = [targets.layers.index(layer) for layer in layers]
     return torch.stack([targets.values[row].index_select(0, index).double().mean(dim=0) for row in rows]).cpu()
@@ -78,5 +81,5 @@ def _check(instructed: Targets, plain: Targets, layers: Sequence[int], kind: Kin
                        do="Extract them again.")
     for side, targets in (("instructed", instructed), ("plain", plain)):
         if not layers or not set(layers) <= set(targets.layers):
-            raise PsrError(f"the {side} recording lacks layers", expected=tuple(layers) or "at least one layer", got=targets.layers,
-                           do="Extract them again.")
+            raise PsrError(f"the {side} recording lacks layers", expected=tuple(layers) or "at least one layer",
+                           got=targets.layers, do="Extract them again.")

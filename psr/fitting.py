@@ -12,19 +12,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from psr.batches import Batch, TrainingSet, epoch_batches, training_set
+from psr.batches import Batch, epoch_batches
 from psr.errors import PsrError
-from psr.forms import Form, form_named, init_params
+from psr.forms import init_params
 from psr.module import SteeringModule
 from psr.objectives import dead_gates, dead_share, mean_squared_error, negative_log_likelihood, soft_alphas
 from psr.presets import FitSettings
-from psr.recording import Targets, record, recorded
+from psr.problem import Problem, pose
+from psr.recording import Targets, recorded
 from psr.steering import Term, hooked
 from psr.types import CurvePoint, Example, Method
 
@@ -43,25 +44,6 @@ class Fitted:
     curve: tuple[CurvePoint, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What stays the same over all steps. seen: layers in the MSE; rows: their places in targets.values."""
-
-    lm: LanguageModel
-    data: TrainingSet
-    form: Form
-    layers: tuple[int, ...]
-    settings: FitSettings
-    targets: Targets | None
-    seen: tuple[int, ...]
-    rows: Tensor
-    scale: float = 1.0
-
-    @property
-    def mse(self) -> bool:
-        return self.targets is not None
-
-
 def fit(
     lm: LanguageModel, examples: Sequence[Example], method: Method, layers: tuple[int, ...], settings: FitSettings, *,
     targets: Targets | None = None, module_id: str, origin: Mapping[str, Any] | None = None,
@@ -74,13 +56,15 @@ def fit(
     examples in it, `settings.epochs · len(examples)` in all. Same seed, same module, bit for bit.
     Raises PsrError when there is no example, the layers or targets do not fit, or training diverges.
     """
-    problem = _problem(lm, examples, method, layers, settings, targets)
+    problem = pose(lm, examples, method, layers, settings, targets)
+    if problem.mse and settings.normalise:
+        problem = replace(problem, scale=unsteered_mse(problem))
     params = {name: tensor.to(lm.device).requires_grad_() for name, tensor in initial_params(problem).items()}
     curve = _train(problem, params, progress)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
     told = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples)}
-    module = SteeringModule(id=module_id, form=method.form, layers=problem.layers, span=method.span, model=lm.fingerprint,
-                            tensors=tensors, origin=told)
+    module = SteeringModule(id=module_id, form=method.form, layers=problem.layers, span=method.span,
+                            model=lm.fingerprint, tensors=tensors, origin=told)
     return Fitted(module, curve)
 
 
@@ -90,8 +74,8 @@ def initial_params(problem: Problem) -> Params:
     layers, d = len(problem.layers), problem.lm.d_model
     if problem.settings.init == "uniform":
         return init_params(problem.form, layers, d, generator)
-    shapes = problem.form.shapes(d)
-    return {name: 0.01 * torch.randn((layers, *shape), generator=generator) * (name != "b") for name, shape in shapes.items()}
+    return {name: 0.01 * torch.randn((layers, *shape), generator=generator) * (name != "b")
+            for name, shape in problem.form.shapes(d).items()}
 
 
 def _train(problem: Problem, params: Params, progress: Callable[[int], None] | None) -> tuple[CurvePoint, ...]:
@@ -120,12 +104,13 @@ def _train(problem: Problem, params: Params, progress: Callable[[int], None] | N
 
 
 def _point(epoch: int, parts: Tensor, sizes: Tensor) -> CurvePoint:
-    """The epoch's means over examples. parts: [step, 4]. Checked once an epoch, so that no step waits for the device."""
+    """The epoch's means over examples. parts: [step, 4]. Checked once an epoch: no step waits for the device."""
     finite = torch.isfinite(parts[:, 0])
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0]) + 1
-        raise PsrError("fitting diverged", where=f"step {step} of {len(parts)} in epoch {epoch}", expected="a finite loss",
-                       got=float(parts[step - 1, 0]), do="Lower the learning rate, or use a wider dtype.")
+        raise PsrError("fitting diverged", where=f"step {step} of {len(parts)} in epoch {epoch}",
+                       expected="a finite loss", got=float(parts[step - 1, 0]),
+                       do="Lower the learning rate, or use a wider dtype.")
     loss, objective, regulariser, dead = ((parts.double() * sizes.unsqueeze(-1)).sum(dim=0) / sizes.sum()).tolist()
     return CurvePoint(epoch, loss, objective, regulariser, dead)
 
@@ -166,8 +151,9 @@ def _run(
             return _likelihood(lm, batch, inputs)
         A = stack.enter_context(recorded(lm.model, problem.seen))
         lm.base(**inputs)  # no language-model head: the MSE ends at the last block
-    wanted = _targets(problem, batch)
-    return torch.stack([mean_squared_error(A[layer], wanted[i], batch.span) for i, layer in enumerate(problem.seen)]).sum(0)
+    errors = [mean_squared_error(A[layer], target, batch.span)
+              for layer, target in zip(problem.seen, problem.wanted(batch.place), strict=True)]
+    return torch.stack(errors).sum(dim=0)
 
 
 def _likelihood(lm: LanguageModel, batch: Batch, inputs: dict[str, Any]) -> Tensor:
@@ -178,38 +164,6 @@ def _likelihood(lm: LanguageModel, batch: Batch, inputs: dict[str, Any]) -> Tens
     logits = lm.model(**inputs).logits[:, -keep:-1]
     labels = slice(batch.first_label, None)
     return negative_log_likelihood(logits, batch.ids[:, labels], batch.labels[:, labels])
-
-
-def _targets(problem: Problem, batch: Batch) -> Tensor:
-    """A[l,i | x' y'] laid over the plain run: [layer, batch, token, d], meaningful inside the span."""
-    assert problem.targets is not None
-    values = problem.targets.values  # on the CPU or, when the caller moved them there, on the device
-    picked = values[problem.rows[:, None, None].to(values.device), batch.place.to(values.device)]
-    return picked.to(problem.lm.device)
-
-
-def _problem(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int], settings: FitSettings,
-    targets: Targets | None,
-) -> Problem:
-    """Everything checked, targets recorded when they are missing, and the normaliser measured."""
-    layers = _checked_layers(lm, method, layers)
-    form, data = form_named(method.form), training_set(examples, settings.label_span, lm.pad_id)
-    _check_examples(lm, examples, method)
-    nothing = torch.empty(0, dtype=torch.long)
-    if method.objective == "LL":
-        return Problem(lm, data, form, layers, settings, None, (), nothing)
-    if method.objective != "MSE":
-        raise PsrError("this objective is not fitted by gradients", expected="MSE or LL", got=method.objective,
-                       do="Use difference_of_means.")
-    seen = tuple(range(min(layers), lm.n_layers))
-    if targets is None:
-        targets = record(lm, [example.tokens.instructed_ids for example in examples],
-                         [example.tokens.instructed_start for example in examples], seen, span=method.span)
-    check_targets(targets, lm.fingerprint, seen, method.span, [example.tokens.length for example in examples])
-    rows = torch.tensor([targets.layers.index(layer) for layer in seen])
-    problem = Problem(lm, data, form, layers, settings, targets, seen, rows)
-    return problem if not settings.normalise else Problem(**{**vars(problem), "scale": unsteered_mse(problem)})
 
 
 def unsteered_mse(problem: Problem) -> float:
@@ -223,44 +177,3 @@ def unsteered_mse(problem: Problem) -> float:
         raise PsrError("the MSE cannot be normalised", expected="instructed runs that differ from the plain ones",
                        got=f"a mean unsteered MSE of {mean}", do="Look at the pairs, or turn `normalise` off.")
     return mean
-
-
-def check_targets(targets: Targets, fingerprint: str, layers: Sequence[int], span: str, lengths: Sequence[int]) -> None:
-    """Raise PsrError, with the reason, unless `targets` belong to this model, span, layers and sequences."""
-    if targets.model != fingerprint:
-        raise PsrError("the targets were recorded on another model or tokenizer", expected=f"fingerprint {fingerprint}",
-                       got=targets.model, do="Extract them again.")
-    if targets.span != span:
-        raise PsrError("the targets were recorded on another span", expected=span, got=targets.span, do="Extract them again.")
-    missing = [layer for layer in layers if layer not in targets.layers]
-    if missing:
-        raise PsrError("the targets lack layers", expected=tuple(layers), got=targets.layers, do="Extract them again.")
-    if len(targets) != len(lengths):
-        raise PsrError("the targets are for other examples", expected=f"{len(lengths)} sequences", got=len(targets),
-                       do="Extract them again.")
-    for i, length in enumerate(lengths):
-        got = targets.offsets[i + 1] - targets.offsets[i]
-        if got != length:
-            raise PsrError("the targets are for other examples", where=f"example {i}", expected=f"{length} tokens in the span",
-                           got=got, do="Extract them again.")
-
-
-def _checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) -> tuple[int, ...]:
-    ordered = tuple(sorted(set(layers)))
-    wrong = [layer for layer in ordered if not 0 <= layer < lm.n_layers]
-    if wrong or not ordered:
-        raise PsrError("no such layer to steer", expected=f"0 to {lm.n_layers - 1}", got=wrong or "none")
-    if method.scope == "S" and len(ordered) != 1:
-        raise PsrError("a single-layer method steers one layer", where=method.name, expected="one layer", got=ordered)
-    return ordered
-
-
-def _check_examples(lm: LanguageModel, examples: Sequence[Example], method: Method) -> None:
-    for i, example in enumerate(examples):
-        longest = max(len(example.tokens.plain_ids), len(example.tokens.instructed_ids))
-        if example.tokens.span != method.span:
-            raise PsrError("an example is aligned on another span", where=f"example {i}", expected=method.span,
-                           got=example.tokens.span, do="Align it again.")
-        if longest > lm.context:
-            raise PsrError("an example is longer than the model's context", where=f"example {i}",
-                           expected=f"at most {lm.context} tokens", got=longest, do="Leave it out.")

@@ -36,7 +36,7 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor, mask: Tensor) -> Ten
 
 
 def dead_gates(opening: Tensor) -> Tensor:
-    """The dead-gate regulariser, per sequence and without its weight. opening: Σ_i λ, [layer, batch]. Returns [batch]."""
+    """The dead-gate regulariser without its weight. opening: Σ_i λ, [layer, sequence]. Returns [sequence]."""
     return (1.0 - opening).clamp_min(0.0).sum(dim=0)
 
 
@@ -46,5 +46,5 @@ def dead_share(opening: Tensor) -> Tensor:
 
 
 def soft_alphas(traits: Tensor, soft: bool, offset: float = 0.0) -> Tensor:
-    """α during training: the judge's trait score of y' in [0, 1] plus `offset`, or 1. traits: [batch]. Returns [batch]."""
+    """α in training: the judge's trait score of y' in [0, 1] plus `offset`, or 1. traits and result: [sequence]."""
     return traits + offset if soft else torch.ones_like(traits)

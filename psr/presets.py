@@ -53,15 +53,16 @@ class FitSettings:
         for name in ("weight_decay", "regulariser"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, "a number of at least 0", value)
-        _require(self.stop_below is None or self.stop_below > 0, "stop_below", "none or a positive number", self.stop_below)
+        stop = self.stop_below
+        _require(stop is None or stop > 0, "stop_below", "none or a positive number", stop)
         _require(math.isfinite(self.alpha_offset), "alpha_offset", "a finite number", self.alpha_offset)
-        _require(self.label_span in get_args(LabelSpan), "label_span", " or ".join(get_args(LabelSpan)), self.label_span)
-        _require(self.init in get_args(Init), "init", " or ".join(get_args(Init)), self.init)
+        for name, known in (("label_span", get_args(LabelSpan)), ("init", get_args(Init))):
+            _require(getattr(self, name) in known, name, " or ".join(known), getattr(self, name))
 
 
 def _require(good: bool, name: str, expected: str, got: object) -> None:
     if not good:
-        raise PsrError(f"a fit setting makes no sense: {name}", expected=expected, got=repr(got), do="Correct the value.")
+        raise PsrError("a fit setting makes no sense", where=name, expected=expected, got=repr(got), do="Correct it.")
 
 
 PAPER_MSE = FitSettings(epochs=15, batch_size=1, lr=1e-3)
