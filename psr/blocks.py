@@ -18,16 +18,21 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     candidates = [module for module in lists if layers is None or len(module) == layers]
     blocks = max(candidates, key=_parameter_count, default=None)
     if blocks is None or 2 * _parameter_count(blocks) < max(_parameter_count(module) for module in lists):
-        raise PsrError("found no decoder blocks in this model", where=type(model).__name__,
-                       expected=f"an nn.ModuleList of {layers or 'some'} transformer blocks",
-                       got=f"lists of {sorted({len(module) for module in lists})} entries" if lists else "no nn.ModuleList",
-                       do="Use a decoder-only language model.")
+        raise PsrError(
+            "found no decoder blocks in this model",
+            where=type(model).__name__,
+            expected=f"an nn.ModuleList of {layers or 'some'} transformer blocks",
+            got=f"lists of {sorted({len(module) for module in lists})} entries" if lists else "no nn.ModuleList",
+            do="Use a decoder-only language model.",
+        )
     return blocks
 
 
 def _layer_count(model: nn.Module) -> int | None:
     config = getattr(model, "config", None)
-    if hasattr(config, "get_text_config"):  # a model of text and images nests the language model's config
+    if config is not None and hasattr(
+        config, "get_text_config"
+    ):  # a model of text and images nests the language model's config
         config = config.get_text_config(decoder=True)
     return getattr(config, "num_hidden_layers", None)
 

@@ -1,8 +1,8 @@
 """Chats as token ids, plain and instructed, for any chat template; and where the span QR begins in them.
 
-A chat is rendered by the tokenizer's own template and the whole rendered string is tokenised once, without adding special
-tokens again. A template that refuses or ignores a system turn gets the instruction in front of the first user turn; a base
-model without a template gets `instruction, blank line, question, new line`.
+A chat is rendered by the tokenizer's own template and the whole rendered string is tokenised once, without adding
+special tokens again. A template that refuses or drops a system turn gets the instruction in front of the first user
+turn; a base model without a template gets `instruction, blank line, question, new line`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Prompt:
 def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int | None = None) -> Prompt:
     """`chat` as a Prompt, the template's generation prompt included.
 
-    QR is the longest token suffix that the plain chat shares with instructed ones: everything from the last token of the
-    system turn, or from the user turn when the plain chat has no system turn. It has the same length on both sides.
+    QR is the longest token suffix that the plain chat shares with instructed ones: everything from the last token of
+    the system turn, or from the user turn when the plain chat has no system turn. It has the same length on both sides.
 
-    Raises PsrError for an empty chat, one that does not end with a user turn, one that the template refuses, and one that
-    leaves no room for an answer in `context` tokens.
+    Raises PsrError for an empty chat, one that does not end with a user turn, one that the template refuses, and one
+    that leaves no room for an answer in `context` tokens.
     """
     _check(chat)
     plain = tuple(message for message in chat if message.role != "system")
@@ -56,8 +56,12 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
     if not ids:
         raise PsrError("the chat has no tokens", got=repr(chat[-1].content), do="Ask something the tokenizer knows.")
     if context is not None and len(ids) >= context:
-        raise PsrError("the chat is longer than the model's context", expected=f"fewer than {context} tokens",
-                       got=f"{len(ids)} tokens", do="Shorten the question or the instruction.")
+        raise PsrError(
+            "the chat is longer than the model's context",
+            expected=f"fewer than {context} tokens",
+            got=f"{len(ids)} tokens",
+            do="Shorten the question or the instruction.",
+        )
     probed = (encode((Message("system", probe), *plain)) for probe in _PROBES)
     shared = min(_common_suffix(plain_ids, other) for other in (ids, *probed))
     return Prompt(ids, len(ids) - max(shared, 1))
@@ -65,9 +69,16 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
 
 def _check(chat: Chat) -> None:
     if not any(message.content.strip() for message in chat if message.role == "user"):
-        raise PsrError("the chat is empty", expected="a user turn with text", got=f"{len(chat)} turns without one", do="Ask something.")
+        raise PsrError(
+            "the chat is empty",
+            expected="a user turn with text",
+            got=f"{len(chat)} turns without one",
+            do="Ask something.",
+        )
     if chat[-1].role != "user":
-        raise PsrError("the chat does not end with a user turn", got=f"a last turn by {chat[-1].role!r}", do="Add a question.")
+        raise PsrError(
+            "the chat does not end with a user turn", got=f"a last turn by {chat[-1].role!r}", do="Add a question."
+        )
     if any(message.role == "system" for message in chat[1:]):
         raise PsrError("a system turn stands in the middle of the chat", expected="at most one, in front")
 
@@ -90,7 +101,7 @@ def _takes_system(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> bool:
 
 
 def _encode_base(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[int, ...]:
-    """The prefix form, after the begin-of-text token if the tokenizer is used to set one (end tokens would end the text)."""
+    """The prefix form, after the begin-of-text token if the tokenizer is used to set one; no token after the text."""
     instruction = f"{chat[0].content}\n\n" if chat[0].role == "system" else ""
     turns = chat[1:] if instruction else chat
     text = instruction + "\n".join(message.content for message in turns) + "\n"
@@ -112,10 +123,14 @@ def _fold(chat: Chat) -> Chat:
 def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
     messages = [{"role": message.role, "content": message.content} for message in chat]
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template raises whatever it likes
-        raise PsrError("the model's chat template refuses this chat", expected="turns as the template wants them",
-                       got=f"{type(error).__name__}: {error}", do="Let user and assistant turns alternate, a user first.") from error
+        raise PsrError(
+            "the model's chat template refuses this chat",
+            expected="turns as the template wants them",
+            got=f"{type(error).__name__}: {error}",
+            do="Let user and assistant turns alternate, a user first.",
+        ) from error
 
 
 def _common_suffix(a: Sequence[int], b: Sequence[int]) -> int:

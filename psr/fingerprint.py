@@ -20,12 +20,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _CHUNK = 1 << 24  # elements hashed at once, so that a large model is streamed and never copied whole
-_SILENT_KEYS = frozenset({
-    "_name_or_path", "_attn_implementation", "_experts_implementation", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "return_dict",
-    "output_attentions", "output_hidden_states", "id2label", "label2id", "problem_type", "attn_implementation",
-    "experts_implementation", "chunk_size_feed_forward", "task_specific_params", "auto_map",
-    "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
-})
+_SILENT_KEYS = frozenset(
+    {
+        "_name_or_path",
+        "_attn_implementation",
+        "_experts_implementation",
+        "_commit_hash",
+        "transformers_version",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "use_cache",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "attn_implementation",
+        "experts_implementation",
+        "chunk_size_feed_forward",
+        "task_specific_params",
+        "auto_map",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "initializer_range",
+    }
+)
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -47,7 +69,7 @@ def _digest(tensor: Tensor) -> str:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     flat = tensor.detach().reshape(-1)
     for first in range(0, flat.numel(), _CHUNK):
-        digest.update(flat[first : first + _CHUNK].cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(flat[first : first + _CHUNK].cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -77,8 +99,13 @@ def _stops(model: PreTrainedModel) -> list[int]:
 
 
 def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    parts = {"vocabulary": sorted(tokenizer.get_vocab().items()), "special": sorted(map(str, tokenizer.all_special_tokens)),
-             "eos": tokenizer.eos_token_id, "bos": tokenizer.bos_token_id, "template": tokenizer.chat_template}
+    parts = {
+        "vocabulary": sorted(tokenizer.get_vocab().items()),
+        "special": sorted(map(str, tokenizer.all_special_tokens)),
+        "eos": tokenizer.eos_token_id,
+        "bos": tokenizer.bos_token_id,
+        "template": tokenizer.chat_template,
+    }
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         state = json.loads(backend.to_str())

@@ -85,12 +85,17 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Language
 
 
 def load_model(
-    path: Path | str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False, local_files_only: bool = True
+    path: Path | str,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    local_files_only: bool = True,
 ) -> LanguageModel:
     """The causal LM in folder `path` (or with that hub id, if `local_files_only` is off), safetensors only.
 
-    dtype: one of DTYPES. device: as torch names it. Raises PsrError when the folder is missing, damaged, incomplete, holds
-    pickles or no causal LM, and when dtype or device are unknown here.
+    dtype: one of DTYPES. device: as torch names it. Raises PsrError when the folder is missing, damaged, incomplete,
+    holds pickles or no causal LM, and when dtype or device are unknown here.
     """
     kind, place = _dtype(dtype), _device(device)
     if Path(path).is_dir() or local_files_only:
@@ -100,7 +105,8 @@ def load_model(
         config = _load_config(path, access)
         model = _load_weights(path, config, kind, access)
         tokenizer = _load_tokenizer(path, access)
-    return wrap(model.to(place), tokenizer)
+    model.to(place)  # type: ignore[arg-type]
+    return wrap(model, tokenizer)
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -115,54 +121,86 @@ def _device(name: str) -> torch.device:
         torch.zeros(1, device=device).item()
     except Exception as error:  # torch raises four different types here
         reason = str(error).splitlines()[0]
-        raise PsrError("this device is not available", expected="a device that torch sees here, such as 'cpu'",
-                       got=f"{name!r}: {reason}", do="Choose another device.") from error
+        raise PsrError(
+            "this device is not available",
+            expected="a device that torch sees here, such as 'cpu'",
+            got=f"{name!r}: {reason}",
+            do="Choose another device.",
+        ) from error
     return device
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise PsrError("the model folder is missing", where=folder, expected="a Hugging Face model folder", do="Correct the path.")
+        raise PsrError(
+            "the model folder is missing", where=folder, expected="a Hugging Face model folder", do="Correct the path."
+        )
     if not (folder / "config.json").is_file():
-        raise PsrError("not a model folder", where=folder, expected="a file config.json", got="none", do="Correct the path.")
+        raise PsrError(
+            "not a model folder", where=folder, expected="a file config.json", got="none", do="Correct the path."
+        )
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern))
-    raise PsrError("the model folder holds no safetensors weights", where=folder, expected="model.safetensors",
-                   got=f"pickled weights ({pickles[0]}), which are never loaded" if pickles else "no weights",
-                   do="Save it again with save_pretrained." if pickles else "Fetch it again.")
+    raise PsrError(
+        "the model folder holds no safetensors weights",
+        where=folder,
+        expected="model.safetensors",
+        got=f"pickled weights ({pickles[0]}), which are never loaded" if pickles else "no weights",
+        do="Save it again with save_pretrained." if pickles else "Fetch it again.",
+    )
 
 
 def _load_config(path: Path | str, access: dict[str, Any]) -> Any:
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     try:
         config = AutoConfig.from_pretrained(str(path), **access)
     except Exception as error:
         raise _unreadable("config", path, error) from error
-    causal = {name for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for name in ([names] if isinstance(names, str) else names)}
-    named = config.architectures or []
-    custom = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if config.is_encoder_decoder or not (custom or causal.intersection(named) or (not named and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)):
-        raise PsrError("this model is not a causal language model", where=path, expected="a decoder with a language-model head",
-                       got=", ".join(named) or config.model_type, do="Choose a decoder-only model.")
+    if not _is_causal(config):
+        raise PsrError(
+            "this model is not a causal language model",
+            where=path,
+            expected="a decoder with a language-model head",
+            got=", ".join(config.architectures or [config.model_type]),
+            do="Choose a decoder-only model.",
+        )
     return config
+
+
+def _is_causal(config: Any) -> bool:
+    """Whether the class that saved the weights is one for causal language models (or brings its own code for them)."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal
+
+    if config.is_encoder_decoder:
+        return False
+    if not config.architectures:
+        return config.model_type in causal
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return True
+    classes = {name for names in causal.values() for name in ([names] if isinstance(names, str) else names)}
+    return bool(classes.intersection(config.architectures))
 
 
 def _load_weights(path: Path | str, config: Any, dtype: torch.dtype, access: dict[str, Any]) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
+    settings: dict[str, Any] = {"config": config, "dtype": dtype, "use_safetensors": True, **access}
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(path), config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **access
-        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(path), output_loading_info=True, **settings)
     except Exception as error:
         raise _unreadable("weights", path, error) from error
+    model, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:  # transformers fills them with random numbers and only warns
-        raise PsrError("the model's weights are incomplete", where=path, expected="every tensor of its config",
-                       got=f"{len(missing)} missing, the first {missing[0]}", do="Fetch or build the model again.")
+        raise PsrError(
+            "the model's weights are incomplete",
+            where=path,
+            expected="every tensor of its config",
+            got=f"{len(missing)} missing, the first {missing[0]}",
+            do="Fetch or build the model again.",
+        )
     return model
 
 
@@ -174,14 +212,23 @@ def _load_tokenizer(path: Path | str, access: dict[str, Any]) -> PreTrainedToken
     except Exception as error:
         raise _unreadable("tokenizer", path, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise PsrError("the model has no tokenizer", where=path, expected="tokenizer files", do="Save the tokenizer into the folder.")
+        raise PsrError(
+            "the model has no tokenizer",
+            where=path,
+            expected="tokenizer files",
+            do="Save the tokenizer into the folder.",
+        )
     return tokenizer
 
 
 def _unreadable(part: str, path: Path | str, error: Exception) -> PsrError:
     lines = str(error).strip().splitlines()
-    return PsrError(f"the model's {part} cannot be read", where=path, got=f"{type(error).__name__}: {lines[0] if lines else ''}",
-                    do="The files are damaged or of another kind: fetch or build the model again.")
+    return PsrError(
+        f"the model's {part} cannot be read",
+        where=path,
+        got=f"{type(error).__name__}: {lines[0] if lines else ''}",
+        do="The files are damaged or of another kind: fetch or build the model again.",
+    )
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Tiny random language models of many families and tokenizers with many chat templates, built offline and seeded.
 
-    FAMILIES[name]() -> PreTrainedModel      cached: do not change it, copy it
-    tokenizer(template, kind)                cached too
-    family(name) -> LanguageModel            the model with the kind of template its family has
+FAMILIES[name]() -> PreTrainedModel      cached: do not change it, copy it
+tokenizer(template, kind)                cached too
+family(name) -> LanguageModel            the model with the kind of template its family has
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import AutoModelForCausalLM, CONFIG_MAPPING, PreTrainedModel, PreTrainedTokenizerBase
-from transformers import PreTrainedTokenizerFast
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from psr.models import LanguageModel, wrap
 
@@ -23,11 +29,20 @@ PAD, BOS, EOS, START, END = "<pad>", "<bos>", "<eos>", "<|start|>", "<|end|>"
 SPECIAL = (PAD, BOS, EOS, START, END)
 
 _LLAMA = {
-    "hidden_size": D_MODEL, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 48, "max_position_embeddings": CONTEXT,
+    "hidden_size": D_MODEL,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": CONTEXT,
 }
-_GEMMA = {**_LLAMA, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16,
-          "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+_GEMMA = {
+    **_LLAMA,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 16,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
 _MOE = {"num_experts_per_tok": 2}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", _LLAMA),
@@ -47,8 +62,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 NATURAL_TEMPLATE = {
     "llama": "dated", "qwen2": "default_system", "qwen3": "system", "gemma2": "no_system", "gemma3_text": "no_system",
-    "mistral": "brackets", "phi3": "strips", "gpt2": "base", "gpt_neox": "base", "opt": "base_bos", "mixtral": "last_user",
-    "qwen2_moe": "default_system",
+    "mistral": "brackets", "phi3": "strips", "gpt2": "base", "gpt_neox": "base", "opt": "base_bos",
+    "mixtral": "last_user", "qwen2_moe": "default_system",
 }  # fmt: skip
 
 
@@ -90,12 +105,13 @@ TEMPLATES: dict[str, str | None] = {
     + _CHATML.replace("{{ bos_token }}", ""),
     "no_system": "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     + _ALTERNATE + _CHATML.replace("m.content", "m.content | trim"),
-    "ignores_system": "{{ bos_token }}{% for m in messages if m.role != 'system' %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n"
-    "{% endfor %}<|start|>assistant\n",
+    "ignores_system": "{{ bos_token }}{% for m in messages if m.role != 'system' %}<|start|>{{ m.role }}\n"
+    "{{ m.content }}<|end|>\n{% endfor %}<|start|>assistant\n",
     "dated": "{{ bos_token }}<|start|>system\nToday is in the sun.\n\n{% if messages[0].role == 'system' %}"
-    "{{ messages[0].content | trim }}{% endif %}<|end|>{% for m in messages if m.role != 'system' %}<|start|>{{ m.role }}\n\n"
-    "{{ m.content | trim }}<|end|>{% endfor %}<|start|>assistant\n\n",
-    "brackets": "{{ bos_token }}{% if messages[0].role == 'system' %}{% set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}"
+    "{{ messages[0].content | trim }}{% endif %}<|end|>{% for m in messages if m.role != 'system' %}"
+    "<|start|>{{ m.role }}\n\n{{ m.content | trim }}<|end|>{% endfor %}<|start|>assistant\n\n",
+    "brackets": "{{ bos_token }}{% if messages[0].role == 'system' %}"
+    "{% set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}"
     "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}" + _ALTERNATE
     + "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ (system if loop.first else '') + m.content }} [/INST]"
     "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}",
@@ -112,10 +128,9 @@ _MERGES = (
     ". ĊĊ", "? Ċ", "! ĊĊ", "] Ċ", "Ċ t", "Ċ W", "ĊĊ W", "s k", "sk y",
 )  # fmt: skip
 _WORDS = (
-    "the sun is in sky what color of a why how tell me about answer be brief verse you can today system user assistant "
-    "[INST] [/INST] <<SYS>> <</SYS>> : . ? ! \n"
-).split(" ")
-KINDS = ("byte", "unsplit", "pieces", "words")
+    "the sun is in sky what color of a why how tell me about answer be brief verse you can today system user assistant"
+)
+_SIGNS = "[ ] / < > : . ? !"
 
 
 def _byte_level(use_regex: bool) -> Tokenizer:
@@ -129,13 +144,20 @@ def _byte_level(use_regex: bool) -> Tokenizer:
 
 
 def _pieces() -> Tokenizer:
-    """BPE in SentencePiece's manner: spaces are ▁, one is put in front of each text, unknown characters fall back to bytes."""
+    """BPE in SentencePiece's manner: spaces are ▁, one stands in front of each text, unknown ones become bytes."""
     letters = [chr(code) for code in range(33, 127)]
     merges = [("▁", letter) for letter in "abcdefghiW"] + [("t", "h"), ("th", "e")]
     bytes_ = [f"<0x{byte:02X}>" for byte in (*range(9, 14), 0xC3, 0xA9)]
     tokens = [*SPECIAL, "<unk>", *bytes_, "▁", *letters, *("".join(merge) for merge in merges)]
-    made = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, unk_token="<unk>",
-                                byte_fallback=True, fuse_unk=True))
+    made = Tokenizer(
+        models.BPE(
+            vocab={token: i for i, token in enumerate(tokens)},
+            merges=merges,
+            unk_token="<unk>",
+            byte_fallback=True,
+            fuse_unk=True,
+        )
+    )
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return made
@@ -143,26 +165,36 @@ def _pieces() -> Tokenizer:
 
 def _word_level() -> Tokenizer:
     """Whole lower-case words; line ends are words of their own."""
-    tokens = [*SPECIAL, "<unk>", *_WORDS]
+    tokens = [*SPECIAL, "<unk>", *_WORDS.split(), *_SIGNS.split(), "\n"]
     made = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
     made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Punctuation(),
-    ])
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(" ", "removed"),
+            pre_tokenizers.Split("\n", "isolated"),
+            pre_tokenizers.Punctuation(),
+        ]
+    )
     return made
+
+
+_MAKERS = {
+    "byte": partial(_byte_level, True), "unsplit": partial(_byte_level, False), "pieces": _pieces, "words": _word_level,
+}  # fmt: skip
+KINDS = tuple(_MAKERS)
 
 
 @cache
 def tokenizer(template: str = "system", kind: str = "byte") -> PreTrainedTokenizerBase:
     """A tokenizer of at most VOCABULARY tokens. template: a key of TEMPLATES; kind: one of KINDS."""
-    makers = {"byte": partial(_byte_level, True), "unsplit": partial(_byte_level, False), "pieces": _pieces, "words": _word_level}
-    made = makers[kind]()
+    made = _MAKERS[kind]()
     made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     if template == "base_bos":
-        from tokenizers.processors import TemplateProcessing
-
-        made.post_processor = TemplateProcessing(single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, 1)])
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=made, bos_token=BOS, eos_token=EOS, pad_token=PAD,
-                                      extra_special_tokens=[START, END])
+        made.post_processor = TemplateProcessing(
+            single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, 1)]
+        )
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token=BOS, eos_token=EOS, pad_token=PAD, extra_special_tokens=[START, END]
+    )
     wrapped.chat_template = TEMPLATES[template]
     return wrapped
