@@ -82,7 +82,10 @@ def search_attribute(
 
 @dataclass
 class Steered:
-    """alphas -> Scores of one module, in one batched call; adds what it made to `completions` and `judgements`."""
+    """alphas -> Scores of one module, in one batched call; adds what it made to `completions` and `judgements`.
+
+    alpha 0 is the unsteered model, bit-exact: its completions are the plain ones that are there already.
+    """
 
     bench: Bench
     module: SteeringModule
@@ -96,11 +99,12 @@ class Steered:
         from psr.complete import Ask
 
         asks = [Ask(pair, self.module.id, self.seed + sample, self.module, alpha)
-                for alpha in alphas for pair in self.pairs for sample in range(self.samples)]
+                for alpha in alphas if alpha != 0 for pair in self.pairs for sample in range(self.samples)]
         made, judged = self.bench(asks)
         self.completions += made
         self.judgements += judged
-        return scores_of(made, values_of(judged), self.pairs)
+        plain = [c for c in self.completions if c.method == PLAIN and 0 in alphas]
+        return scores_of([*plain, *made], values_of(self.judgements), self.pairs)
 
 
 def _unsteered(pairs: Sequence[PromptPair], samples: int, seed: int) -> list[Ask]:

@@ -1,0 +1,114 @@
+"""The testbed's judges: `psr.testbed.rating` behind the interface that every judge has. No model, no cost, no doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from psr.errors import JudgeError, PsrError
+from psr.testbed.concepts import concept_named
+from psr.testbed.formats import Format, format_for, format_named
+from psr.testbed.rating import rate_concept, rate_format, rate_persona
+from psr.testbed.traits import trait_named
+from psr.types import Attribute, Judgement, JudgeItem, Usage, Verdicts
+
+RUBRIC = "1"
+Rate = Callable[[Attribute, str, str], tuple[float, ...]]
+
+
+def _persona(attribute: Attribute, question: str, text: str) -> tuple[float, ...]:
+    return rate_persona(question, text, trait_named(attribute.name).decorations)
+
+
+def _ifeval(attribute: Attribute, question: str, text: str) -> tuple[float, ...]:
+    return rate_format(question, text, format_of(attribute))
+
+
+def _axbench(attribute: Attribute, question: str, text: str) -> tuple[float, ...]:
+    return rate_concept(question, text, concept_named(str(dict(attribute.kwargs).get("concept", attribute.name))))
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a benchmark's judge rates: dimension names, their common scale, and `rate` with values in [0, top]."""
+
+    dimensions: tuple[str, ...]
+    scale: float
+    top: float
+    rate: Rate
+
+
+SCHEMES = {
+    "persona": Scheme(("trait", "coherence"), 100.0, 1.0, _persona),
+    "ifeval": Scheme(("accuracy", "coherence", "accuracy_loose"), 100.0, 1.0, _ifeval),
+    "axbench": Scheme(("concept", "instruction", "fluency"), 2.0, 2.0, _axbench),
+}
+
+
+@dataclass(frozen=True)
+class TestbedJudge:
+    """Judges one benchmark's answers. `attributes`: key -> Attribute; a name of the grammar needs no entry.
+
+    An item that cannot be judged (another question, an unknown attribute) has judgements without a value that say why:
+    the other items of its batch keep theirs.
+    """
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+
+    benchmark: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    rubric: str = RUBRIC
+
+    def __post_init__(self) -> None:
+        if self.benchmark not in SCHEMES:
+            raise PsrError("the testbed has no judge for this benchmark", expected=f"one of {', '.join(SCHEMES)}",
+                           got=repr(self.benchmark))
+
+    @property
+    def id(self) -> str:
+        return f"testbed-{self.benchmark}"
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        return SCHEMES[self.benchmark].dimensions
+
+    def __call__(self, items: Sequence[JudgeItem]) -> Verdicts:
+        judged = tuple(judgement for item in items for judgement in self._judgements(item))
+        return Verdicts(judged, Usage(calls=len(items)))
+
+    def rate(self, item: JudgeItem) -> tuple[float, ...]:
+        """One value in [0, scale] per dimension. Raises JudgeError (no retry helps) for what is not the testbed's."""
+        scheme = SCHEMES[self.benchmark]
+        attribute = self.attributes.get(item.attribute) or _bare(item.attribute)
+        try:
+            values = scheme.rate(attribute, item.question, item.text)
+        except JudgeError:
+            raise
+        except PsrError as error:
+            raise JudgeError(str(error), retryable=False) from error
+        return tuple(value / scheme.top * scheme.scale for value in values)
+
+    def _judgements(self, item: JudgeItem) -> tuple[Judgement, ...]:
+        try:
+            values, error = self.rate(item), ""
+        except JudgeError as raised:
+            values, error = (), str(raised)
+        given = values or (None,) * len(self.dimensions)
+        scale = SCHEMES[self.benchmark].scale
+        return tuple(
+            Judgement(item.completion, self.id, self.rubric, dimension, value, scale, error=error)
+            for dimension, value in zip(self.dimensions, given, strict=True)
+        )
+
+
+def _bare(key: str) -> Attribute:
+    """An attribute known by its key alone."""
+    benchmark, _, name = key.rpartition("/")
+    return Attribute(benchmark, name, (), (), (), (), (), RUBRIC)
+
+
+def format_of(attribute: Attribute) -> Format:
+    """The format an attribute asks for: by IFEval's instruction id and arguments when it has them, else by its name."""
+    given = dict(attribute.kwargs)
+    instruction = given.pop("instruction_id", None)
+    return format_named(attribute.name) if instruction is None else format_for(str(instruction), given)

@@ -1,0 +1,111 @@
+"""Steered generation: plain, instructed and every module at its candidate strengths, on questions nothing was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from psr.pairs import held_out_pairs
+from psr.types import INSTRUCTED, PLAIN, Attribute, Completion, PromptPair
+from tasks.answers import complete_once
+from tasks.gather import part
+from tasks.models import ModelPlace, open_model
+from tasks.modules import modules_of
+from tasks.progress import progress
+from tasks.scratch import Scratch
+from tasks.tables import read_table, write_completions, write_pairs, write_table
+
+if TYPE_CHECKING:
+    from psr.complete import Ask
+    from psr.models import LanguageModel
+    from psr.module import SteeringModule
+
+
+@task(cache_policy=NO_CACHE)
+def steer_attribute(
+    attribute: Attribute, distill: Path, search: Path, model: ModelPlace, scratch: Scratch, *, questions: int,
+    samples: int, seed: int, temperature: float, max_new_tokens: int, batch_size: int, strengths: int,
+) -> Path:
+    """Answer the evaluation questions by every method. Returns the part: pairs, completions, and the token strengths of
+    the first `strengths` answers of each gated module at its chosen alpha."""
+    from psr.sampling import Sampling
+
+    pairs = held_out_pairs(attribute, "evaluate", questions)
+    modules = modules_of(distill, attribute.key)
+    wanted = candidate_alphas(search)
+
+    def write(folder: Path) -> None:
+        lm = open_model(model)
+        asks = evaluation_asks(pairs, modules, wanted, samples, seed)
+        made = complete_once(lm, asks, Sampling(max_new_tokens, temperature), scratch, batch_size=batch_size,
+                             label=f"steer {attribute.key}")
+        write_pairs(folder / "pairs.parquet", pairs, "evaluate", "held_out")
+        write_completions(folder / "completions.parquet", made)
+        rows = strength_rows(lm, pairs, modules, made, chosen_alphas(search), strengths, f"strengths {attribute.key}")
+        write_table(folder / "strengths.parquet", "strengths", rows)
+
+    return part(scratch, f"part-{attribute.benchmark}-{attribute.name}", write)
+
+
+def candidate_alphas(search: Path) -> dict[str, tuple[float, ...]]:
+    """module id -> the alphas that some resample of the search questions would choose, ascending."""
+    found: dict[str, set[float]] = {}
+    for row in read_table(search / "candidates.parquet", "candidates"):
+        found.setdefault(row["module"], set()).add(row["alpha"])
+    return {module: tuple(sorted(alphas)) for module, alphas in found.items()}
+
+
+def chosen_alphas(search: Path) -> dict[str, float]:
+    """module id -> the alpha chosen at the prompt's coherence."""
+    rows = read_table(search / "candidates.parquet", "candidates")
+    return {row["module"]: row["alpha"] for row in rows if row["chosen"] and row["point"] == "Cp"}
+
+
+def evaluation_asks(
+    pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], wanted: Mapping[str, Sequence[float]], samples: int,
+    seed: int,
+) -> list[Ask]:
+    """Plain, instructed, and each module at each wanted alpha but 0, which is plain."""
+    from psr.complete import Ask
+
+    methods: list[tuple[str, Any, float]] = [(PLAIN, None, 0.0), (INSTRUCTED, None, 0.0)]
+    methods += [(module.id, module, alpha) for module in modules for alpha in wanted[module.id] if alpha != 0]
+    return [Ask(pair, method, seed + sample, module, alpha)
+            for method, module, alpha in methods for pair in pairs for sample in range(samples)]
+
+
+def strength_rows(
+    lm: LanguageModel, pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], completions: Sequence[Completion],
+    chosen: Mapping[str, float], count: int, label: str,
+) -> list[dict[str, Any]]:
+    """λ per layer and token for the first answers of each gated module at its chosen alpha."""
+    from psr.chats import encode_chat
+    from psr.strengths import token_strengths
+
+    by_id = {pair.id: pair for pair in pairs}
+    gated = {module.id: module for module in modules if "w" in module.tensors}
+    rows: list[dict[str, Any]] = []
+    shown = [[c for c in completions if c.method == id and c.alpha == chosen[id]][:count] for id in gated]
+    with progress(label, sum(map(len, shown)), "answers") as advance:
+        for module, answers in zip(gated.values(), shown, strict=True):
+            for answer in answers:
+                prompt = encode_chat(lm.tokenizer, by_id[answer.pair].plain)
+                lam = token_strengths(lm, module, prompt, answer.token_ids, answer.alpha)
+                rows += _rows(lm, module, answer, (*prompt.ids, *answer.token_ids), prompt.start(module.span), lam)
+                advance(1)
+    return rows
+
+
+def _rows(
+    lm: LanguageModel, module: SteeringModule, answer: Completion, ids: Sequence[int], start: int, lam: Any
+) -> list[dict[str, Any]]:
+    tokens = [lm.tokenizer.decode([token]) for token in ids[start:]]
+    return [
+        {"completion": answer.id, "layer": layer, "position": start + i, "token": token, "strength": float(lam[at, i])}
+        for at, layer in enumerate(module.layers)
+        for i, token in enumerate(tokens)
+    ]

@@ -1,0 +1,144 @@
+"""A small finished profile, made without a model: two attributes, four methods, every table that the stages write."""
+
+from pathlib import Path
+
+from psr.methods import BY_SLUG
+from psr.types import Completion, CurvePoint, Dropped, Judgement, Method, PromptPair, Triplet, short_hash
+from tasks import tables
+
+MODEL = "0123456789abcdef"
+ATTRIBUTES = ("persona/gloomy", "persona/pirate")
+SLUGS = ("s-const-dim-r", "a-psr-mse-qr")
+TA_CP = {"plain": 1.0, "prompt": 95.0, "s-const-dim-r": 20.0, "a-psr-mse-qr": 93.0}
+LAYERS = {"s-const-dim-r": (2,), "a-psr-mse-qr": (0, 1, 2)}
+
+
+def module_id(attribute: str, slug: str) -> str:
+    return short_hash("module", attribute, slug)
+
+
+def pairs(attribute: str, question_set: str) -> list[PromptPair]:
+    return [PromptPair(attribute, f"Tell me about {topic} ({question_set}).", f"Be {attribute.split('/')[1]}.")
+            for topic in ("tea", "ice")]
+
+
+def answer(pair: PromptPair, method: str, alpha: float, text: str) -> Completion:
+    return Completion(pair.id, method, alpha, 7, MODEL, "t1.0-n64", (5, 6, 7), text, True)
+
+
+def verdicts(completion: Completion, trait: float | None, coherence: float = 97.0) -> list[Judgement]:
+    error = "" if trait is not None else "the judge gave no number"
+    return [Judgement(completion.id, "testbed", "1", "trait", trait, 100.0, "", error),
+            Judgement(completion.id, "testbed", "1", "coherence", coherence, 100.0)]
+
+
+def write_results(root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False) -> Path:
+    """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too."""
+    data = root / "data" / profile
+    _write_fitting(data)
+    _write_search(data)
+    _write_steering(data, text)
+    _write_results(data)
+    if adapters:
+        _write_adapters(data)
+    return data
+
+
+def _write_fitting(data: Path) -> None:
+    asked = [pair for attribute in ATTRIBUTES for pair in pairs(attribute, "fit")]
+    kept = [answer(pair, "instructed", 0.0, f"Obeyed: {pair.question}") for pair in asked]
+    refused = [answer(pair, "plain", 0.0, f"Plain: {pair.question}") for pair in asked]
+    judged = [v for c in kept for v in verdicts(c, 90.0)] + [v for c in refused for v in verdicts(c, 0.0)]
+    tables.write_pairs(data / "complete/pairs.parquet", asked, "fit", "fit")
+    tables.write_completions(data / "complete/completions.parquet", kept + refused)
+    tables.write_judgements(data / "select/judgements.parquet", judged)
+    tables.write_triplets(data / "select/triplets.parquet",
+                          [Triplet(pair, c, 0.9, 0.97) for pair, c in zip(asked, kept, strict=True)])
+    tables.write_dropped(data / "select/dropped.parquet", [Dropped(c.id, "trait below 0.5") for c in refused])
+    tables.write_table(data / "distill/modules.parquet", "modules",
+                       [_module_row(attribute, BY_SLUG[slug]) for attribute in ATTRIBUTES for slug in SLUGS])
+    tables.write_curves(data / "distill/curves.parquet", {
+        module_id(attribute, "a-psr-mse-qr"): [CurvePoint(e, 2.0 / e, 1.9 / e, 0.1, 0.25) for e in (1, 2, 3)]
+        for attribute in ATTRIBUTES
+    })
+
+
+def _module_row(attribute: str, method: Method) -> dict[str, object]:
+    layers = LAYERS[method.slug]
+    return {
+        "id": module_id(attribute, method.slug), "attribute": attribute, "method": method.slug, "scope": method.scope,
+        "form": method.form, "objective": method.objective, "span": method.span,
+        "layer": layers[0] if method.scope == "S" else None, "seed": 123, "triplets": 2,
+        "folder": f"modules/{attribute.replace('/', '-')}/{method.slug}", "model": MODEL,
+    }
+
+
+def _write_search(data: Path) -> None:
+    asked = [pair for attribute in ATTRIBUTES for pair in pairs(attribute, "search")]
+    answers = [answer(pair, module_id(pair.attribute, slug), alpha, f"{slug} at {alpha}")
+               for pair in asked for slug in SLUGS for alpha in (0.5, 1.0)]
+    tables.write_pairs(data / "search/pairs.parquet", asked, "search", "held_out")
+    tables.write_completions(data / "search/completions.parquet", answers)
+    tables.write_judgements(data / "search/judgements.parquet", [v for c in answers for v in verdicts(c, 50.0)])
+    tables.write_table(data / "search/candidates.parquet", "candidates", [
+        {"module": module_id(attribute, slug), "point": point, "alpha": 1.0, "share": 1.0, "chosen": True}
+        for attribute in ATTRIBUTES for slug in SLUGS for point in ("C80", "Cp")
+    ])
+
+
+def _write_steering(data: Path, text: str) -> None:
+    asked = [pair for attribute in ATTRIBUTES for pair in pairs(attribute, "evaluate")]
+    answers = [answer(pair, "instructed", 0.0, "Obeyed.") for pair in asked]
+    steered = {(pair, slug): answer(pair, module_id(pair.attribute, slug), 1.0, text) for pair in asked for slug in SLUGS}
+    judged = [v for c in answers for v in verdicts(c, 95.0)]
+    judged += [v for (_, slug), c in steered.items() for v in verdicts(c, TA_CP[slug])]
+    first = answers[0]
+    judged = [Judgement(j.completion, j.judge, j.rubric, j.dimension, None, 100.0, "", "no number")
+              if (j.completion, j.dimension) == (first.id, "trait") else j for j in judged]
+    tables.write_pairs(data / "steer/pairs.parquet", asked, "evaluate", "held_out")
+    tables.write_completions(data / "steer/completions.parquet", [*answers, *steered.values()])
+    tables.write_judgements(data / "judge/judgements.parquet", judged)
+    tables.write_table(data / "steer/strengths.parquet", "strengths", [
+        {"completion": c.id, "layer": layer, "position": 9 + i, "token": token, "strength": layer + 0.1 * i}
+        for (_, slug), c in steered.items() if slug == "a-psr-mse-qr"
+        for layer in LAYERS[slug] for i, token in enumerate(text.split(" "))
+    ])
+
+
+def _write_results(data: Path) -> None:
+    tables.write_table(data / "results/headline.parquet", "headline",
+                       [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP])
+    tables.write_table(data / "results/curve.parquet", "curve", [
+        {"attribute": attribute, "method": slug, "module": module_id(attribute, slug), "alpha": alpha,
+         "trait": TA_CP[slug] * alpha / 4, "coherence": 98.0 - 10 * alpha, "n": 2}
+        for attribute in ATTRIBUTES for slug in SLUGS for alpha in (0.0, 1.0, 2.0, 4.0)
+    ])
+
+
+def _headline_row(attribute: str, slug: str) -> dict[str, object]:
+    method = BY_SLUG.get(slug)
+    ta = TA_CP[slug]
+    row: dict[str, object] = dict.fromkeys(tables.SCHEMAS["headline"].names)
+    row |= {"benchmark": "persona", "model": MODEL, "attribute": attribute, "method": slug, "name": slug, "ta_cp": ta,
+            "ta_cp_low": max(0.0, ta - 3), "ta_cp_high": min(100.0, ta + 3), "coherence_cp": 97.0, "n": 2,
+            "n_unscored": 1 if slug == "prompt" else 0}
+    if method:
+        row |= {"name": method.name, "scope": method.scope, "form": method.form, "objective": method.objective,
+                "span": method.span, "layer": 2 if method.scope == "S" else None, "module": module_id(attribute, slug),
+                "alpha_cp": 1.0, "reached_cp": True, "alpha_c80": 2.0, "ta_c80": ta + 1, "ta_c80_low": ta - 2,
+                "ta_c80_high": min(100.0, ta + 4), "coherence_c80": 81.0, "reached_c80": slug != "s-const-dim-r"}
+    return row
+
+
+def _write_adapters(data: Path) -> None:
+    import torch
+
+    from psr.module import SteeringModule, save_module
+
+    for row in tables.read_table(data / "distill/modules.parquet", "modules"):
+        layers = LAYERS[row["method"]]
+        shapes = {"z": (len(layers), 8)} | ({"w": (len(layers), 8), "b": (len(layers),)} if row["form"] == "PSR" else {})
+        tensors = {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
+        origin = {"attribute": row["attribute"], "method": row["method"], "settings": {"lr": 0.01, "epochs": 3}}
+        module = SteeringModule(row["id"], row["form"], layers, row["span"], MODEL, tensors, origin)
+        save_module(module, data / "distill" / row["folder"])

@@ -1,0 +1,165 @@
+"""The index: every view answers, keys hold, damage is named, and readers can only read."""
+
+import threading
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from psr.errors import PsrError
+from tasks import index, tables
+from tasks.query import ask
+from tasks.schemas import SCHEMAS
+from tests.results_folder import SLUGS, write_results
+
+VIEWS = ("completions", "judgements", "headline", "curves", "token_strengths", "lineage", "modules", "triplets",
+         "dropped", "alphas", "trait_coherence", "scores")
+
+
+def one(path: Path, sql: str) -> object:
+    return ask(path, sql).rows[0][0]
+
+
+def test_every_view_answers_for_a_finished_profile(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    path = index.rebuild(tmp_path)
+    assert path == tmp_path / "data" / "results.duckdb"
+    assert all(one(path, f"select count(*) from {view}") for view in VIEWS)
+
+
+def test_an_absent_stage_gives_an_empty_typed_table(tmp_path: Path) -> None:
+    path = index.rebuild(tmp_path)
+    assert [one(path, f"select count(*) from {view}") for view in VIEWS] == [0] * len(VIEWS)
+    types = dict(ask(path, "select column_name, column_type from (describe stg_headline)").rows)
+    assert (types["ta_cp"], types["layer"], types["reached_cp"], types["n"]) == ("DOUBLE", "INTEGER", "BOOLEAN", "BIGINT")
+
+
+def test_profiles_stand_side_by_side_and_other_folders_are_left_alone(tmp_path: Path) -> None:
+    write_results(tmp_path, "quick")
+    write_results(tmp_path, "smoke")
+    (tmp_path / "data/testbed/axbench").mkdir(parents=True)
+    (tmp_path / "data/testbed/axbench/completions.parquet").write_bytes(b"not ours")
+    path = index.rebuild(tmp_path)
+    assert ask(path, "select profile, count(*) from completions group by all order by all").rows == (
+        ("quick", 36), ("smoke", 36))
+
+
+def test_counts_in_the_index_are_those_of_the_files(tmp_path: Path) -> None:
+    data = write_results(tmp_path)
+    path = index.rebuild(tmp_path)
+    for name in SCHEMAS:
+        rows = sum(pq.read_metadata(file).num_rows for file in data.glob(f"*/{name}.parquet"))
+        assert one(path, f"select count(*) from stg_{name}") == rows > 0
+
+
+def test_completions_carry_their_verdicts_and_their_method(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    path = index.rebuild(tmp_path)
+    rows = ask(path, "select distinct method, trait, coherence from completions where stage = 'steer' order by all").rows
+    assert rows == (("a-psr-mse-qr", 93.0, 97.0), ("instructed", 95.0, 97.0), ("instructed", None, 97.0),
+                    ("s-const-dim-r", 20.0, 97.0))
+
+
+def test_a_failed_judgement_stays_null_and_is_counted(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    path = index.rebuild(tmp_path)
+    assert ask(path, "select value, error from judgements where value is null").rows == ((None, "no number"),)
+    assert one(path, "select sum(unscored) from scores") == 1
+
+
+def test_lineage_leads_from_every_judgement_to_a_pair(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    path = index.rebuild(tmp_path)
+    lost = one(path, """
+        with recursive up(id, root) as (
+            select id, id from stg_judgements
+            union
+            select parent, root from up join lineage on lineage.id = up.id
+        ) select count(*) from stg_judgements where id not in (
+            select root from up join stg_pairs on stg_pairs.id = up.id)""")
+    assert lost == 0
+    kinds = {row[0] for row in ask(path, "select distinct kind || '>' || parent_kind from lineage").rows}
+    assert kinds == {"judgement>completion", "completion>pair", "completion>module", "module>triplet",
+                     "triplet>completion", "triplet>judgement"}
+
+
+def test_a_doubled_key_is_refused_and_the_old_index_stays(tmp_path: Path) -> None:
+    data = write_results(tmp_path)
+    path = index.rebuild(tmp_path)
+    rows = tables.read_table(data / "distill/modules.parquet", "modules")
+    tables.write_table(data / "distill/modules.parquet", "modules", [*rows, rows[0]])
+    with pytest.raises(PsrError, match=r"a key is not unique.*table modules.*2 rows for profile 'quick', id"):
+        index.rebuild(tmp_path)
+    assert one(path, "select count(*) from modules") == len(rows)
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["quick", "results.duckdb"]
+
+
+def test_an_empty_key_is_refused(tmp_path: Path) -> None:
+    data = write_results(tmp_path)
+    pq.write_table(pa.table({"completion": pa.array([None], pa.string()), "reason": ["x"]}), data / "select/dropped.parquet")
+    with pytest.raises(PsrError, match=r"is empty \(table dropped\)"):
+        index.rebuild(tmp_path)
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    data = write_results(tmp_path)
+    (data / "search/candidates.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(PsrError, match=r"a table is damaged \(.*search/candidates.parquet\)"):
+        index.rebuild(tmp_path)
+
+
+def test_a_column_that_one_profile_lacks_is_empty_there_and_not_lost(tmp_path: Path) -> None:
+    write_results(tmp_path, "quick")
+    other = write_results(tmp_path, "smoke")
+    path = other / "search/candidates.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["share"]), path)
+    database = index.rebuild(tmp_path)
+    assert ask(database, "select profile, count(share) from alphas group by all order by all").rows == (
+        ("quick", 8), ("smoke", 0))
+
+
+def test_rebuilding_gives_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    first = [ask(index.rebuild(tmp_path), f"from {view}") for view in VIEWS]
+    assert [ask(index.rebuild(tmp_path), f"from {view}") for view in VIEWS] == first
+
+
+def test_a_reader_holds_no_rebuild_up_and_sees_no_half_index(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    path = index.rebuild(tmp_path)
+    with duckdb.connect(str(path), read_only=True) as reader:
+        thread = threading.Thread(target=index.rebuild, args=(tmp_path,))
+        thread.start()
+        thread.join()
+        assert reader.execute("select count(*) from completions").fetchone() == (36,)
+    assert one(path, "select count(distinct method) from modules") == len(SLUGS)
+
+
+@pytest.mark.parametrize("sql", [
+    "select * from read_csv('/etc/hostname')",
+    "copy modules to 'out.csv'",
+    "attach 'other.db'",
+    "install httpfs",
+    "insert into stg_dropped values ('a', 'b', 'c')",
+    "drop view headline",
+    "set enable_external_access = true",
+    "select * from secret",
+    "export database 'out'",
+])  # fmt: skip
+def test_sql_cannot_leave_the_index(tmp_path: Path, sql: str) -> None:
+    path = index.rebuild(tmp_path)
+    secret = pa.table({"x": [1]})  # noqa: F841  (DuckDB would find it by its name, were that not off)
+    before = path.read_bytes()
+    with pytest.raises(PsrError, match="the question was refused"):
+        ask(path, sql)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_or_foreign_index_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PsrError, match=r"no index of results \(.*none.duckdb\).*flows.reproduce"):
+        ask(tmp_path / "none.duckdb", "select 1")
+    (tmp_path / "bad.duckdb").write_bytes(b"x" * 5000)
+    with pytest.raises(PsrError, match=r"cannot be opened \(.*bad.duckdb\)"):
+        ask(tmp_path / "bad.duckdb", "select 1")
