@@ -1,0 +1,230 @@
+"""The parameters of a run, typed: one section per profile in params.yaml, checked before anything starts.
+
+A stage is handed the sections that dvc.yaml names for it and no other, so that DVC's key of a stage is all it reads.
+Unknown keys are refused and the known ones listed. Sections are frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from psr.errors import PsrError
+from psr.methods import parse_method
+
+DEFAULT_PROFILE = "quick"
+FILE = "params.yaml"
+
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Frozen, and no key that is not named here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Model(Section):
+    """The language model and how it is run. The thread count changes the last bits of matrix products, so it is here."""
+
+    path: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+    threads: Count = 2
+    trust_remote_code: bool = False
+
+
+class Benchmark(Section):
+    """Whose attributes are steered for, and where its files lie."""
+
+    name: Literal["persona", "ifeval", "axbench"]
+    path: str
+    attributes: Names
+
+
+class Judge(Section):
+    """Who judges. "testbed" parses the answer back with the grammar."""
+
+    name: Literal["testbed"] = "testbed"
+
+
+class Sampling(Section):
+    """How every answer is sampled, before and after steering."""
+
+    temperature: NotNegative = 1.0
+    max_new_tokens: Count
+
+
+class Complete(Section):
+    """Fitting questions × instructions × samples an attribute."""
+
+    questions: Count
+    instructions: Count
+    samples: Count
+    seed: int
+    batch_size: Count
+
+
+class Select(Section):
+    """What a judged completion needs to become a triplet; `limit` triplets an attribute at most."""
+
+    min_trait: Share
+    min_coherence: Share
+    limit: Count | None = None
+
+
+class Extract(Section):
+    """How activations are recorded and cut into files."""
+
+    dtype: Literal["float32", "bfloat16", "float16"]
+    shard_mb: Positive
+    batch_size: Count
+
+
+class Distill(Section):
+    """Fitting. `epochs`, `batch_size` and `lr` replace the preset's where they are given; `layer` is scope S's."""
+
+    preset: Literal["fast", "paper"]
+    package: Literal["persona", "ifeval", "axbench"]
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    lr: Positive | None = None
+    seed: int
+    layer: Annotated[int, Field(ge=0)]
+
+
+class Search(Section):
+    """The search for alpha: a coarse grid, then `rounds` of `points` new alphas where coherence crosses its targets."""
+
+    questions: Count
+    samples: Count
+    alphas: Annotated[tuple[NotNegative, ...], Field(min_length=2)]
+    alpha_max: Positive
+    rounds: Annotated[int, Field(ge=0)]
+    points: Count
+    resamples: Count
+    seed: int
+    batch_size: Count
+
+    @model_validator(mode="after")
+    def _grid(self) -> Search:
+        if list(self.alphas) != sorted(set(self.alphas)) or self.alphas[0] != 0 or self.alphas[-1] > self.alpha_max:
+            raise ValueError(f"alphas must rise from 0 to at most alpha_max = {self.alpha_max}")
+        return self
+
+
+class Steer(Section):
+    """The evaluation's answers; per-token strengths are kept for `strengths` completions a module."""
+
+    questions: Count
+    samples: Count
+    seed: int
+    batch_size: Count
+    strengths: Annotated[int, Field(ge=0)]
+
+
+class Results(Section):
+    """Bootstrap intervals."""
+
+    resamples: Count
+    seed: int
+
+
+class Report(Section):
+    """The report's heading."""
+
+    title: str
+
+
+class Profile(Section):
+    """Everything one profile sets; a field's name is its section's name in params.yaml and in dvc.yaml."""
+
+    model: Model
+    benchmark: Benchmark
+    judge: Judge
+    methods: Names
+    sampling: Sampling
+    complete: Complete
+    select: Select
+    extract: Extract
+    distill: Distill
+    search: Search
+    steer: Steer
+    results: Results
+    report: Report
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        slugs = tuple(parse_method(text).slug for text in methods)
+        if len(set(slugs)) < len(slugs):
+            raise ValueError(f"a method is named twice in {', '.join(slugs)}")
+        return slugs
+
+
+def load(path: Path, profile: str) -> Profile:
+    """The section `profile` of the file at `path`. Raises PsrError: one line that says what, where and what is known."""
+    sections = read(path)
+    if profile not in sections:
+        raise PsrError("unknown profile", where=path.name, expected=f"one of {', '.join(sections)}", got=repr(profile))
+    try:
+        return Profile.model_validate(sections[profile])
+    except ValidationError as error:
+        raise _clear(error, path.name, profile) from None
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """The file as a mapping from profile to raw section. Raises PsrError where it is missing or no such mapping."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PsrError("the parameters are missing", where=path, do="Run from a checkout of the repository.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PsrError("the parameters are no valid YAML", where=path.name, got=" ".join(str(error).split())) from None
+    if not isinstance(found, dict) or not found:
+        raise PsrError("the parameters are no profiles", where=path.name, expected="a section per profile")
+    return found
+
+
+def section_names() -> tuple[str, ...]:
+    """Every section a profile has, in the file's order."""
+    return tuple(Profile.model_fields)
+
+
+def _clear(error: ValidationError, file: str, profile: str) -> PsrError:
+    """All problems pydantic found, as one line."""
+    problems = [_problem(profile, detail) for detail in error.errors(include_url=False)]
+    return PsrError("; ".join(problems), where=file, do="Correct the file.")
+
+
+def _problem(profile: str, detail: Any) -> str:
+    place, kind = detail["loc"], detail["type"]
+    name = ".".join(map(str, (profile, *place)))
+    if kind == "extra_forbidden":
+        known = _fields_at(place[:-1])
+        return f"unknown parameter {name}, expected one of {', '.join(known)}"
+    if kind == "missing":
+        return f"missing parameter {name}"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{name}: {message[:1].lower()}{message[1:]}, got {_short(detail['input'])}"
+
+
+def _fields_at(place: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The known keys at a place in the tree of sections."""
+    here: Any = Profile
+    for step in place:
+        here = here.model_fields[str(step)].annotation
+    return tuple(here.model_fields)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
