@@ -47,10 +47,12 @@ def rebuild(root: Path | str) -> Path:
         files = _files(target.parent, Path(spare))
         part = Path(spare) / target.name
         with duckdb.connect(str(part), config=FORMAT) as connection:
+            connection.begin()
             _stage(connection, files)
             for name, key in KEYS.items():
                 _check_key(connection, name, key)
             connection.execute((SQL / "views.sql").read_text())
+            connection.commit()
         os.replace(part, target)
     return target
 
@@ -73,7 +75,8 @@ def _stage(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) 
         for name, paths in files.items():
             for path in paths:
                 read_table(path, name)  # says which file it is, in our words
-        raise PsrError("the index cannot be built", where=SQL / "staging.sql", got=str(error).splitlines()[0]) from error
+        where, got = SQL / "staging.sql", str(error).splitlines()[0]
+        raise PsrError("the index cannot be built", where=where, got=got) from error
 
 
 def _check_key(connection: duckdb.DuckDBPyConnection, name: str, key: tuple[str, ...]) -> None:

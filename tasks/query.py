@@ -33,7 +33,8 @@ def ask(database: Path | str, sql: str, parameters: Sequence[Any] = ()) -> Answe
             columns = tuple(column[0] for column in connection.description or ())
             return Answer(columns, tuple(connection.fetchall()) if columns else ())
         except (duckdb.Error, UnicodeError) as error:
-            raise PsrError("the question was refused", got=_brief(error), do="`show tables` lists what there is.") from error
+            raise PsrError("the question was refused", got=_brief(error),
+                           do="`show tables` lists what there is.") from error
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:

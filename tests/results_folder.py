@@ -32,7 +32,9 @@ def verdicts(completion: Completion, trait: float | None, coherence: float = 97.
             Judgement(completion.id, "testbed", "1", "coherence", coherence, 100.0)]
 
 
-def write_results(root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False) -> Path:
+def write_results(
+    root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False
+) -> Path:
     """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too."""
     data = root / "data" / profile
     _write_fitting(data)
@@ -89,7 +91,8 @@ def _write_search(data: Path) -> None:
 def _write_steering(data: Path, text: str) -> None:
     asked = [pair for attribute in ATTRIBUTES for pair in pairs(attribute, "evaluate")]
     answers = [answer(pair, "instructed", 0.0, "Obeyed.") for pair in asked]
-    steered = {(pair, slug): answer(pair, module_id(pair.attribute, slug), 1.0, text) for pair in asked for slug in SLUGS}
+    steered = {(pair, slug): answer(pair, module_id(pair.attribute, slug), 1.0, text)
+               for pair in asked for slug in SLUGS}
     judged = [v for c in answers for v in verdicts(c, 95.0)]
     judged += [v for (_, slug), c in steered.items() for v in verdicts(c, TA_CP[slug])]
     first = answers[0]
@@ -137,7 +140,9 @@ def _write_adapters(data: Path) -> None:
 
     for row in tables.read_table(data / "distill/modules.parquet", "modules"):
         layers = LAYERS[row["method"]]
-        shapes = {"z": (len(layers), 8)} | ({"w": (len(layers), 8), "b": (len(layers),)} if row["form"] == "PSR" else {})
+        shapes: dict[str, tuple[int, ...]] = {"z": (len(layers), 8)}
+        if row["form"] == "PSR":
+            shapes |= {"w": (len(layers), 8), "b": (len(layers),)}
         tensors = {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
         origin = {"attribute": row["attribute"], "method": row["method"], "settings": {"lr": 0.01, "epochs": 3}}
         module = SteeringModule(row["id"], row["form"], layers, row["span"], MODEL, tensors, origin)

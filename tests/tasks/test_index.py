@@ -18,22 +18,28 @@ VIEWS = ("completions", "judgements", "headline", "curves", "token_strengths", "
          "dropped", "alphas", "trait_coherence", "scores")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of one finished profile, for tests that only read."""
+    root = tmp_path_factory.mktemp("finished")
+    write_results(root)
+    return index.rebuild(root)
+
+
 def one(path: Path, sql: str) -> object:
     return ask(path, sql).rows[0][0]
 
 
-def test_every_view_answers_for_a_finished_profile(tmp_path: Path) -> None:
-    write_results(tmp_path)
-    path = index.rebuild(tmp_path)
-    assert path == tmp_path / "data" / "results.duckdb"
-    assert all(one(path, f"select count(*) from {view}") for view in VIEWS)
+def test_every_view_answers_for_a_finished_profile(finished: Path) -> None:
+    assert (finished.parent.name, finished.name) == ("data", "results.duckdb")
+    assert all(one(finished, f"select count(*) from {view}") for view in VIEWS)
 
 
 def test_an_absent_stage_gives_an_empty_typed_table(tmp_path: Path) -> None:
     path = index.rebuild(tmp_path)
     assert [one(path, f"select count(*) from {view}") for view in VIEWS] == [0] * len(VIEWS)
     types = dict(ask(path, "select column_name, column_type from (describe stg_headline)").rows)
-    assert (types["ta_cp"], types["layer"], types["reached_cp"], types["n"]) == ("DOUBLE", "INTEGER", "BOOLEAN", "BIGINT")
+    assert [types[name] for name in ("ta_cp", "layer", "reached_cp", "n")] == ["DOUBLE", "INTEGER", "BOOLEAN", "BIGINT"]
 
 
 def test_profiles_stand_side_by_side_and_other_folders_are_left_alone(tmp_path: Path) -> None:
@@ -54,25 +60,19 @@ def test_counts_in_the_index_are_those_of_the_files(tmp_path: Path) -> None:
         assert one(path, f"select count(*) from stg_{name}") == rows > 0
 
 
-def test_completions_carry_their_verdicts_and_their_method(tmp_path: Path) -> None:
-    write_results(tmp_path)
-    path = index.rebuild(tmp_path)
-    rows = ask(path, "select distinct method, trait, coherence from completions where stage = 'steer' order by all").rows
-    assert rows == (("a-psr-mse-qr", 93.0, 97.0), ("instructed", 95.0, 97.0), ("instructed", None, 97.0),
+def test_completions_carry_their_verdicts_and_their_method(finished: Path) -> None:
+    asked = "select distinct method, trait, coherence from completions where stage = 'steer' order by all"
+    assert ask(finished, asked).rows == (("a-psr-mse-qr", 93.0, 97.0), ("instructed", 95.0, 97.0), ("instructed", None, 97.0),
                     ("s-const-dim-r", 20.0, 97.0))
 
 
-def test_a_failed_judgement_stays_null_and_is_counted(tmp_path: Path) -> None:
-    write_results(tmp_path)
-    path = index.rebuild(tmp_path)
-    assert ask(path, "select value, error from judgements where value is null").rows == ((None, "no number"),)
-    assert one(path, "select sum(unscored) from scores") == 1
+def test_a_failed_judgement_stays_null_and_is_counted(finished: Path) -> None:
+    assert ask(finished, "select value, error from judgements where value is null").rows == ((None, "no number"),)
+    assert one(finished, "select sum(unscored) from scores") == 1
 
 
-def test_lineage_leads_from_every_judgement_to_a_pair(tmp_path: Path) -> None:
-    write_results(tmp_path)
-    path = index.rebuild(tmp_path)
-    lost = one(path, """
+def test_lineage_leads_from_every_judgement_to_a_pair(finished: Path) -> None:
+    lost = one(finished, """
         with recursive up(id, root) as (
             select id, id from stg_judgements
             union
@@ -80,7 +80,7 @@ def test_lineage_leads_from_every_judgement_to_a_pair(tmp_path: Path) -> None:
         ) select count(*) from stg_judgements where id not in (
             select root from up join stg_pairs on stg_pairs.id = up.id)""")
     assert lost == 0
-    kinds = {row[0] for row in ask(path, "select distinct kind || '>' || parent_kind from lineage").rows}
+    kinds = {row[0] for row in ask(finished, "select distinct kind || '>' || parent_kind from lineage").rows}
     assert kinds == {"judgement>completion", "completion>pair", "completion>module", "module>triplet",
                      "triplet>completion", "triplet>judgement"}
 
@@ -98,7 +98,8 @@ def test_a_doubled_key_is_refused_and_the_old_index_stays(tmp_path: Path) -> Non
 
 def test_an_empty_key_is_refused(tmp_path: Path) -> None:
     data = write_results(tmp_path)
-    pq.write_table(pa.table({"completion": pa.array([None], pa.string()), "reason": ["x"]}), data / "select/dropped.parquet")
+    empty = pa.table({"completion": pa.array([None], pa.string()), "reason": ["x"]})
+    pq.write_table(empty, data / "select/dropped.parquet")
     with pytest.raises(PsrError, match=r"is empty \(table dropped\)"):
         index.rebuild(tmp_path)
 
@@ -148,13 +149,12 @@ def test_a_reader_holds_no_rebuild_up_and_sees_no_half_index(tmp_path: Path) -> 
     "select * from secret",
     "export database 'out'",
 ])  # fmt: skip
-def test_sql_cannot_leave_the_index(tmp_path: Path, sql: str) -> None:
-    path = index.rebuild(tmp_path)
+def test_sql_cannot_leave_the_index(finished: Path, sql: str) -> None:
     secret = pa.table({"x": [1]})  # noqa: F841  (DuckDB would find it by its name, were that not off)
-    before = path.read_bytes()
+    before = finished.read_bytes()
     with pytest.raises(PsrError, match="the question was refused"):
-        ask(path, sql)
-    assert path.read_bytes() == before
+        ask(finished, sql)
+    assert finished.read_bytes() == before
 
 
 def test_a_missing_or_foreign_index_is_named(tmp_path: Path) -> None:
