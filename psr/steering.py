@@ -63,9 +63,21 @@ class Live:
     padding: Tensor | None = None
     first: Tensor | None = None
     mask: Tensor = field(default_factory=lambda: torch.empty(0))
+    entered: bool = False
+
+    def enter(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Pre-hook of the base model."""
+        self.before(base, args, kwargs)
+        self.entered = True
+
+    def reach(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Pre-hook of the module that holds the blocks, for models that go there past their base model (OPT)."""
+        if not self.entered:
+            self.before(owner, args, kwargs)
+        self.entered = False
 
     def before(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Pre-hook of the base model: find which positions of this forward lie in the span."""
+        """Find which positions of this forward lie in the span."""
         tokens = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs_embeds"))
         if tokens is None:
             tokens = kwargs["inputs_embeds"]
@@ -135,7 +147,12 @@ def _open(model: nn.Module, live: Live) -> Iterator[Live]:
     base: nn.Module = getattr(model, "base_model", model)
     handles = []
     try:
-        handles.append(base.register_forward_pre_hook(live.before, with_kwargs=True))
+        owner = next((module for module in base.modules() if any(child is blocks for child in module.children())), base)
+        if owner is base:
+            handles.append(base.register_forward_pre_hook(live.before, with_kwargs=True))
+        else:
+            handles.append(base.register_forward_pre_hook(live.enter, with_kwargs=True))
+            handles.append(owner.register_forward_pre_hook(live.reach, with_kwargs=True))
         for layer in live.terms:
             handles.append(blocks[layer].register_forward_hook(_hook(live, layer)))
         yield live
