@@ -39,8 +39,9 @@ def _attribute(name: str, extract: Path, held_out: Path, read: Callable[..., Any
     unseen = tuple(text for text in test["instruction"] if text not in fit["instruction"])
     asked = [question for question in test["questions"] if question not in fit["questions"]]
     if len(asked) < 2:
-        raise PsrError("too few questions to choose alpha on some and evaluate on others", where=held_out / f"{name}.json",
-                       expected="at least 2 that are not in the fitting file", got=len(asked))
+        raise PsrError("too few questions to choose alpha on some and evaluate on others",
+                       where=held_out / f"{name}.json", expected="at least 2 that are not in the fitting file",
+                       got=len(asked))
     return Attribute("persona", name, tuple(fit["instruction"]), unseen, tuple(fit["questions"]),
                      tuple(asked[::2]), tuple(asked[1::2]), test["eval_prompt"])
 

@@ -1,0 +1,77 @@
+"""Modules go to disk and back bit-exact, and refuse what does not fit."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psr.errors import PsrError
+from psr.forms import FORMS, init_params
+from psr.module import CONFIG, WEIGHTS, SteeringModule, check_alpha, check_model, load_module, save_module
+
+
+def module(form: str = "PSR", layers: tuple[int, ...] = (0, 2), d: int = 8, seed: int = 0) -> SteeringModule:
+    params = init_params(FORMS[form], len(layers), d, torch.Generator().manual_seed(seed))
+    return SteeringModule("an-id", form, layers, "QR", "fingerprint", params, {"attribute": "persona/pirate"})
+
+
+@given(st.sampled_from(list(FORMS)), st.sets(st.integers(0, 40), min_size=1, max_size=5), st.integers(1, 33), st.integers(0, 99))
+def test_save_then_load_is_bit_exact(tmp_path_factory, form, layers, d, seed):
+    before = module(form, tuple(sorted(layers)), d, seed)
+    after = load_module(save_module(before, tmp_path_factory.mktemp("module")))
+    assert {k: v for k, v in vars(after).items() if k != "tensors"} == {k: v for k, v in vars(before).items() if k != "tensors"}
+    assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
+
+
+def test_saving_twice_writes_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        save_module(module(), tmp_path / name)
+    for file in (WEIGHTS, CONFIG):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_files_are_named_as_peft_names_them(tmp_path):
+    assert sorted(p.name for p in save_module(module(), tmp_path).iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated weights", "config no json", "config without layers", "other format",
+                                    "other shapes", "unknown form", "unknown span"])
+def test_a_damaged_folder_gets_one_clear_line(tmp_path, damage):
+    folder = save_module(module(), tmp_path)
+    config = json.loads((folder / CONFIG).read_text())
+    changes = {"config without layers": ("layers", None), "other format": ("format", "other"), "other shapes": ("layers", [0]),
+               "unknown form": ("form", "Magic"), "unknown span": ("span", "Q")}
+    if damage == "missing":
+        (folder / WEIGHTS).unlink()
+    elif damage == "truncated weights":
+        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:40])
+    elif damage == "config no json":
+        (folder / CONFIG).write_text("{")
+    else:
+        key, value = changes[damage]
+        (folder / CONFIG).write_text(json.dumps({**config, key: value}))
+    with pytest.raises(PsrError) as caught:
+        load_module(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("fingerprint", "d", "layers", "reason"), [
+    ("other", 8, 4, "fitted on another model or tokenizer"), ("fingerprint", 16, 4, "another width"),
+    ("fingerprint", 8, 2, "a layer that the model does not have")])
+def test_another_model_is_refused_with_the_reason(fingerprint, d, layers, reason):
+    with pytest.raises(PsrError, match=reason):
+        check_model(module(), fingerprint, d, layers)
+    check_model(module(), "fingerprint", 8, 4)
+
+
+def test_values_that_are_not_finite_are_refused():
+    tensors = {**module().tensors, "b": torch.tensor([0.0, float("nan")])}
+    with pytest.raises(PsrError, match="not finite"):
+        SteeringModule("x", "PSR", (0, 2), "R", "f", tensors)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_finite_alpha_is_taken_as_it_is(alpha):
+    assert check_alpha(alpha) == alpha
