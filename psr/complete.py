@@ -44,7 +44,8 @@ class Ask:
                            got=f"{self.method!r} with {'no module' if self.module is None else repr(self.module.id)}")
         if self.module is None and (self.alpha != 0 or (self.instructed and self.method == PLAIN)):
             raise PsrError("a plain completion is neither steered nor instructed", where=f"pair {self.pair.id}",
-                           expected="alpha 0, instructed only with method 'instructed'", got=f"{self.method!r}, alpha {self.alpha}")
+                           expected="alpha 0, and the prompt only under method 'instructed'",
+                           got=f"{self.method!r}, alpha {self.alpha}, instructed {self.instructed}")
 
     @property
     def chat(self) -> Chat:
@@ -78,7 +79,9 @@ def complete(
     for ask in asks:
         if ask.chat not in prompts:
             prompts[ask.chat] = encode_chat(lm.tokenizer, ask.chat, context=lm.context)
-    requests = [Request(prompts[ask.chat], row_seed(ask.pair.question, ask.seed), ask.module, ask.alpha) for ask in asks]
+    requests = [
+        Request(prompts[ask.chat], row_seed(ask.pair.question, ask.seed), ask.module, ask.alpha) for ask in asks
+    ]
     answers = generate(lm, requests, sampling, batch_size=batch_size, progress=progress)
     return [_completion(lm, ask, answer, sampling) for ask, answer in zip(asks, answers, strict=True)]
 

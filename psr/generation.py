@@ -46,7 +46,8 @@ class Request:
     @property
     def sameness(self) -> tuple[object, ...]:
         """Requests with equal `sameness` get the same answer: α = 0 is no steering."""
-        return (self.prompt.ids, self.seed, *((id(self.module), self.alpha, self.steer.start) if self.steer.active else ()))
+        steer = self.steer
+        return (self.prompt.ids, self.seed, *((id(self.module), self.alpha, steer.start) if steer.active else ()))
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def generate(
     alike: dict[tuple[object, ...], list[int]] = {}
     for i, request in enumerate(requests):
         alike.setdefault(request.sameness, []).append(i)
-    groups = sorted(alike.values(), key=lambda group: -len(requests[group[0]].prompt.ids))  # alike lengths: less padding
+    groups = sorted(alike.values(), key=lambda group: -len(requests[group[0]].prompt.ids))  # less padding in a batch
     answers: dict[int, Answer] = {}
     for at in range(0, len(groups), batch_size):
         batch = groups[at : at + batch_size]
@@ -103,12 +104,12 @@ def _answer(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> l
 
 @dataclass(eq=False)
 class _Batch:
-    """The rows still running. rows: their places in the whole batch. attention covers the answer's columns from the start."""
+    """The rows still running."""
 
-    rows: Tensor  # [running]
+    rows: Tensor  # [running]: their places in the whole batch
     inputs: Tensor  # [running, token]: the prompts, then the last token alone
     positions: Tensor  # [running, token]
-    attention: Tensor  # [running, prompt + max_new_tokens]
+    attention: Tensor  # [running, prompt + max_new_tokens]: covers the whole answer from the start
     u: Tensor  # [running, max_new_tokens]
     stopped: Tensor  # [running] bool
     sound: Tensor  # [running] bool
@@ -138,19 +139,20 @@ def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, token
     batch.inputs, batch.positions = new.unsqueeze(-1), batch.positions[:, -1:] + 1
 
 
-def last_logits(lm: LanguageModel, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache | None) -> Tensor:
+def last_logits(
+    lm: LanguageModel, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache | None = None
+) -> Tensor:
     """Logits [batch, vocabulary] after the last token; positions and cut logits only where the model takes them."""
-    takes = _parameters(type(lm.model))
     options: dict[str, Any] = {"logits_to_keep": 1, "position_ids": positions}
-    options = {name: value for name, value in options.items() if name in takes}
-    output = lm.model(input_ids=ids, attention_mask=attention, past_key_values=cache, use_cache=cache is not None, **options)
-    return output.logits[:, -1]
+    taken = {name: options[name] for name in _taken(type(lm.model).forward) if name in options}
+    taken |= {"past_key_values": cache, "use_cache": cache is not None}
+    return lm.model(input_ids=ids, attention_mask=attention, **taken).logits[:, -1]
 
 
 @cache
-def _parameters(model: type) -> frozenset[str]:
-    """Names of the arguments that the model's forward takes."""
-    return frozenset(inspect.signature(model.forward).parameters)  # type: ignore[attr-defined]
+def _taken(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the arguments that `function` takes."""
+    return tuple(inspect.signature(function).parameters)
 
 
 def _is_stop(lm: LanguageModel, tokens: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ def _is_stop(lm: LanguageModel, tokens: Tensor) -> Tensor:
 
 
 def _running(batch: _Batch) -> Tensor:
-    """Places in the batch of the rows that go on. Waits for the device. Raises PsrError for logits that are not finite."""
+    """Places in the batch of the rows that go on; waits for the device. Raises PsrError for logits not finite."""
     if not bool(batch.sound.all()):
         raise PsrError("the model's logits are not finite numbers", expected="finite logits", got="nan or infinity",
                        do="Steer with a smaller alpha, or load the model as float32.")
@@ -177,12 +179,12 @@ def _read(lm: LanguageModel, row: list[int]) -> Answer:
     """The ids up to the first stop token and the text before it."""
     stop = next((i for i, token in enumerate(row) if token in lm.stop_ids), None)
     text = lm.tokenizer.decode(row[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Answer(tuple(row if stop is None else row[: stop + 1]), text, stop is not None)
+    return Answer(tuple(row if stop is None else row[: stop + 1]), str(text), stop is not None)
 
 
 def _check(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, batch_size: int) -> None:
     if batch_size < 1:
-        raise PsrError("a batch holds no row", expected="batch_size of at least 1", got=str(batch_size))
+        raise PsrError("a batch holds no row", expected="batch_size of at least 1", got=batch_size)
     for module in {id(request.module): request.module for request in requests}.values():
         if module is not None:
             check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
@@ -190,7 +192,7 @@ def _check(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, b
         check_alpha(request.alpha)
         length = len(request.prompt.ids)
         if length == 0:
-            raise PsrError("an empty prompt cannot be answered", where=f"request {i}", expected="at least one token", got="none")
+            raise PsrError("an empty prompt cannot be answered", where=f"request {i}", expected="at least one token")
         if length + sampling.max_new_tokens > lm.context:
             raise PsrError(
                 "prompt and answer do not fit the model's context", where=f"request {i}",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from psr.errors import JudgeError, PsrError
-from psr.types import Judgement, JudgeItem, Usage, Verdicts
+from psr.types import JudgeItem, Judgement, Usage, Verdicts
 
 Key = tuple[str, str]  # completion, dimension
 
@@ -47,8 +47,9 @@ def judge_all(
     is nan or outside [0, scale] become judgements without a value that say why. progress(n) is called with the
     number of items just judged. Raises PsrError for a judge that names completions or dimensions it was not asked for.
     """
-    if batch_size < 1:
-        raise PsrError("a batch holds no item", expected="batch_size of at least 1", got=str(batch_size))
+    if batch_size < 1 or retries < 0:
+        raise PsrError("these batches cannot be judged", expected="batch_size of at least 1 and retries of 0 or more",
+                       got=f"batch_size {batch_size}, retries {retries}")
     unique = list({item.completion: item for item in items}.values())
     found: dict[Key, Judgement] = {}
     usages: list[Usage] = []

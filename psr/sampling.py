@@ -2,8 +2,8 @@
 
     token = the first v with  p_1 + … + p_v > u · (p_1 + … + p_V),   p = softmax(logits / temperature), cut at top_p
 
-u comes from a counter-based generator keyed by the row's seed, drawn up front: row order, batch size and the other rows
-of the batch do not enter, and two runs that differ a little in their logits (another α) differ a little in their tokens.
+u comes from a counter-based generator keyed by the row's seed, drawn up front: row order, batch size and the batch's
+other rows do not enter, and two runs that differ a little in their logits (another α) differ a little in their tokens.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise PsrError("no room for an answer", expected="max_new_tokens of at least 1", got=str(self.max_new_tokens))
+            raise PsrError("no room for an answer", expected="max_new_tokens of at least 1", got=self.max_new_tokens)
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise PsrError("the temperature cannot be used", expected="a finite number, 0 or more", got=str(self.temperature))
+            raise PsrError("the temperature cannot be used", expected="a finite number from 0 up", got=self.temperature)
         if not 0 < self.top_p <= 1:
-            raise PsrError("top_p cannot be used", expected="a number above 0 and up to 1", got=str(self.top_p))
+            raise PsrError("top_p cannot be used", expected="a number above 0 and up to 1", got=self.top_p)
 
     @property
     def key(self) -> str:

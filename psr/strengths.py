@@ -24,14 +24,14 @@ def token_strengths(
 
     Returns [layer, position] fp32 on CPU: the module's layers in its order; positions from the span's first token to
     the last of `token_ids`. λ at a position acts on the residual stream of that token, and so on the token after it.
-    Each gate reads activations that the layers below have already steered; α is not multiplied in. Constant modules give 1.
-    Raises PsrError for a module of another model, a bad α, or more tokens than the context holds.
+    Each gate reads activations that the layers below have already steered; α is not multiplied in. Constant modules
+    give 1. Raises PsrError for a module of another model, a bad α, or more tokens than the context holds.
     """
     check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     sequence = (*prompt.ids, *token_ids)
     if len(sequence) > lm.context:
         raise PsrError("prompt and answer do not fit the model's context", expected=f"at most {lm.context} tokens",
-                       got=str(len(sequence)))
+                       got=len(sequence))
     start = prompt.start(module.span)
     found: dict[int, Tensor] = {}
 
@@ -47,7 +47,8 @@ def token_strengths(
 
 def _terms(lm: LanguageModel, module: SteeringModule, alpha: float) -> dict[int, list[Term]]:
     form, strength = form_named(module.form), torch.tensor([alpha], device=lm.device)
+    tensors = {name: values.to(lm.device) for name, values in module.tensors.items()}
     return {
-        layer: [Term(form, {name: values[i : i + 1].to(lm.device) for name, values in module.tensors.items()}, strength)]
+        layer: [Term(form, {name: values[i : i + 1] for name, values in tensors.items()}, strength)]
         for i, layer in enumerate(module.layers)
     }

@@ -57,14 +57,14 @@ def test_logits_that_are_not_finite_are_reported_row_by_row(temperature, bad):
     logits = torch.tensor([[0.0, 1.0], [0.0, bad]])
     tokens, sound = pick(logits, torch.tensor([0.5, 0.5], dtype=torch.float64), Sampling(temperature=temperature))
     assert sound.tolist() == [True, False]
-    assert 0 <= tokens.min() and tokens.max() < 2
+    assert set(tokens.tolist()) <= {0, 1}
 
 
 def test_a_rows_draws_depend_on_its_own_seed_alone_and_longer_ones_extend_shorter_ones():
     together, alone = uniforms([5, 2**64 - 1, 7], 6), uniforms([2**64 - 1], 10)
     assert torch.equal(together[1], alone[0, :6])
     assert not torch.equal(together[0], together[2])
-    assert 0 <= float(together.min()) and float(together.max()) < 1
+    assert all(0 <= u < 1 for u in together.flatten().tolist())
 
 
 def test_the_key_tells_samplings_apart_and_not_spellings():
