@@ -16,7 +16,7 @@ from tasks.tables import read_table, write_table
 
 SQL = Path(__file__).parent / "sql"
 # DuckDB 2 writes files that 1.x clients (the packaged command line among them) cannot open, unless told otherwise.
-FORMAT = {"storage_compatibility_version": "v1.2.0"}
+FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.2.0"}
 KEYS = {
     "pairs": ("profile", "stage", "id"),
     "completions": ("profile", "id"),

@@ -1,6 +1,7 @@
 """Questions to results.duckdb, read-only by construction: no file, no network, no setting can be reached from SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import duckdb
 
 from psr.errors import PsrError
 
-LOCKED = {
+LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "python_enable_replacements": "false",
     "temp_directory": "",
@@ -27,14 +28,27 @@ class Answer:
 
 def ask(database: Path | str, sql: str, parameters: Sequence[Any] = ()) -> Answer:
     """The answer to one SQL question. Raises PsrError: no index, or SQL that DuckDB refuses."""
+    with asking(database) as question:
+        return question(sql, parameters)
+
+
+@contextmanager
+def asking(database: Path | str) -> Iterator[Callable[..., Answer]]:
+    """Yields `question(sql, parameters=())` for several questions to the same state of the index."""
     with _connect(Path(database)) as connection:
-        try:
-            connection.execute(sql, list(parameters))
-            columns = tuple(column[0] for column in connection.description or ())
-            return Answer(columns, tuple(connection.fetchall()) if columns else ())
-        except (duckdb.Error, UnicodeError) as error:
-            raise PsrError("the question was refused", got=_brief(error),
-                           do="`show tables` lists what there is.") from error
+        yield lambda sql, parameters=(): _answer(connection, sql, parameters)
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]) -> Answer:
+    if not sql.strip():
+        raise PsrError("there is no question", expected='SQL such as "select * from headline"')
+    try:
+        connection.execute(sql, list(parameters))
+        columns = tuple(column[0] for column in connection.description or ())
+        return Answer(columns, tuple(connection.fetchall()) if columns else ())
+    except (duckdb.Error, UnicodeError) as error:
+        raise PsrError("the question was refused", got=_brief(error),
+                       do="`show tables` lists what there is.") from error
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:

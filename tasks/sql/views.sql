@@ -90,3 +90,27 @@ CREATE VIEW lineage AS
     SELECT m.profile, 'module', m.id, 'triplet', t.id
     FROM stg_modules m JOIN triplets t ON t.profile = m.profile AND t.attribute = m.attribute
     ORDER BY ALL;
+
+-- Everything that has an id, with what is worth knowing of it.
+CREATE VIEW items AS
+    SELECT DISTINCT profile, 'pair' AS kind, id, MAP {
+        'attribute': attribute, 'question': question, 'instruction': instruction, 'set': question_set} AS facts
+    FROM stg_pairs
+    UNION ALL
+    SELECT c.profile, 'completion', c.id, MAP {
+        'stage': c.stage, 'method': coalesce(m.method, c.method), 'alpha': c.alpha::VARCHAR, 'seed': c.seed::VARCHAR,
+        'text': c.text, 'model': c.model, 'sampling': c.sampling}
+    FROM stg_completions c LEFT JOIN stg_modules m ON m.profile = c.profile AND m.id = c.method
+    UNION ALL
+    SELECT profile, 'judgement', id, MAP {
+        'stage': stage, 'judge': judge, 'rubric': rubric, 'dimension': dimension,
+        'value': coalesce(format('{:.4g} of {:g}', value, scale), 'none: ' || error)}
+    FROM stg_judgements
+    UNION ALL
+    SELECT profile, 'triplet', id, MAP {'trait': trait::VARCHAR, 'coherence': coherence::VARCHAR} FROM stg_triplets
+    UNION ALL
+    SELECT m.profile, 'module', m.id, MAP {
+        'attribute': m.attribute, 'method': m.method, 'layer': coalesce(m.layer::VARCHAR, 'all'),
+        'seed': m.seed::VARCHAR, 'folder': m.folder, 'model': m.model,
+        'trait at the prompt''s coherence': coalesce(format('{:.1f} at alpha {:.3g}', h.ta_cp, h.alpha_cp), '–')}
+    FROM stg_modules m LEFT JOIN stg_headline h ON h.profile = m.profile AND h.module = m.id;

@@ -62,8 +62,10 @@ def test_counts_in_the_index_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_completions_carry_their_verdicts_and_their_method(finished: Path) -> None:
     asked = "select distinct method, trait, coherence from completions where stage = 'steer' order by all"
-    assert ask(finished, asked).rows == (("a-psr-mse-qr", 93.0, 97.0), ("instructed", 95.0, 97.0), ("instructed", None, 97.0),
-                    ("s-const-dim-r", 20.0, 97.0))
+    assert ask(finished, asked).rows == (
+        ("a-psr-mse-qr", 93.0, 97.0), ("instructed", 95.0, 97.0), ("instructed", None, 97.0),
+        ("s-const-dim-r", 20.0, 97.0),
+    )
 
 
 def test_a_failed_judgement_stays_null_and_is_counted(finished: Path) -> None:
