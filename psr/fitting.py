@@ -89,7 +89,7 @@ def _train(problem: Problem, params: Params, progress: Callable[[int], None] | N
         seen, sizes = [], []
         for rows in epoch_batches(data.length, settings.batch_size, shuffle):
             optimiser.zero_grad(set_to_none=True)
-            loss, parts = _loss(problem, data.batch(rows, problem.lm.device), params)
+            loss, parts = batch_loss(problem, data.batch(rows, problem.lm.device), params)
             loss.backward()
             optimiser.step()
             schedule.step()
@@ -115,7 +115,7 @@ def _point(epoch: int, parts: Tensor, sizes: Tensor) -> CurvePoint:
     return CurvePoint(epoch, loss, objective, regulariser, dead)
 
 
-def _loss(problem: Problem, batch: Batch, params: Params) -> tuple[Tensor, Tensor]:
+def batch_loss(problem: Problem, batch: Batch, params: Params) -> tuple[Tensor, Tensor]:
     """The loss of one batch, and [loss, objective, regulariser without its weight, dead share] without gradients."""
     opening: dict[int, Tensor] = {}
 

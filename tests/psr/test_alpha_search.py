@@ -1,0 +1,236 @@
+"""TA@C on synthetic curves whose answer is known; the rule itself against a plain loop."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from psr.alpha_search import COARSE, Scores, candidates, choose, choose_at, crossings, search
+from psr.errors import PsrError
+
+Curve = Callable[[float], float]
+QUESTIONS = 40
+NOISE = np.random.default_rng(7).normal(0, 4, (2, QUESTIONS))
+NOISE -= NOISE.mean(axis=1, keepdims=True)
+PROMPT = 96 + NOISE[1] / 4
+
+
+class Evaluate:
+    """Scores from two curves; remembers which alphas were asked in each call."""
+
+    def __init__(self, trait: Curve, coherence: Curve) -> None:
+        self.trait, self.coherence, self.calls = trait, coherence, []
+
+    def __call__(self, alphas):
+        self.calls.append(alphas)
+        return Scores(tuple(alphas), np.array([self.trait(a) + NOISE[0] for a in alphas]),
+                      np.array([self.coherence(a) + NOISE[1] for a in alphas]))
+
+
+def falling(a: float) -> float:
+    return 98 - 12 * a
+
+
+def rising(a: float) -> float:
+    return 20 * a
+
+
+def best(point: str, scores: Scores, prompt=PROMPT) -> float:
+    return scores.alphas[int(choose_at(point, scores, prompt).row[0])]
+
+
+def by_loop(alphas, trait, coherence, C, tolerance) -> tuple[int, bool]:
+    able = [i for i in range(len(alphas)) if coherence[i] >= C - tolerance and not np.isnan(trait[i])]
+    if not any(alphas[i] > 0 for i in able):
+        return list(alphas).index(0.0), False
+    top = max(trait[i] for i in able)
+    return min((i for i in able if trait[i] == top), key=lambda i: alphas[i]), True
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_choose_equals_the_rule_written_as_a_loop(data):
+    alphas = data.draw(st.permutations([0.0, 0.5, 1.0, 2.0, 4.0]))
+    scores = st.one_of(st.integers(0, 10).map(float), st.just(float("nan")))
+    trait, coherence = (data.draw(st.lists(scores, min_size=5, max_size=5)) for _ in range(2))
+    C, tolerance = data.draw(st.integers(0, 12)), data.draw(st.integers(0, 3))
+    got = choose(alphas, trait, coherence, C, tolerance)
+    assert (int(got.row), bool(got.reached)) == by_loop(alphas, trait, coherence, C, tolerance)
+
+
+def test_choose_takes_the_smaller_alpha_of_a_tie():
+    assert choose([0, 1, 2, 3], [0, 90, 90, 90], [100] * 4, 80, 0).row == 1
+    almost = [0, 0.1 + 0.2, 0.3, 0.2]
+    assert choose([0, 1, 2, 3], almost, [100] * 4, 80, 0).row == 1
+
+
+def test_a_coherence_within_the_tolerance_qualifies():
+    assert choose([0, 1], [0, 50], [95, 77], 80, 3.0).row == 1
+    assert choose([0, 1], [0, 50], [95, 76.9], 80, 3.0).row == 0
+
+
+def test_never_reached_gives_the_unsteered_model():
+    choice = choose([0, 1, 2], [7, 90, 95], [98, 60, 20], 80, 1)
+    assert (int(choice.row), bool(choice.reached)) == (0, False)
+    incoherent = choose([0, 1], [7, 90], [50, 40], 80, 1)
+    assert (int(incoherent.row), bool(incoherent.reached)) == (0, False)
+
+
+def test_a_harmful_module_is_reached_at_alpha_zero():
+    choice = choose([0, 1], [30, 10], [98, 97], 80, 0)
+    assert (int(choice.row), bool(choice.reached)) == (0, True)
+
+
+def test_choose_needs_the_unsteered_model():
+    with pytest.raises(PsrError, match="alpha 0"):
+        choose([0.5, 1], [1, 2], [90, 90], 80, 0)
+
+
+def test_many_resamples_are_chosen_at_once():
+    trait, coherence = np.array([[0, 5, 9], [0, 5, 9]]), np.array([[99, 90, 70], [99, 60, 70]])
+    choice = choose([0, 1, 2], trait, coherence, [[80], [80]], 0)
+    assert choice.row.tolist() == [1, 0]
+    assert choice.reached.tolist() == [True, False]
+
+
+def test_search_closes_in_on_a_steady_crossing():
+    evaluate = Evaluate(rising, falling)
+    scores = search(evaluate, PROMPT)
+    error = float(NOISE[1].std(ddof=1) / np.sqrt(QUESTIONS))
+    assert 0 <= (18 + error) / 12 - best("C80", scores) < 0.05
+    assert 0 <= (2 + error / 4) / 12 - best("Cp", scores) < 0.05
+    assert scores.alphas == tuple(sorted(scores.alphas))
+    assert {0.0, 4.0} <= set(scores.alphas)
+
+
+def test_each_round_is_one_call_and_no_alpha_is_asked_twice():
+    evaluate = Evaluate(rising, falling)
+    scores = search(evaluate, PROMPT, rounds=2)
+    assert len(evaluate.calls) == 3
+    assert evaluate.calls[0] == COARSE
+    asked = [alpha for call in evaluate.calls for alpha in call]
+    assert len(asked) == len(set(asked)) == len(scores.alphas)
+    assert len(asked) <= len(COARSE) + 2 * 2 * 3
+
+
+def test_a_crossing_shared_by_both_points_is_asked_once():
+    evaluate = Evaluate(rising, lambda a: 97 if a < 1.2 else 40)
+    search(evaluate, PROMPT, rounds=1)
+    assert evaluate.calls[1] == (1.125, 1.25, 1.375)
+
+
+def test_coherence_that_never_falls_ends_the_search_at_once():
+    evaluate = Evaluate(rising, lambda a: 97)
+    scores = search(evaluate, PROMPT)
+    assert evaluate.calls == [COARSE]
+    assert best("C80", scores) == best("Cp", scores) == 4.0
+
+
+def test_a_trait_that_saturates_is_met_at_the_smallest_alpha():
+    scores = search(Evaluate(lambda a: min(100.0, 100 * a), lambda a: 97), PROMPT)
+    assert best("C80", scores) == 1.0
+
+
+def test_collapse_right_after_zero_is_searched_between_zero_and_the_first_alpha():
+    scores = search(Evaluate(rising, lambda a: 98 if a < 0.1 else 5), PROMPT)
+    assert 0 < best("C80", scores) < 0.1
+
+
+def test_collapse_before_any_alpha_is_not_reached():
+    scores = search(Evaluate(rising, lambda a: 98 if a == 0 else 5), PROMPT)
+    choice = choose_at("C80", scores, PROMPT)
+    assert not choice.reached[0]
+    assert scores.alphas[int(choice.row[0])] == 0.0
+
+
+def test_coherence_that_comes_back_is_searched_on_both_sides():
+    scores = search(Evaluate(rising, lambda a: 30 if 0.9 < a < 2.3 else 97), PROMPT)
+    assert best("C80", scores) == 4.0
+    pairs = crossings("C80", Evaluate(rising, lambda a: 30 if 0.9 < a < 2.3 else 97)(COARSE), PROMPT)
+    assert pairs == [(2.0, 3.0), (0.5, 1.0)]
+
+
+def test_a_trait_that_falls_again_is_met_at_its_height():
+    scores = search(Evaluate(lambda a: 90 - 40 * abs(a - 1), lambda a: 97), PROMPT)
+    assert best("Cp", scores) == 1.0
+
+
+def test_unscored_questions_are_left_out_of_the_choice():
+    scores = Evaluate(rising, falling)(COARSE)
+    holes = scores.coherence.copy()
+    holes[:, :5] = np.nan
+    assert best("C80", Scores(scores.alphas, scores.trait, holes)) == best("C80", scores)
+
+
+def test_an_alpha_without_any_score_is_never_chosen():
+    scores = Evaluate(rising, lambda a: 97)(COARSE)
+    trait = scores.trait.copy()
+    trait[-1] = np.nan
+    assert best("C80", Scores(scores.alphas, trait, scores.coherence)) == 3.0
+
+
+def test_cp_is_measured_against_the_prompt_with_its_own_standard_error():
+    coherence = np.array([[95.0] * 4, [91.0] * 4, [89.0] * 4])
+    scores = Scores((0.0, 1.0, 2.0), np.array([[0.0] * 4, [50.0] * 4, [80.0] * 4]), coherence)
+    prompt = np.array([90.0, 94.0, 90.0, 94.0])  # mean 92, standard error 2/√3 = 1.15: the bar is 90.85
+    assert best("Cp", scores, prompt) == 1.0
+    assert best("C80", scores, prompt) == 2.0
+
+
+def test_candidates_are_what_the_resamples_choose():
+    scores = search(Evaluate(rising, falling), PROMPT)
+    found = candidates(scores, PROMPT, resamples=500, seed=3)
+    for point in ("C80", "Cp"):
+        mine = [c for c in found if c.point == point]
+        assert [c.alpha for c in mine if c.chosen] == [best(point, scores)]
+        assert all(c.share >= 0.01 or c.chosen for c in mine)
+        assert 0.9 < sum(c.share for c in mine) <= 1 + 1e-9
+        assert len(mine) < len(scores.alphas)
+
+
+def test_candidate_shares_equal_a_loop_over_resamples():
+    generator = np.random.default_rng(5)
+    scores = Scores((0.0, 1.0, 2.0), generator.uniform(0, 100, (3, 9)), generator.uniform(60, 100, (3, 9)))
+    prompt = generator.uniform(60, 100, 9)
+    found = {(c.point, c.alpha): c.share for c in candidates(scores, prompt, resamples=200, seed=1, min_share=0.0)}
+    counts = np.random.default_rng([1, 0]).multinomial(9, np.full(9, 1 / 9), size=200)
+    picked = []
+    for row in counts:
+        at = np.repeat(np.arange(9), row)
+        bar = prompt[at].mean() - prompt[at].std(ddof=1) / 3
+        picked.append(by_loop(scores.alphas, scores.trait[:, at].mean(1), scores.coherence[:, at].mean(1), bar, 0)[0])
+    for i, alpha in enumerate(scores.alphas):
+        assert found["Cp", alpha] == pytest.approx(picked.count(i) / 200)
+
+
+def test_candidates_repeat_for_a_seed():
+    scores = search(Evaluate(rising, falling), PROMPT)
+    assert candidates(scores, PROMPT, seed=1) == candidates(scores, PROMPT, seed=1)
+    assert candidates(scores, PROMPT, seed=1) != candidates(scores, PROMPT, seed=2)
+
+
+def test_scores_that_do_not_fit_are_refused():
+    with pytest.raises(PsrError, match="do not fit"):
+        Scores((0.0, 1.0), np.zeros((2, 3)), np.zeros((2, 4)))
+    with pytest.raises(PsrError, match="do not fit"):
+        Scores((0.0,), np.zeros(3), np.zeros(3))
+    with pytest.raises(PsrError, match="ascending"):
+        Scores((1.0, 0.0), np.zeros((2, 3)), np.zeros((2, 3)))
+    with pytest.raises(PsrError, match=r"not scored.*0\.7"):
+        Evaluate(rising, falling)(COARSE).at([0.0, 0.7])
+
+
+def test_search_refuses_what_it_cannot_use():
+    evaluate = Evaluate(rising, falling)
+    with pytest.raises(PsrError, match="not a finite number"):
+        search(evaluate, PROMPT, coarse=(0.0, float("nan")))
+    with pytest.raises(PsrError, match="other questions"):
+        search(evaluate, PROMPT[:-1])
+    with pytest.raises(PsrError, match="never scored"):
+        search(evaluate, np.full(QUESTIONS, np.nan))
+    with pytest.raises(PsrError, match="other alphas"):
+        search(lambda alphas: Evaluate(rising, falling)(alphas[:-1]), PROMPT)
+    with pytest.raises(PsrError, match="C80, Cp"):
+        choose_at("C90", evaluate(COARSE), PROMPT)
