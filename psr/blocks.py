@@ -10,11 +10,11 @@ from psr.errors import PsrError
 def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     """The ModuleList whose entries are the model's decoder blocks, in order; entry l is the paper's layer l (0-based).
 
-    It is the list with as many entries as the config has layers that holds the most parameters: lists of experts, of
-    norms or of a vision tower are smaller. Raises PsrError when there is none.
+    Of the lists with as many entries as the config has layers it is the one that holds the most parameters: lists of
+    experts or of norms are smaller. Raises PsrError when there is none.
     """
     layers = _layer_count(model)
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) > 0]
+    lists = [module for module in _decoder(model).modules() if isinstance(module, nn.ModuleList) and len(module) > 0]
     candidates = [module for module in lists if layers is None or len(module) == layers]
     blocks = max(candidates, key=_parameter_count, default=None)
     if blocks is None or 2 * _parameter_count(blocks) < max(_parameter_count(module) for module in lists):
@@ -28,12 +28,17 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     return blocks
 
 
+def _decoder(model: nn.Module) -> nn.Module:
+    """The part that decodes text, where the model names one (a model of text and images has other towers beside it)."""
+    get_decoder = getattr(model, "get_decoder", None)
+    decoder = get_decoder() if get_decoder is not None else None
+    return decoder if isinstance(decoder, nn.Module) else model
+
+
 def _layer_count(model: nn.Module) -> int | None:
     config = getattr(model, "config", None)
-    if config is not None and hasattr(
-        config, "get_text_config"
-    ):  # a model of text and images nests the language model's config
-        config = config.get_text_config(decoder=True)
+    if config is not None and hasattr(config, "get_text_config"):
+        config = config.get_text_config(decoder=True)  # a model of text and images nests the language model's
     return getattr(config, "num_hidden_layers", None)
 
 

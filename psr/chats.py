@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Two instructions that end differently: what a plain prompt shares with both is due to the template, not to chance.
-_PROBES = ("Answer in verse.", "Be as brief as you can!")
+# One ends with a mark and one with a letter, because many tokenizers merge marks with the line ends that follow.
+_PROBES = ("Answer in verse.", "Be as brief as you can")
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,11 @@ def _encode_base(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[int, .
 
 
 def _fold(chat: Chat) -> Chat:
-    """The instruction moved into the first user turn."""
-    if chat[0].role != "system":
-        return chat
-    instruction, first, *rest = chat
-    words = instruction.content.strip()
-    return (Message(first.role, f"{words}\n\n{first.content}" if words else first.content), *rest)
+    """The instruction moved into the first user turn; spaces in front of the question go, with and without it."""
+    has_system = chat[0].role == "system"
+    first, rest = chat[has_system], chat[has_system + 1 :]
+    words, question = chat[0].content.strip() if has_system else "", first.content.lstrip()
+    return (Message(first.role, f"{words}\n\n{question}" if words else question), *rest)
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:

@@ -222,12 +222,14 @@ def _load_tokenizer(path: Path | str, access: dict[str, Any]) -> PreTrainedToken
 
 
 def _unreadable(part: str, path: Path | str, error: Exception) -> PsrError:
-    lines = str(error).strip().splitlines()
+    reason, do = (
+        " ".join(str(error).split()),
+        "The files are damaged or of another kind: fetch or build the model again.",
+    )
+    if "trust_remote_code" in reason:
+        reason, do = "a model that brings its own code", "Set trust_remote_code only if you trust its author."
     return PsrError(
-        f"the model's {part} cannot be read",
-        where=path,
-        got=f"{type(error).__name__}: {lines[0] if lines else ''}",
-        do="The files are damaged or of another kind: fetch or build the model again.",
+        f"the model's {part} cannot be read", where=path, got=f"{type(error).__name__}: {reason[:200]}", do=do
     )
 
 

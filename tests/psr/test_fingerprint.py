@@ -1,0 +1,121 @@
+import copy
+
+import pytest
+import torch
+from families import FAMILIES, family, tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+import psr.fingerprint
+from psr.fingerprint import fingerprint
+
+
+def _llama():
+    return copy.deepcopy(FAMILIES["llama"]())
+
+
+def _name(model, using=None):
+    return fingerprint(model, using or tokenizer("system"))
+
+
+def test_it_is_sixteen_hex_digits_and_the_same_every_time():
+    first = _name(_llama())
+    assert len(first) == 16
+    assert int(first, 16) >= 0
+    assert first == _name(_llama())
+
+
+def test_no_two_families_share_one():
+    assert len({family(name).fingerprint for name in FAMILIES}) == len(FAMILIES)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_single_changed_weight_changes_it(data):
+    model = copy.deepcopy(FAMILIES["gemma2"]())  # tied embeddings
+    before = _name(model)
+    parameter = data.draw(st.sampled_from(list(model.parameters())))
+    at = data.draw(st.integers(0, parameter.numel() - 1))
+    flat = parameter.view(-1)
+    flat[at] = torch.nextafter(flat[at], flat[at] + 1)
+    assert _name(model) != before
+
+
+def test_it_is_the_same_however_the_weights_are_streamed(monkeypatch):
+    before = _name(_llama())
+    monkeypatch.setattr(psr.fingerprint, "_CHUNK", 7)
+    assert _name(_llama()) == before
+
+
+def test_it_does_not_depend_on_how_a_tensor_lies_in_memory():
+    model = _llama()
+    before = _name(model)
+    weight = model.lm_head.weight
+    weight.data = weight.data.t().contiguous().t()
+    assert not weight.is_contiguous()
+    assert _name(model) == before
+
+
+@pytest.mark.parametrize(
+    ("family_name", "key", "value"),
+    [
+        ("llama", "rms_norm_eps", 1e-3),
+        ("llama", "rope_parameters", {"rope_theta": 500.0, "rope_type": "default"}),
+        ("gemma2", "sliding_window", 4),
+        ("gemma2", "final_logit_softcapping", 3.0),
+        ("qwen2_moe", "num_experts_per_tok", 1),
+        ("opt", "_remove_final_layer_norm", True),
+    ],
+)
+def test_config_keys_that_change_answers_change_it(family_name, key, value):
+    model = copy.deepcopy(FAMILIES[family_name]())
+    before = _name(model)
+    setattr(model.config, key, value)
+    assert _name(model) != before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("_name_or_path", "elsewhere"), ("use_cache", False), ("transformers_version", "0"), ("attention_dropout", 0.1)],
+)
+def test_config_keys_that_do_not_change_answers_do_not_change_it(key, value):
+    model = _llama()
+    before = _name(model)
+    setattr(model.config, key, value)
+    assert _name(model) == before
+
+
+def test_the_attention_kernel_does_not_change_it():
+    model = AutoModelForCausalLM.from_config(FAMILIES["llama"]().config, attn_implementation="sdpa")
+    model.load_state_dict(FAMILIES["llama"]().state_dict())
+    assert _name(model) == _name(_llama())
+
+
+def test_the_dtype_changes_it():
+    assert _name(_llama().bfloat16()) != _name(_llama())
+
+
+def test_the_stop_tokens_change_it():
+    model = _llama()
+    before = _name(model)
+    model.generation_config.eos_token_id = [2, 4]
+    assert _name(model) != before
+
+
+@pytest.mark.parametrize("other", ["default_system", "base"])
+def test_the_chat_template_changes_it(other):
+    assert _name(_llama(), tokenizer(other)) != _name(_llama())
+
+
+@pytest.mark.parametrize("kind", ["unsplit", "pieces", "words"])
+def test_vocabulary_and_splitting_rules_change_it(kind):
+    assert _name(_llama(), tokenizer("system", kind)) != _name(_llama())
+
+
+def test_an_added_token_changes_it_and_a_padded_call_does_not():
+    mine = copy.deepcopy(tokenizer("system"))
+    mine(["the sun", "the"], padding=True, truncation=True, max_length=4)
+    assert _name(_llama(), mine) == _name(_llama())
+    mine.add_tokens(["sunny"])
+    assert _name(_llama(), mine) != _name(_llama())
