@@ -11,8 +11,8 @@ ALPHAS = (0.0, 1.0, 2.0)
 
 
 def scores(seed: int, questions: int, trait=(5.0, 60.0, 75.0), coherence=(97.0, 92.0, 81.0), spread=12.0) -> Scores:
-    generator = np.random.default_rng(seed)
-    return Scores(ALPHAS, *(np.array(mean)[:, None] + generator.normal(0, spread, (3, questions)) for mean in (trait, coherence)))
+    noise = np.random.default_rng(seed).normal(0, spread, (2, 3, questions))
+    return Scores(ALPHAS, np.array(trait)[:, None] + noise[0], np.array(coherence)[:, None] + noise[1])
 
 
 def prompt(seed: int, questions: int) -> np.ndarray:

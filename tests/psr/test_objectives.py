@@ -22,7 +22,8 @@ def test_mean_squared_error_is_the_mean_over_span_tokens_and_width():
     A, target = tensors(0, (2, 5, 3), (2, 5, 3))
     by_hand = []
     for row in range(2):
-        squares = [(float(A[row, i, j]) - float(target[row, i, j])) ** 2 for i in range(5) if MASK[row, i] for j in range(3)]
+        inside = [(row, i, j) for i in range(5) if MASK[row, i] for j in range(3)]
+        squares = [(float(A[at]) - float(target[at])) ** 2 for at in inside]
         by_hand.append(sum(squares) / len(squares))
     assert mean_squared_error(A, target, MASK).tolist() == pytest.approx(by_hand, rel=1e-5)
 

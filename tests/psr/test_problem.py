@@ -1,0 +1,62 @@
+"""What a fit refuses before its first step, each in one clear line."""
+
+import pytest
+import torch
+
+from psr.errors import PsrError
+from psr.fitting import fit
+from psr.methods import parse_method
+from psr.presets import FAST_MSE
+from psr.problem import pose
+from psr.recording import Targets
+from tests.psr.toy import D, example, examples, toy
+
+A_PSR, S_PSR = parse_method("a-psr-mse-r"), parse_method("s-psr-mse-r")
+
+
+def wanted(model: str = "toy", span: str = "R", layers=(0, 1), drop: int = 0) -> Targets:
+    lengths = [one.tokens.length for one in examples()][: 3 - drop]
+    offsets = tuple(sum(lengths[:i]) for i in range(len(lengths) + 1))
+    return Targets(torch.randn(len(layers), offsets[-1], D), offsets, layers, model, span)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"examples": []}, "no examples to fit a module on"),
+        ({"targets": wanted(model="other")}, "recorded on another model.*expected fingerprint toy, got other"),
+        ({"targets": wanted(span="QR")}, "recorded on another span"),
+        ({"targets": wanted(layers=(1,))}, "the targets lack layers"),
+        ({"targets": wanted(drop=1)}, "expected 3 sequences, got 2"),
+        ({"targets": wanted(), "examples": list(reversed(examples()))}, "example 0.*span tokens"),
+        ({"method": parse_method("a-const-dim-r")}, "not fitted by gradients"),
+        ({"method": parse_method("a-psr-mse-qr")}, "aligned on another span"),
+        ({"method": S_PSR}, "one layer"),
+        ({"layers": (0, 2)}, "no such layer to steer.*0 to 1, got"),
+        ({"layers": ()}, "no such layer to steer"),
+        ({"examples": [example(list(range(1, 11)) * 6, [1, 2, 3])]}, "longer than the model's context"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(change, message):
+    arguments = {"examples": examples(), "method": A_PSR, "layers": (0, 1), "settings": FAST_MSE, **change}
+    with pytest.raises(PsrError, match=message) as error:
+        fit(toy(), **arguments, module_id="m")
+    assert "\n" not in str(error.value)
+
+
+def test_targets_are_laid_over_the_plain_run():
+    targets = wanted(layers=(1, 0))
+    problem = pose(toy(), examples(), A_PSR, (0, 1), FAST_MSE, targets)
+    batch = problem.data.batch(torch.tensor([2, 0]), torch.device("cpu"))
+    laid = problem.wanted(batch.place)
+    for row, i in enumerate((2, 0)):
+        for layer in (0, 1):
+            expected = targets.sequence(i)[targets.layers.index(layer)]
+            assert torch.equal(laid[layer, row][batch.span[row]], expected)
+
+
+def test_ll_asks_for_no_targets():
+    problem = pose(toy(), examples(), parse_method("s-psr-ll-r"), (1,), FAST_MSE, None)
+    assert not problem.mse
+    with pytest.raises(PsrError, match="LL has no targets"):
+        problem.wanted(torch.zeros(1, 1, dtype=torch.long))
