@@ -1,5 +1,7 @@
 """The two errors this project raises on purpose: one clear line each, never a bare traceback at a door."""
 
+from typing import Any
+
 
 class PsrError(Exception):
     """Something a user can mend: what happened, where, what was expected, what came, what to do.
@@ -20,7 +22,7 @@ class PsrError(Exception):
         line = ", ".join(parts)
         return " ".join(f"{line}. {self.do}".split()) if self.do else " ".join(line.split())
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the fields, so that the error survives a trip between processes."""
         return _rebuild, (type(self), dict(self.__dict__))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from psr.errors import PsrError
 from psr.forms import Form, form_named, steer_activation
 from psr.module import SteeringModule, check_alpha, check_model
 from psr.types import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 OnStrength = Callable[[int, Tensor, Tensor], None]
 
@@ -216,7 +219,7 @@ def _term(form: Form, modules: list[SteeringModule], layer: int, rows: Sequence[
 
 
 @contextmanager
-def steer(model: nn.Module, module: SteeringModule, alpha: float = 1.0, tokenizer: Any = None) -> Iterator[Live]:
+def steer(model: PreTrainedModel, module: SteeringModule, alpha: float = 1.0, tokenizer: Any = None) -> Iterator[Live]:
     """Steer everything the model is given, by hand: `with steer(model, module, 1.2): pipeline(...)`.
 
     Works with `model.generate`, pipelines and plain forwards, batches and left padding included; generation needs the

@@ -6,10 +6,11 @@ Both keep their finished chunks in a scratch folder as the same parquet tables t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from psr.judging import Judge, judge_all
-from psr.types import Completion, Judgement, JudgeItem, PromptPair, short_hash
+from psr.types import Completion, JudgeItem, Judgement, PromptPair, short_hash
 from tasks.progress import progress
 from tasks.scratch import Scratch
 from tasks.tables import read_completions, read_judgements, write_completions, write_judgements
@@ -33,7 +34,7 @@ def complete_once(
         for at in range(0, len(todo), batch_size):
             new = complete(lm, todo[at : at + batch_size], sampling, batch_size=batch_size)
             name = f"completions-{short_hash(*[c.id for c in new])}"
-            scratch.put(name, lambda path, new=new: write_completions(path, new))
+            scratch.put(name, partial(write_completions, completions=new))
             made |= {c.id: c for c in new}
             advance(len(new))
     return [made[key] for key in ids]
@@ -54,7 +55,7 @@ def judge_once(
         for at in range(0, len(todo), batch_size):
             new = judge_all(judge, todo[at : at + batch_size], batch_size=batch_size).judgements
             name = f"judgements-{short_hash(*[j.id for j in new])}"
-            scratch.put(name, lambda path, new=new: write_judgements(path, new))
+            scratch.put(name, partial(write_judgements, judgements=new))
             for judgement in new:
                 made.setdefault(judgement.completion, []).append(judgement)
             advance(min(batch_size, len(todo) - at))

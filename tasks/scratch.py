@@ -29,7 +29,7 @@ class Scratch:
         path = self.folder / _file_name(item)
         return path if path.exists() else None
 
-    def put(self, item: str, write: Callable[[Path], None]) -> Path:
+    def put(self, item: str, write: Callable[[Path], object]) -> Path:
         """Keep `item`: `write(path)` makes a file or a folder at a path where nothing is; then it is moved into place.
 
         An item of that name that is already there is replaced. What a failed `write` left behind is removed.

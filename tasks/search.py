@@ -59,7 +59,7 @@ def search_attribute(
     Returns the part: pairs, completions, judgements, and the candidates that the evaluation has to generate.
     """
     pairs = held_out_pairs(attribute, "search", questions)
-    coarse = tuple(alpha for alpha in alphas if alpha < alpha_max) + (alpha_max,)
+    coarse = (*(alpha for alpha in alphas if alpha < alpha_max), alpha_max)
 
     def write(folder: Path) -> None:
         bench = Bench(model, judge, scratch, f"search {attribute.key}", temperature, max_new_tokens, batch_size)

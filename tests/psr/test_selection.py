@@ -1,13 +1,13 @@
 """Pairs and triplets: what is asked and what is kept."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from psr.errors import PsrError
 from psr.pairs import fit_pairs, held_out_pairs, spread
 from psr.selection import means, select
 from psr.types import Attribute, Completion, Judgement, PromptPair
-
-import pytest
-from psr.errors import PsrError
 
 ATTRIBUTE = Attribute("persona", "pirate", ("talk like a pirate", "be a pirate"), ("ahoy",), ("a?", "b?", "c?", "d?"),
                       ("e?", "f?"), ("g?",), "rubric")

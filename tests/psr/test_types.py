@@ -4,12 +4,12 @@ import dataclasses
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from psr.types import Completion, PromptPair, completion_id, short_hash
 
-import pytest
 from psr.errors import JudgeError, PsrError
+from psr.types import Completion, PromptPair, completion_id, short_hash
 
 BASE = Completion("pair", "instructed", 1.0, 7, "model", "t=1", (3, 4), "text", True)
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x, max_size=3), max_leaves=5)
