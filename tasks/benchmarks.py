@@ -29,7 +29,7 @@ def load_attributes(
     if benchmark not in BENCHMARKS:
         raise PsrError("unknown benchmark", expected=f"one of {', '.join(BENCHMARKS)}", got=repr(benchmark))
     folder = Path(folder)
-    if not folder.is_dir():
+    if not folder.exists():
         raise PsrError("a benchmark's folder is missing", where=folder, expected=f"the files of {benchmark}")
     with tempfile.TemporaryDirectory() as spare:
         read = reader(Path(cache_dir) if cache_dir else Path(spare))

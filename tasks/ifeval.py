@@ -1,0 +1,146 @@
+"""IFEval's format: JSON lines with prompt, instruction_id_list, kwargs and, where a file has it, prompt_without_instruction.
+
+Zhou et al. 2023 (google-research/instruction_following_eval); single-instruction rows with their plain prompt:
+microsoft/llm-steer-instruct. An attribute is one instruction with one set of arguments, and rows with several
+instructions are left out. `train.jsonl` is for fitting; the even rows of `test.jsonl` choose alpha, the odd ones give
+the figures. A public file stands alone: its rows go to the two sides in turn.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from psr.errors import PsrError
+from psr.types import Attribute
+
+COLUMNS = ("prompt", "instruction_id_list", "kwargs")
+PUBLIC = ("ifeval_single_instr_format.jsonl", "input_data.jsonl")
+SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+# How a sentence of a public prompt is known to state the instruction, where the file has no plain prompt beside it.
+SAID = {
+    "change_case:capital_word_frequency": r"capital|all caps",
+    "change_case:english_capital": r"capital|upper\s?case",
+    "change_case:english_lowercase": r"lower\s?case|capital",
+    "combination:repeat_prompt": r"repeat",
+    "combination:two_responses": r"two (different )?(responses|answers|versions)|asterisk|\*{6}",
+    "detectable_content:number_placeholders": r"placeholder|square bracket",
+    "detectable_content:postscript": r"P\.\s?(P\.)?\s?S|post\s?script",
+    "detectable_format:constrained_response": r"my answer is|one of the following|choose from",
+    "detectable_format:json_format": r"json",
+    "detectable_format:multiple_sections": r"section|part|paragraph|day",
+    "detectable_format:number_bullet_lists": r"bullet",
+    "detectable_format:number_highlighted_sections": r"highlight|\*|italic|markdown",
+    "detectable_format:title": r"title|angular bracket|<<",
+    "keywords:existence": r"keyword|include|word",
+    "keywords:forbidden_words": r"do not|don't|avoid|without|not (include|contain|use|say)|keyword",
+    "keywords:frequency": r"times?\b|twice|once",
+    "keywords:letter_frequency": r"letter",
+    "language:response_language": r"language|in (english|\w+ only)",
+    "length_constraints:nth_paragraph_first_word": r"paragraph",
+    "length_constraints:number_paragraphs": r"paragraph|\*\*\*|divider",
+    "length_constraints:number_sentences": r"sentence",
+    "length_constraints:number_words": r"\bwords?\b",
+    "punctuation:no_comma": r"comma",
+    "startend:end_checker": r"\bend|finish|conclude|last (sentence|words?|phrase)|exact phrase",
+    "startend:quotation": r"quotation|double quotes?|quotes",
+}
+
+
+class Row(NamedTuple):
+    """One single-instruction row: the attribute's name, the plain question, the instruction's words ("" if not known)."""
+
+    name: str
+    question: str
+    instruction: str
+    kwargs: tuple[tuple[str, object], ...]
+
+
+def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Attribute, ...]:
+    """One attribute per instruction and arguments with enough rows on either side."""
+    fit, test = _sides(folder, read)
+    found = {name: _attribute(name, fit, test) for name in dict.fromkeys(row.name for row in fit)}
+    known = {name: attribute for name, attribute in found.items() if attribute is not None}
+    for name in names or ():
+        if name not in known:
+            raise PsrError("unknown attribute", where=folder, expected=f"one of {', '.join(sorted(known))}", got=repr(name),
+                           do="Rows with several instructions and instructions with fewer than 4 rows make none.")
+    return tuple(known[name] for name in (sorted(known) if names is None else names))
+
+
+def _sides(folder: Path, read: Callable[..., Any]) -> tuple[list[Row], list[Row]]:
+    if (folder / "train.jsonl").is_file():
+        return tuple(_rows(folder / f"{side}.jsonl", read) for side in ("train", "test"))  # type: ignore[return-value]
+    public = [folder] if folder.is_file() else [folder / name for name in PUBLIC if (folder / name).is_file()]
+    if not public:
+        raise PsrError("a benchmark's file is missing", where=folder,
+                       expected=f"train.jsonl and test.jsonl, or {' or '.join(PUBLIC)}")
+    by_name: dict[str, list[Row]] = {}
+    for row in _rows(public[0], read):
+        by_name.setdefault(row.name, []).append(row)
+    return ([row for rows in by_name.values() for row in rows[::2]],
+            [row for rows in by_name.values() for row in rows[1::2]])
+
+
+def _rows(path: Path, read: Callable[..., Any]) -> list[Row]:
+    rows = [raw for raw in read(path, "json", COLUMNS) if _single(raw, path)]
+    given = [_given(raw) for raw in rows]
+    variants: dict[str, set[str]] = {}
+    for raw, kwargs in zip(rows, given, strict=True):
+        variants.setdefault(raw["instruction_id_list"][0], set()).add(json.dumps(kwargs, sort_keys=True))
+    split = [(raw, kwargs, _split(raw)) for raw, kwargs in zip(rows, given, strict=True)]
+    return [Row(_name(raw["instruction_id_list"][0], kwargs, variants), *parts, _pairs(raw, kwargs))
+            for raw, kwargs, parts in split if parts is not None]
+
+
+def _single(raw: dict[str, Any], path: Path) -> bool:
+    names, kwargs = raw["instruction_id_list"], raw["kwargs"]
+    if not isinstance(names, list) or not isinstance(kwargs, list) or len(names) != len(kwargs):
+        raise PsrError("a benchmark's row has another layout", where=path, got=str(names)[:80],
+                       expected="instruction_id_list and kwargs as lists of one length")
+    return len(names) == 1
+
+
+def _given(raw: dict[str, Any]) -> dict[str, Any]:
+    """The instruction's arguments; a table's blanks are left out."""
+    return {name: value for name, value in (raw["kwargs"][0] or {}).items() if value is not None}
+
+
+def _name(instruction: str, kwargs: dict[str, Any], variants: dict[str, set[str]]) -> str:
+    """The instruction's id, with its arguments where the file has it with several: length…:number_sentences:less-than-3."""
+    if len(variants[instruction]) == 1:
+        return instruction
+    text = "-".join(json.dumps(kwargs[name]) for name in sorted(kwargs, reverse=True))
+    return ":".join([instruction, "-".join(re.findall(r"[^\W_]+", text))])
+
+
+def _pairs(raw: dict[str, Any], kwargs: dict[str, Any]) -> tuple[tuple[str, object], ...]:
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in sorted(kwargs.items())}
+    return (("instruction_id", raw["instruction_id_list"][0]), *arguments.items())
+
+
+def _split(raw: dict[str, Any]) -> tuple[str, str] | None:
+    """(plain question, instruction) of a row, None where they cannot be told apart; the instruction may be ""."""
+    prompt, plain = raw["prompt"].strip(), (raw.get("prompt_without_instruction") or "").strip()
+    if plain:
+        return plain, prompt.removeprefix(plain).strip() if prompt.startswith(plain) else ""
+    pattern = SAID.get(raw["instruction_id_list"][0])
+    starts = [0, *(match.end() for match in SENTENCE.finditer(prompt))]
+    for start in starts:
+        end = next((s for s in starts if s > start), len(prompt))
+        if pattern and re.search(pattern, prompt[start:end], re.IGNORECASE):
+            return (prompt[:start].strip(), prompt[start:].strip()) if start else None
+    return None
+
+
+def _attribute(name: str, fit: Sequence[Row], test: Sequence[Row]) -> Attribute | None:
+    fit, test = ([row for row in side if row.name == name] for side in (fit, test))
+    told = dict.fromkeys(row.instruction for row in fit if row.instruction)
+    unseen = dict.fromkeys(row.instruction for row in test if row.instruction and row.instruction not in told)
+    questions = dict.fromkeys(row.question for row in fit)
+    asked = [question for question in dict.fromkeys(row.question for row in test) if question not in questions]
+    if not told or len(asked) < 2:
+        return None
+    return Attribute("ifeval", name, tuple(told), tuple(unseen), tuple(questions), tuple(asked[::2]), tuple(asked[1::2]),
+                     fit[0].kwargs[0][1], fit[0].kwargs)  # type: ignore[arg-type]
