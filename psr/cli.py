@@ -1,0 +1,221 @@
+"""`psr`: steer by hand, from a terminal.
+
+    psr steer --model DIR --module DIR --alpha 1.2 "question"    the plain answer, then the steered one
+    psr chat  --model DIR --module DIR                           plain against steered, alpha changed on the fly
+    psr show  DIR                                                what a module is and where it came from
+
+What cannot be done is said in one line on stderr (exit 2); Ctrl-C ends with exit 130. Text that models and files bring
+along is shown as text: no terminal codes, no markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from psr.cli_text import clean, describe
+from psr.errors import PsrError
+from psr.types import Chat, Message
+
+if TYPE_CHECKING:
+    from psr.generation import Answer
+    from psr.models import LanguageModel
+    from psr.module import SteeringModule
+
+DEFAULT_LENGTH = 128
+HELP = "/alpha NUMBER changes the strength, /quit ends, everything else is asked."
+
+app = typer.Typer(name="psr", help="Steer a language model with a module instead of a prompt.", add_completion=False,
+                  no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+ModelDir = Annotated[Path, typer.Option("--model", help="Folder of a Hugging Face causal LM (safetensors).")]
+ModuleDir = Annotated[Path, typer.Option("--module", help="Folder of a steering module.")]
+Alpha = Annotated[float, typer.Option("--alpha", help="Strength of steering; 0 is none.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the random numbers; all answers share them.")]
+Length = Annotated[
+    int | None, typer.Option("--max-new-tokens", help=f"Longest answer. Default: {DEFAULT_LENGTH}, or what fits.")
+]
+Heat = Annotated[float, typer.Option("--temperature", help="0: always the most likely token.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
+Device = Annotated[str, typer.Option("--device", help="Where the model runs, as torch names it.")]
+
+
+def main() -> None:
+    """The `psr` command."""
+    app()
+
+
+@contextmanager
+def _door() -> Iterator[None]:
+    """Errors that a user can mend end in one line on stderr, Ctrl-C in silence; neither shows a traceback."""
+    try:
+        yield
+    except PsrError as error:
+        typer.echo(f"psr: {clean(error)}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("", err=True)
+        raise typer.Exit(130) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A model, a module that fits it, and how answers are sampled."""
+
+    lm: LanguageModel
+    module: SteeringModule
+    length: int | None
+    temperature: float
+
+    def answer(self, rows: list[tuple[Chat, float]], seed: int) -> list[Answer]:
+        """An answer to each chat, steered at its alpha, in one batch with the same random numbers."""
+        from psr.chats import encode_chat
+        from psr.generation import Request, generate
+        from psr.sampling import Sampling
+
+        prompts = [encode_chat(self.lm.tokenizer, chat, context=self.lm.context) for chat, _ in rows]
+        room = self.lm.context - max(len(prompt.ids) for prompt in prompts)
+        length = min(DEFAULT_LENGTH, room) if self.length is None else self.length
+        requests = [Request(prompt, seed, self.module, alpha) for prompt, (_, alpha) in zip(prompts, rows, strict=True)]
+        return generate(self.lm, requests, Sampling(length, self.temperature))
+
+
+def _open(
+    model: Path, module: Path, alpha: float, dtype: str, device: str, length: int | None, temperature: float
+) -> Bench:
+    """The bench; what is wrong with alpha or the module is said before the model is loaded."""
+    with Console(stderr=True).status("loading"):
+        from psr.models import load_model
+        from psr.module import check_alpha, check_model, load_module
+
+        check_alpha(alpha)
+        loaded = load_module(module)
+        lm = load_model(model, dtype=dtype, device=device)
+        check_model(loaded, lm.fingerprint, lm.d_model, lm.n_layers)
+    return Bench(lm, loaded, length, temperature)
+
+
+@app.command()
+def steer(
+    question: Annotated[str, typer.Argument(help="What to ask.")], model: ModelDir, module: ModuleDir,
+    alpha: Alpha = 1.0,
+    instruction: Annotated[str | None, typer.Option("--instruction", help="Answer with this prompt as well.")] = None,
+    seed: Seed = 0, max_new_tokens: Length = None, temperature: Heat = 1.0, dtype: Dtype = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Print the plain answer, the prompted one if there is an instruction, then the steered one."""
+    with _door():
+        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature)
+        asked = Message("user", question)
+        rows: dict[str, tuple[Chat, float]] = {"plain": ((asked,), 0.0)}
+        if instruction is not None:
+            rows["instructed"] = (Message("system", instruction), asked), 0.0
+        rows[f"steered by {bench.module.id}, alpha {alpha:g}"] = (asked,), alpha
+        console = Console()
+        for title, answer in zip(rows, bench.answer(list(rows.values()), seed), strict=True):
+            console.print(Text(clean(title), style="bold"), soft_wrap=True)
+            console.print(_shown(answer), Text(), sep="\n", soft_wrap=True)
+
+
+@app.command()
+def chat(
+    model: ModelDir, module: ModuleDir, alpha: Alpha = 1.0, seed: Seed = 0, max_new_tokens: Length = None,
+    temperature: Heat = 1.0, dtype: Dtype = "float32", device: Device = "cpu",
+    remember: Annotated[bool, typer.Option("--remember", help="Each side goes on with its own conversation.")] = False,
+) -> None:
+    """Ask and ask again: plain and steered answers side by side."""
+    with _door():
+        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature)
+        talk, console = Talk(alpha, seed, remember), Console()
+        console.print(Text(f"{clean(bench.module.id)}. {HELP}"))
+        while (line := _ask(console, talk.alpha)) is not None:
+            try:
+                if not talk.command(line):
+                    console.print(talk.ask(bench, line))
+            except PsrError as error:
+                console.print(Text(clean(error), style="red"), soft_wrap=True)
+
+
+@dataclass
+class Talk:
+    """A running chat: the strength, the seed of the next turn, and what each side remembers."""
+
+    alpha: float
+    seed: int
+    remember: bool
+    plain: Chat = ()
+    steered: Chat = ()
+    turns: int = 0
+
+    def command(self, line: str) -> bool:
+        """Do what a line that begins with / says; False for a question. Raises PsrError for an unknown command."""
+        if not line.startswith("/"):
+            return False
+        name, _, value = line.partition(" ")
+        from psr.module import check_alpha
+
+        if name != "/alpha":
+            raise PsrError("unknown command", got=repr(name), do=HELP)
+        try:
+            self.alpha = check_alpha(float(value))
+        except ValueError:
+            raise PsrError("alpha is not a number", expected="/alpha 0.8", got=repr(line)) from None
+        return True
+
+    def ask(self, bench: Bench, question: str) -> Table:
+        """Both answers, side by side."""
+        asked = Message("user", question)
+        rows = [((*self.plain, asked), 0.0), ((*self.steered, asked), self.alpha)]
+        plain, steered = bench.answer(rows, self.seed + self.turns)
+        self.turns += 1
+        if self.remember:
+            self.plain = (*rows[0][0], Message("assistant", plain.text))
+            self.steered = (*rows[1][0], Message("assistant", steered.text))
+        table = Table.grid(expand=True, padding=(0, 1))
+        table.add_column(ratio=1)
+        table.add_column(ratio=1)
+        sides = {"plain": plain, f"alpha {self.alpha:g}": steered}
+        table.add_row(*(Panel(_shown(answer), title=title) for title, answer in sides.items()))
+        return table
+
+
+def _shown(answer: Answer) -> Text:
+    """The answer's text, never as markup; … where it was cut off."""
+    return Text(clean(answer.text) + ("" if answer.finished else " …"))
+
+
+def _ask(console: Console, alpha: float) -> str | None:
+    """The next line that is not empty; None for /quit or the end of the input."""
+    while True:
+        try:
+            line = console.input(Text(f"alpha {alpha:g} > ", style="bold")).strip()
+        except EOFError:
+            return None
+        if line == "/quit":
+            return None
+        if line:
+            return line
+
+
+@app.command()
+def show(folder: Annotated[Path, typer.Argument(help="Folder of a steering module.")]) -> None:
+    """Say what a module is: its form, where it acts, which model it fits, where it came from, its vectors' lengths."""
+    with _door():
+        from psr.module import load_module
+
+        console = Console()
+        for table in describe(load_module(folder)):
+            console.print(table)
+
+
+if __name__ == "__main__":
+    main()
