@@ -12,10 +12,11 @@ from random import Random
 
 from psr.testbed.concepts import CONCEPTS, Concept
 from psr.testbed.decorations import decorate
-from psr.testbed.formats import FORMATS, Format, running
+from psr.testbed.formats import FORMATS, Format
+from psr.testbed.neutral import NEUTRAL, NEUTRAL_HELD_OUT
 from psr.testbed.questions import FORMS
 from psr.testbed.topics import TOPICS, Topic
-from psr.testbed.traits import NEUTRAL, NEUTRAL_HELD_OUT, TRAITS, Trait
+from psr.testbed.traits import TRAITS, Trait
 
 SENTENCES = 4
 # Shares of the language model's training text: kind -> weight.
@@ -86,7 +87,3 @@ def _format_sample(question: str, topic: Topic, rng: Random) -> Sample:
         return Sample("", f"{question} {instruction}", answer, "format", layout.name)
     return Sample(instruction, question, answer, "format", layout.name)
 
-
-def running_text(topic: Topic) -> str:
-    """Every base sentence of a topic in the plain layout (used for the vocabulary)."""
-    return running(topic.sentences, topic, Random(0))

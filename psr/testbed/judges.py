@@ -10,7 +10,7 @@ from psr.testbed.concepts import concept_named
 from psr.testbed.formats import Format, format_for, format_named
 from psr.testbed.rating import rate_concept, rate_format, rate_persona
 from psr.testbed.traits import trait_named
-from psr.types import Attribute, Judgement, JudgeItem, Usage, Verdicts
+from psr.types import Attribute, JudgeItem, Judgement, Usage, Verdicts
 
 RUBRIC = "1"
 Rate = Callable[[Attribute, str, str], tuple[float, ...]]

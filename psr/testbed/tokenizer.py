@@ -14,11 +14,13 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from psr.testbed.concepts import CONCEPTS
-from psr.testbed.formats import FORMATS, TITLES
+from psr.testbed.concepts import CONCEPTS, Concept
+from psr.testbed.formats import FORMATS
+from psr.testbed.layouts import TITLES
+from psr.testbed.neutral import NEUTRAL, NEUTRAL_HELD_OUT
 from psr.testbed.questions import FORMS
 from psr.testbed.topics import TOPICS
-from psr.testbed.traits import NEUTRAL, NEUTRAL_HELD_OUT, TRAITS
+from psr.testbed.traits import TRAITS, Trait
 
 PAD, UNK, BOS, END = "<pad>", "<unk>", "<s>", "<|end|>"
 TURNS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
@@ -42,7 +44,8 @@ def texts() -> Iterator[str]:
     for topic in TOPICS:
         yield from topic.sentences
         yield from (form.format(topic.name) for form in (*FORMS, *TITLES))
-    for attribute in (*TRAITS.values(), *CONCEPTS):
+    attributes: tuple[Trait | Concept, ...] = (*TRAITS.values(), *CONCEPTS)
+    for attribute in attributes:
         yield from (" ".join((d.prefix, d.middle, d.suffix)) for d in attribute.decorations)
         yield from (*attribute.instructions, *attribute.held_out)
     for layout in FORMATS.values():
