@@ -7,7 +7,7 @@ other 12 topics, all held-out forms (and as many fitting ones) and the other fiv
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
@@ -29,10 +29,18 @@ EVAL_PROMPT = (
 )
 
 
-def questions(topics: Iterable[Topic], forms: Sequence[str], name: str) -> list[str]:
-    """Every form for every topic, in an order that depends on `name` only: any part of it mixes topics and forms."""
-    asked = [form.format(topic.name) for topic in topics for form in forms]
-    Random(f"{SEED} {name}").shuffle(asked)  # noqa: S311 - no secret
+def questions(topics: Sequence[Topic], forms: Sequence[str], name: str) -> list[str]:
+    """Every form for every topic, in an order that depends on `name` only.
+
+    Two neighbours share their topic, so that even and odd questions have equal shares of every topic; the topics take
+    turns, so that any first part of the list mixes them. The number of forms has to be even.
+    """
+    rng = Random(f"{SEED} {name}")  # noqa: S311 - no secret
+    own = {topic: rng.sample(forms, len(forms)) for topic in topics}
+    asked = []
+    for turn in range(0, len(forms), 2):
+        for topic in rng.sample(topics, len(topics)):
+            asked += [form.format(topic.name) for form in own[topic][turn : turn + 2]]
     return asked
 
 
