@@ -42,6 +42,15 @@ def test_r_starts_at_the_last_prompt_token_and_qr_at_the_user_turn():
     assert using.decode(qr.plain_ids[qr.plain_start :]).startswith("<|start|>user\nWhat")
 
 
+def test_where_the_two_prompts_would_start_qr_apart_the_shorter_span_holds_on_both():
+    using, pair = tokenizer("base", "unsplit"), PromptPair("persona/x", "\nthe", "a\n")  # line ends merge at the border
+    plain, instructed = (encode_chat(using, chat) for chat in (pair.plain, pair.instructed))
+    assert len(plain.ids) - plain.question > len(instructed.ids) - instructed.question
+    tokens = align(using, pair, (5,), "QR")
+    assert tokens.plain_ids[tokens.plain_start :] == tokens.instructed_ids[tokens.instructed_start :]
+    assert tokens.instructed_start == instructed.question
+
+
 def test_an_answer_is_never_tokenised_again():
     using = tokenizer("system", "unsplit")
     split = [using.convert_tokens_to_ids(letter) for letter in "the"]  # one token, had it been tokenised

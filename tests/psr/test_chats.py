@@ -81,6 +81,13 @@ def test_ids_are_those_of_the_whole_rendered_chat(template, kind):
         assert text.count(BOS) == encode_chat(using, chat).ids.count(using.bos_token_id) <= 1
 
 
+def test_a_template_that_writes_the_begin_token_gets_no_second_one():
+    using = copy.deepcopy(tokenizer("base_bos"))  # a tokenizer that sets the token by itself
+    using.chat_template = TEMPLATES["system"]
+    assert using("the").input_ids[0] == using.bos_token_id
+    assert encode_chat(using, _pair().plain).ids == encode_chat(tokenizer("system"), _pair().plain).ids
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", BASE)
 def test_a_base_model_gets_a_prefix_and_the_begin_token_it_is_used_to(template, kind):
