@@ -57,7 +57,7 @@ def shown(steps: int, say: Callable[[str], None]) -> Iterator[Callable[[int, flo
 def main(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     seed: Annotated[int, typer.Option(help="The seed of weights and texts.")] = 0,
-    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 1200,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 2400,
     threads: Annotated[int, typer.Option(help="Threads of a matrix product.", min=1)] = 2,
     compare: Annotated[Path | None, typer.Option(help="A testbed to compare with; status 1 when it differs.")] = None,
 ) -> None:

@@ -22,7 +22,6 @@ WEIGHT_TOLERANCE = 1e-3
 FIGURE_TOLERANCE = {"trait": 6.0, "coherence": 4.0, "accuracy": 15.0, "concept": 0.3, "instruction": 0.3, "fluency": 0.3}
 SAME_FILES = (
     "model/tokenizer.json",
-    "model/config.json",
     "model/chat_template.jinja",
     "persona/*/*.json",
     "ifeval/*.jsonl",

@@ -26,7 +26,7 @@ POOL = 16  # batches drawn at once and sorted by length, so that little is padde
 class TrainSettings:
     """How the model is trained. `steps` of `batch_size` conversations each, none seen twice on purpose."""
 
-    steps: int = 1500
+    steps: int
     batch_size: int = 64
     lr: float = 3e-3
     warmup: int = 60

@@ -20,7 +20,7 @@ CASES = [
     ("length_constraints:number_sentences", {"relation": "less than", "num_sentences": 3}, "A. B.", "A. B. C."),
     ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 3}, "A. B. C.", "A. B."),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*a* b *c*", "*a* b ** **"),
-    ("detectable_format:multiple_sections", {"section_spliter": "Section", "num_sections": 2}, "Section 1\na\nSection 2\nb", "Section 1\na"),
+    ("detectable_format:multiple_sections", {"section_spliter": "Part", "num_sections": 2}, "Part 1\na\nPart 2\nb", "Part 1\na"),
 ]  # fmt: skip
 
 
