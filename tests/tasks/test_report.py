@@ -1,0 +1,229 @@
+"""The report: figures as in the tables, model text that stays text, one file that needs nothing, the same bytes twice."""
+
+import base64
+import hashlib
+import re
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psr.errors import PsrError
+from tasks import report, tables
+from tasks.charts import Axis, rank, styles
+from tasks.report_tokens import SHADES, shade, views
+from tests.results_folder import ATTRIBUTES, write_results
+
+HOSTILE = "<script>document.title='owned'</script> <img src=x onerror=alert(1)> \x1b[31m & \u202e end"
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements, their attributes, the texts of table cells, the style sheet."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.style = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            self.style += data
+        elif self.rows and self.rows[-1] and {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data if self.open[-1] in ("td", "th") else f"|{data}"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_results(tmp_path, text=HOSTILE)
+
+
+def built(data: Path) -> str:
+    return report.build(data, data / "report").read_text(encoding="utf-8")
+
+
+def edit(path: Path, name: str, **values: Any) -> None:
+    tables.write_table(path, name, [{**row, **values} for row in tables.read_table(path, name)])
+
+
+def test_the_table_shows_every_figure_beside_the_papers(data: Path) -> None:
+    rows = {row[0]: row for row in Page(built(data)).rows}
+    assert rows["method"] == ["method", "gloomy", "pirate", "TA@Cp", "TA@C80", "TA@Cp", "TA@C80"]
+    assert rows["A-PSR MSE·QR"] == ["A-PSR MSE·QR", *["93.0|90.0 to 96.0|coherence 97.0, α 1"] * 2, "93.0", "94.0", "83.9", "96.8"]
+    assert rows["prompt"] == ["prompt", *["95.0|92.0 to 98.0|coherence 97.0"] * 2, "95.0", "–", "71.6", "–"]
+    assert [row[0] for row in Page(built(data)).rows[2:6]] == ["plain", "S-Const DiM·R", "A-PSR MSE·QR", "prompt"]
+
+
+def test_claims_are_differences_of_means_and_say_whether_they_hold(data: Path) -> None:
+    rows = {row[0]: row[1:] for row in Page(built(data)).rows}
+    assert rows["all-layer PSR at least the prompt"] == ["+12.3", "−2.0", "no"]
+    assert "PSR above constant, all layers" not in rows  # no constant all-layer module was measured
+
+
+def test_what_was_not_reached_or_not_measured_says_so(data: Path) -> None:
+    path = data / "results/headline.parquet"
+    rows = tables.read_table(path, "headline")
+    for row in rows:
+        if row["method"] == "s-const-dim-r":
+            row["reached_cp"] = False
+        if row["method"] == "a-psr-mse-qr" and row["attribute"] == ATTRIBUTES[0]:
+            row.update(ta_cp=None, ta_cp_low=None, ta_cp_high=None)
+    tables.write_table(path, "headline", rows)
+    found = {row[0]: row for row in Page(built(data)).rows}
+    assert "not reached" in found["S-Const DiM·R"][1]
+    assert (found["A-PSR MSE·QR"][1], found["A-PSR MSE·QR"][3]) == ("–", "–")  # and no mean over the others
+
+
+def test_model_text_stays_text(data: Path) -> None:
+    page = Page(built(data))
+    assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object", "link", "a", "form"}
+    names = {name for _, attributes in page.elements for name in attributes}
+    assert not {name for name in names if name.startswith("on") or name in ("style", "href", "src")}
+    text = built(data)
+    assert "&lt;script&gt;document.title=" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_the_page_needs_nothing_and_lets_nothing_run(data: Path) -> None:
+    text = built(data)
+    page = Page(text)
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
+    policy = next(a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert text.count("<style>") == 1
+
+
+def test_equal_results_give_equal_bytes(data: Path, tmp_path: Path) -> None:
+    other = write_results(tmp_path / "elsewhere", text=HOSTILE)
+    assert report.build(data, tmp_path / "a").read_bytes() == report.build(other, tmp_path / "b").read_bytes()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["index.html"]
+
+
+def test_the_task_is_still_a_plain_function(data: Path, tmp_path: Path) -> None:
+    path = report.write_report.fn(data, tmp_path / "out", title="A <title>")
+    assert path.read_text(encoding="utf-8") == report.build(data, tmp_path / "again", title="A <title>").read_text(encoding="utf-8")
+    assert "<title>A &lt;title&gt;</title>" in path.read_text(encoding="utf-8")
+
+
+def test_every_answer_shows_each_layer_and_the_mean(data: Path) -> None:
+    page = Page(built(data))
+    labels = [a for tag, a in page.elements if tag == "input"]
+    assert len(labels) == len(ATTRIBUTES) * 4  # the mean and three layers
+    assert sum("checked" in a for a in labels) == len(ATTRIBUTES)
+    assert sum(a.get("class") == "answer" for _, a in page.elements) == len(ATTRIBUTES)
+
+
+def test_a_profile_without_strengths_or_curves_still_has_its_table(data: Path) -> None:
+    for path, name in (("steer/strengths", "strengths"), ("distill/curves", "curves"), ("results/curve", "curve")):
+        tables.write_table(data / f"{path}.parquet", name, [])
+    text = built(data)
+    assert "Headline" in text
+    assert "Token strengths" not in text
+    assert "Training" not in text
+
+
+@pytest.mark.parametrize(("benchmark", "told"), [("ifeval", "Stolfo et al. 2025"), ("axbench", "HyperSteer"), ("mine", "")])
+def test_every_benchmark_has_its_own_published_table(data: Path, benchmark: str, told: str) -> None:
+    edit(data / "results/headline.parquet", "headline", benchmark=benchmark)
+    text = built(data)
+    assert told in text
+    assert (">paper: " in text) == bool(told)
+
+
+def test_missing_or_empty_results_are_named(data: Path) -> None:
+    tables.write_table(data / "results/headline.parquet", "headline", [])
+    with pytest.raises(PsrError, match="nothing to report"):
+        built(data)
+    (data / "steer/strengths.parquet").unlink()
+    with pytest.raises(PsrError, match=r"a table is missing \(.*steer/strengths.parquet\)"):
+        built(data)
+
+
+def test_the_figure_is_an_image_of_its_own_for_light_and_dark(data: Path) -> None:
+    rows = tables.read_table(data / "results/headline.parquet", "headline")
+    text = report.figure_svg(rows)
+    assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "prefers-color-scheme: dark" in text
+    assert text.count('class="dot"') == len(rows)
+    assert "A-PSR MSE·QR: 93.0 (95 % interval 90.0 to 96.0)" in text
+
+
+def test_a_large_model_gives_a_page_below_five_megabytes(data: Path) -> None:
+    rows = tables.read_table(data / "steer/strengths.parquet", "strengths")
+    keys = dict.fromkeys(row["completion"] for row in rows)
+    many = [{"completion": key, "layer": layer, "position": i, "token": " token", "strength": 0.5}
+            for key in keys for layer in range(42) for i in range(500)]
+    tables.write_table(data / "steer/strengths.parquet", "strengths", many)
+    assert len(built(data).encode()) < 5_000_000
+
+
+@given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=30))
+def test_shades_grow_with_strength_and_only_a_closed_gate_has_none(strengths: list[float]) -> None:
+    largest = max(strengths)
+    shades = [shade(value, largest) for value in sorted(strengths)]
+    assert shades == sorted(shades)
+    assert all((s == 0) == (value == 0) for s, value in zip(shades, sorted(strengths), strict=True))
+    assert largest == 0 or shades[-1] == SHADES
+
+
+def test_the_mean_view_is_the_mean_over_layers_and_the_answer_is_the_end(data: Path) -> None:
+    rows = [{"layer": layer, "position": p, "token": t, "strength": s}
+            for layer, values in ((0, (0.0, 1.0, 2.0)), (5, (3.0, 0.0, 2.0))) for p, t, s in zip((7, 8, 9), "ab\n", values, strict=True)]
+    mean, first, last = views(rows, answer=2)
+    assert [(t.text, t.strength) for t in (*mean.asked, *mean.answered)] == [("a", 1.5), ("b", 0.5), ("⏎", 2.0)]
+    assert (len(mean.asked), len(mean.answered)) == (1, 2)
+    assert (mean.label, first.label, last.label) == ("mean", "layer 0", "layer 5")
+    assert (mean.largest, first.largest, last.largest) == (2.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(("axis", "value", "at"), [
+    (Axis(0, 100, 10, 210), 25, 60.0),
+    (Axis(0, 100, 200, 0), 25, 150.0),
+    (Axis(0, 100, 10, 210), 130, 210.0),
+    (Axis(0.01, 1, 0, 100, log=True), 0.1, 50.0),
+    (Axis(3, 3, 10, 20), 3, 10.0),
+])  # fmt: skip
+def test_an_axis_maps_values_to_places_and_holds_them_inside(axis: Axis, value: float, at: float) -> None:
+    assert axis(value) == at
+
+
+def test_methods_keep_their_order_and_single_layers_are_told_apart() -> None:
+    slugs = ["prompt", "a-psr-mse-qr", "s-psr-mse-qr", "plain", "unheard-of", "s-const-dim-r"]
+    assert sorted(slugs, key=rank) == ["plain", "s-const-dim-r", "s-psr-mse-qr", "a-psr-mse-qr", "prompt", "unheard-of"]
+    assert styles(slugs) == {"plain": "plain", "prompt": "prompt", "s-const-dim-r": "m0 single", "s-psr-mse-qr": "m1 single",
+                             "a-psr-mse-qr": "m2", "unheard-of": "m3"}
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_table_and_runs_nothing(data: Path, tmp_path: Path) -> None:
+    path = report.build(data, tmp_path / "out", title="The report")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]  # fmt: skip
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    page = Page(shown.stdout)
+    assert re.search(r"<title>(.*?)</title>", shown.stdout).group(1) == "The report"  # type: ignore[union-attr]
+    assert {row[0]: row for row in page.rows}["A-PSR MSE·QR"][:2] == ["A-PSR MSE·QR", "93.0|90.0 to 96.0|coherence 97.0, α 1"]
+    assert not {tag for tag, _ in page.elements} & {"script", "img"}
+    assert "Content Security Policy" not in shown.stderr  # the style sheet was let through, and nothing else asked
