@@ -129,10 +129,9 @@ def _start(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> _B
 
 
 def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, tokens: Tensor) -> None:
-    """One forward and one token a row, written to `tokens`; a row that has stopped gets padding."""
+    """One forward and one token a row, written to `tokens`; what a row says after its stop token is read by nobody."""
     logits = last_logits(lm, batch.inputs, batch.attention[:, : batch.prompt + step], batch.positions, batch.cache)
     new, sound = pick(logits, batch.u[:, step], sampling)
-    new = new.masked_fill(batch.stopped, lm.pad_id)
     tokens[batch.rows, step] = new
     batch.sound &= sound | batch.stopped
     batch.stopped |= _is_stop(lm, new)

@@ -70,7 +70,7 @@ def write_metrics(results: Path, out: Path) -> None:
             "coherence_c80", "alpha_c80", "n", "n_unscored")
     metrics: dict[str, dict[str, Any]] = {}
     for row in rows:
-        values = {name: round(row[name], 2) if isinstance(row[name], float) else row[name] for name in keep}
+        values = {name: round(row[name], 2) if isinstance(row[name], float) else row[name] for name in ("name", *keep)}
         metrics.setdefault(row["attribute"], {})[row["method"]] = values
     out.write_text(json.dumps(metrics, indent=1) + "\n")
 

@@ -1,0 +1,110 @@
+"""What a run will make and how long it may take, said before it starts: counts, sizes, seconds.
+
+Seconds come from the stage's last run in this checkout; without one, from rates measured on two cores with the shipped
+model. Counts are upper bounds where the run decides (triplets that are kept, alphas that are searched).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from flows.params import Profile
+from tasks.files import read_json
+from tasks.planning import Step
+from tasks.timings import read_timing
+
+STARTING = 4.0  # seconds a stage takes to start: DVC, Python, Prefect
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+SECONDS = {  # per unit of Amount.count, two cores, the shipped model
+    "complete": 0.02, "select": 0.0003, "extract": 0.01, "distill": 0.004, "search": 0.02, "steer": 0.02,
+    "judge": 0.0003, "results": 0.3, "report": 2.0,
+}
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a stage makes: `count` units of work for the estimate, `text` for people."""
+
+    count: float
+    text: str
+
+
+def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
+    """stage -> what it makes."""
+    each, methods = len(settings.benchmark.attributes), len(settings.methods)
+    c, s, t = settings.complete, settings.search, settings.steer
+    answers = each * c.questions * c.instructions * c.samples
+    kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
+    epochs = settings.distill.epochs or 15
+    alphas = len(s.alphas) + 1 + 2 * s.rounds * s.points
+    searched = each * s.questions * s.samples * (2 + methods * alphas)
+    steered = each * t.questions * t.samples * (2 + 3 * methods)
+    return {
+        "complete": Amount(2 * answers, f"{2 * answers} completions"),
+        "select": Amount(2 * answers, f"{2 * answers} judged, at most {kept} triplets kept"),
+        "extract": Amount(kept, f"at most {_size(cache_bytes(settings, root, kept))} of activations"),
+        "distill": Amount(kept * methods * epochs, f"{each * methods} modules"),
+        "search": Amount(searched, f"about {searched} completions"),
+        "steer": Amount(steered, f"about {steered} completions"),
+        "judge": Amount(steered, f"about {steered} judged"),
+        "results": Amount(each * methods, f"{each * (methods + 2)} rows"),
+        "report": Amount(1, "1 page"),
+    }
+
+
+def cache_bytes(settings: Profile, root: Path, triplets: int) -> int | None:
+    """The size of the activation cache if every answer is as long as it may be; None for an unknown architecture."""
+    config = read_json(root / settings.model.path / "config.json") or {}
+    layers = config.get("num_hidden_layers") or config.get("n_layer")
+    width = config.get("hidden_size") or config.get("n_embd")
+    if not layers or not width:
+        return None
+    positions = 2 * triplets * (settings.sampling.max_new_tokens + 16)  # both sides; a question is some 16 tokens
+    return positions * layers * width * BYTES[settings.extract.dtype]
+
+
+def plan_table(root: Path, steps: Sequence[Step], settings: Profile) -> Table:
+    """A row a stage: what happens to it, why, what it makes, how long that takes."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("stage", "state", "makes", "seconds", "why"):
+        table.add_column(name, justify="right" if name == "seconds" else "left")
+    known = amounts(settings, root)
+    words = {"run": "run", "maybe": "run if its inputs change", "cached": "up to date"}
+    for step in steps:
+        amount = known.get(step.name.partition("@")[0])
+        time = f"{seconds(root, step, settings):.0f}" if step.state != "cached" else ""
+        table.add_row(step.name, words[step.state], Text(amount.text if amount else ""), time, Text(_why(step)))
+    return table
+
+
+def total_line(root: Path, steps: Sequence[Step], settings: Profile) -> str:
+    """The estimate for everything that is to run."""
+    pending = [step for step in steps if step.state != "cached"]
+    if not pending:
+        return "Nothing to do."
+    total = sum(seconds(root, step, settings) for step in pending)
+    return f"About {total / 60:.0f} min." if total >= 90 else f"About {total:.0f} s."
+
+
+def seconds(root: Path, step: Step, settings: Profile) -> float:
+    """How long a step may take, starting included."""
+    last = read_timing(root, step.name)
+    if last is not None and last.state == "done":
+        return last.ended - last.started + STARTING
+    name = step.name.partition("@")[0]
+    amount = amounts(settings, root).get(name)
+    return STARTING + (amount.count * SECONDS[name] if amount else 0.0)
+
+
+def _why(step: Step) -> str:
+    shown = ", ".join(step.reasons[:3])
+    return f"{shown} and {len(step.reasons) - 3} more" if len(step.reasons) > 3 else shown
+
+
+def _size(count: int | None) -> str:
+    return "an unknown size" if count is None else f"{count / 1e6:.0f} MB"

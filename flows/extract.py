@@ -1,0 +1,16 @@
+"""Section 3, targets: the residual stream of the prompted model at every layer, A[l, i | x' y'] (Eq. 3)."""
+
+from __future__ import annotations
+
+from flows.params import Extract, Model
+from flows.steps import stage
+from tasks.extract import extract_activations
+from tasks.models import ModelPlace
+from tasks.place import Place
+
+
+@stage
+def extract(place: Place, model: Model, extract: Extract) -> None:
+    """Run the frozen model on x' y' (and on plain answers) and keep what it computed."""
+    lm = ModelPlace(**model.model_dump())
+    extract_activations(place.of("complete"), place.of("select"), lm, place.out, **extract.model_dump())

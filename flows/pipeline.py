@@ -1,0 +1,68 @@
+"""The flow over all stages: what `python -m flows.reproduce` runs, and what a deployment runs on a schedule.
+
+Parameters are JSON-able and the repository is found from this file, so that a worker can run it from anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from prefect import flow
+from prefect.futures import PrefectFuture, wait
+from prefect.settings import PREFECT_API_URL
+from prefect.states import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import environment, params
+from tasks.dvc_repair import keep, repair
+from tasks.locks import reproducing
+from tasks.planning import Step, plan
+from tasks.publish import index, track
+from tasks.stages import StageFailed, begin, run_stage, stop_all
+
+SIDE_BY_SIDE = 4
+
+
+@flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False,
+      task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE))  # type: ignore[arg-type]
+def reproduce(profile: str = params.DEFAULT_PROFILE, wait_for_others: bool = True) -> dict[str, str]:
+    """Bring every stage of `profile` up to date, then the index and the tracker.
+
+    Returns stage -> "Cached" or "Completed". Raises StageFailed for the first stage that could not be brought there.
+    """
+    root = environment.repository()
+    os.chdir(root)
+    environment.set_defaults(root)
+    if PREFECT_API_URL.value():
+        os.environ["PREFECT_API_URL"] = PREFECT_API_URL.value()  # the stages report to the same server
+    params.load(root / params.FILE, profile)
+    with reproducing(root, f"reproduction of {profile}", wait=wait_for_others, say=print):
+        repair(root, print)
+        steps = plan(root, profile)
+        keep(root)
+        states = run_steps(root, steps)
+        index(root)
+        track(root, profile)
+    return states
+
+
+def run_steps(root: Path, steps: tuple[Step, ...]) -> dict[str, str]:
+    """Start every step when what it needs is done; leave no process behind, whatever happens."""
+    begin()
+    futures: dict[str, PrefectFuture[State[None]]] = {}
+    try:
+        for step in steps:
+            task = run_stage.with_options(task_run_name=step.name)
+            futures[step.name] = task.submit(root, step, wait_for=[futures[name] for name in step.needs])
+        wait(list(futures.values()))
+    except BaseException:
+        stop_all()
+        raise
+    for future in futures.values():
+        if future.state.is_failed() or future.state.is_crashed():
+            future.result(raise_on_failure=True)
+    unfinished = [name for name, future in futures.items() if not future.state.is_completed()]
+    if unfinished:
+        raise StageFailed(f"{', '.join(unfinished)} did not run", retryable=True, input_error=False)
+    return {name: future.state.name for name, future in futures.items()}

@@ -1,0 +1,36 @@
+"""Brings the drawn parts of README.md up to date: `python -m flows.readme`, or `--check` to only compare."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from flows.environment import repository
+from psr.errors import PsrError
+from tasks.readme import answered_parts, fill, steady_parts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0: up to date (now). 1: it is not, and only a comparison was asked for. 2: there is nothing to draw from."""
+    parser = argparse.ArgumentParser(prog="python -m flows.readme", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare what follows from committed files; write nothing")
+    told = parser.parse_args(argv)
+    root = repository()
+    try:
+        parts = steady_parts(root) if told.check else {**steady_parts(root), **answered_parts(root)}
+        before = (root / "README.md").read_text(encoding="utf-8")
+        after = fill(before, parts)
+    except PsrError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not told.check:
+        (root / "README.md").write_text(after, encoding="utf-8")
+    elif after != before:
+        print("README.md is stale: run python -m flows.readme", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""The page that shows it: the headline beside the published ordering, curves, and tokens coloured by lambda."""
+
+from __future__ import annotations
+
+from flows.params import Report
+from flows.steps import stage
+from tasks.place import Place
+from tasks.report import write_report
+
+
+@stage
+def report(place: Place, report: Report) -> None:
+    """Everything measured, as one self-contained page."""
+    write_report(place.root / "data" / place.profile, place.out, title=report.title)

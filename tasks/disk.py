@@ -1,0 +1,39 @@
+"""A full or read-only disk, whoever meets it first, as one clear line."""
+
+from __future__ import annotations
+
+import errno
+
+from psr.errors import PsrError
+
+REASONS = {
+    errno.ENOSPC: ("the disk is full", "Make room"),
+    errno.EDQUOT: ("the disk quota is used up", "Make room"),
+    errno.EROFS: ("the disk is read-only", "Work in a folder that can be written to"),
+    errno.EACCES: ("a file may not be written or read", "Set its permissions"),
+}
+WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+    "database or disk is full": errno.ENOSPC,
+}
+
+
+def disk_error(error: BaseException | None) -> PsrError | None:
+    """The disk's trouble behind `error` or its causes, or None. Rust and C++ libraries give it in words only."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        number = error.errno if isinstance(error, OSError) else None
+        number = number if number in REASONS else _in_words(str(error))
+        if number in REASONS:
+            what, do = REASONS[number]
+            where = getattr(error, "filename", None) or ""
+            return PsrError(what, where=where, do=f"{do} and run again: what was finished is kept.")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _in_words(text: str) -> int | None:
+    return next((number for words, number in WORDS.items() if words in text), None)

@@ -1,0 +1,101 @@
+"""What a run has to do, read from DVC's state before anything starts. DVC alone decides what is up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from psr.errors import PsrError
+
+State = Literal["run", "maybe", "cached"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of the plan. needs: the steps before it. state: "run"; "maybe", if what it needs comes out
+    different; or "cached". reasons: why DVC calls it changed."""
+
+    name: str
+    needs: tuple[str, ...]
+    state: State
+    reasons: tuple[str, ...]
+    outs: tuple[str, ...]
+
+
+def plan(root: Path, profile: str) -> tuple[Step, ...]:
+    """The profile's stages and what they stand on, each after what it needs.
+
+    Raises PsrError: no such profile, no DVC repository, another DVC process at work, a damaged dvc.yaml or dvc.lock.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        with Repo(str(root)) as repo:
+            return _steps(repo, profile)
+    except DvcException as error:
+        raise _clear(error) from error
+
+
+def to_do(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps that are not known to be up to date."""
+    return tuple(step for step in steps if step.state != "cached")
+
+
+def _steps(repo: Any, profile: str) -> tuple[Step, ...]:
+    import networkx
+
+    graph = networkx.relabel_nodes(repo.index.graph, {stage: stage for stage in repo.index.graph})
+    known = sorted({name for stage in graph if (name := stage.addressing.partition("@")[2])})
+    if profile not in known:
+        raise PsrError("unknown profile", where="dvc.yaml", expected=f"one of {', '.join(known)}", got=repr(profile))
+    ours = {stage for stage in graph if stage.addressing.endswith(f"@{profile}")}
+    ours |= {below for stage in ours for below in networkx.descendants(graph, stage)}
+    part = graph.subgraph(ours)
+    order = list(networkx.lexicographical_topological_sort(part.reverse(), key=lambda stage: stage.addressing))
+    status = repo.status(targets=[stage.addressing for stage in order])
+    steps: dict[str, Step] = {}
+    for stage in order:
+        needs = tuple(sorted(need.addressing for need in part.successors(stage)))
+        changed = status.get(stage.addressing, ())
+        above = any(steps[need].state != "cached" for need in needs)
+        state: State = "run" if changed else "maybe" if above else "cached"
+        outs = tuple(str(out) for out in stage.outs)
+        steps[stage.addressing] = Step(stage.addressing, needs, state, _reasons(changed), outs)
+    return tuple(steps.values())
+
+
+def _reasons(changed: Any) -> tuple[str, ...]:
+    """DVC's account of a changed stage in short lines: `psr/fitting.py modified`, `quick.distill.lr modified`."""
+    found: list[str] = []
+    for entry in changed:
+        if isinstance(entry, str):
+            found.append(entry)
+            continue
+        for details in entry.values():
+            for name, what in details.items():
+                found += [f"{name} {what}"] if isinstance(what, str) else [f"{key} {how}" for key, how in _flat(what)]
+    return tuple(found)
+
+
+def _flat(details: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for name, how in details.items():
+        pairs += _flat(how, f"{prefix}{name}.") if isinstance(how, dict) else [(f"{prefix}{name}", str(how))]
+    return pairs
+
+
+def _clear(error: Exception) -> PsrError:
+    from dvc.lock import LockError
+    from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
+
+    said = " ".join(str(error).split())
+    if isinstance(error, RWLockFileCorruptedError | RWLockFileFormatError):
+        return PsrError("DVC's own lock file is damaged", where=".dvc/tmp/rwlock", do="Run again: it is repaired.")
+    if isinstance(error, LockError) or "is busy" in said:
+        return PsrError("another DVC process is working in this repository", got=said, do="Wait for it to end, or end it.")
+    return PsrError("DVC cannot read the pipeline", got=said, do="Correct the file, or restore it with git checkout.")

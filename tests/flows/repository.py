@@ -1,0 +1,190 @@
+"""A small repository for the engine: the real flows/ and tasks/, with stages that take no time and can misbehave.
+
+    make -> left, right -> join        sections: make reads `complete`, the others `select`
+
+The stages obey environment variables: PSR_TEST_SLOW (seconds an item), PSR_TEST_FAIL ("stage:kind[:times]").
+Every item that is really made is written as a line of `.psr/journal`, so that a test can count what was made twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import yaml
+
+from tasks.code_deps import write
+
+HERE = Path(__file__).resolve().parents[2]
+ITEMS = 4
+
+STAGE = '''
+"""A stage for tests."""
+
+import os
+import time
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.steps import stage
+from psr.errors import PsrError
+from tasks.misbehave import misbehave
+
+
+@task(cache_policy=NO_CACHE)
+def items(place, count, text):
+    for i in range(count):
+        def write(path):
+            time.sleep(float(os.environ.get("PSR_TEST_SLOW", "0")))
+            with open(place.root / ".psr" / "journal", "a") as journal:
+                journal.write(f"{place.stage} {i}\\n")
+            path.write_text(text)
+        place.scratch.get(f"item-{i}") or place.scratch.put(f"item-{i}", write)
+    found = "".join(path.read_text() for path in place.scratch.items("item-"))
+    (place.out / "all.txt").write_text(found)
+
+
+@stage
+def NAME(place, SECTION):
+    misbehave("NAME", place.root)
+    given = "".join((place.of(name) / "all.txt").read_text() for name in NEEDS)
+    print("NAME works", flush=True)
+    items(place, ITEMS, f"NAME {SECTION.seed if 'SECTION' == 'complete' else SECTION.limit}\\n{given}")
+'''
+
+MISBEHAVE = '''
+"""What a test asks a stage to do wrong."""
+
+import os
+import signal
+import errno
+from pathlib import Path
+
+from psr.errors import PsrError
+
+
+def misbehave(stage: str, root: Path) -> None:
+    name, _, rest = os.environ.get("PSR_TEST_FAIL", "").partition(":")
+    if name != stage:
+        return
+    kind, _, times = rest.partition(":")
+    count = root / ".psr" / "failures"
+    done = int(count.read_text()) if count.exists() else 0
+    if done >= int(times or 99):
+        return
+    count.write_text(str(done + 1))
+    if kind == "input":
+        raise PsrError("a thing is wrong", where="here", do="Mend it.")
+    if kind == "connection":
+        raise ConnectionError("the line was cut")
+    if kind == "bug":
+        raise KeyError("bug")
+    if kind == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "/some/file")
+    if kind == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "params":
+        path = root / "params.yaml"
+        path.write_text(path.read_text().replace("limit: 12", "limit: 13"))
+'''
+
+GRAPH: dict[str, tuple[str, tuple[str, ...]]] = {
+    "make": ("complete", ()),
+    "left": ("select", ("make",)),
+    "right": ("select", ("make",)),
+    "join": ("select", ("left", "right")),
+}
+
+
+def build(folder: Path) -> Path:
+    """Make the repository in `folder`."""
+    for name in ("flows", "tasks", "psr"):
+        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(HERE / name, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(HERE / ".dvc" / "config", folder / ".dvc" / "config")
+    (folder / "tasks" / "misbehave.py").write_text(MISBEHAVE)
+    stages = {}
+    for name, (section, needs) in GRAPH.items():
+        text = STAGE.replace("NAME", name).replace("SECTION", section).replace("NEEDS", repr(needs))
+        (folder / "flows" / f"{name}.py").write_text(text.replace("ITEMS", str(ITEMS)))
+        stages[name] = {"foreach": {"smoke": {"x": "y"}, "quick": {"x": "y"}}, "do": {
+            "cmd": f"python -m flows.stage {name} --profile ${{key}}",
+            "deps": [f"data/${{key}}/{need}" for need in needs] or ["seed.txt"],
+            "params": [f"${{key}}.{section}"],
+            "outs": [f"data/${{key}}/{name}"],
+        }}
+    (folder / "seed.txt").write_text("seed\n")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    write(folder)
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """As a user's shell has it: nothing of this test run's own pipeline."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PSR_", "PREFECT_", "DVC_", "PYTEST_"))}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+def reproduce(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the main door to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.reproduce", "--profile", "smoke", *arguments], cwd=folder, env=environment(**more),
+        text=True, capture_output=True, timeout=300, start_new_session=True,
+    )
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, module: str = "flows.reproduce", **more: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a door in the background; it and everything it started is gone at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], cwd=folder, env=environment(**more), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        for child in [*family(folder), process.pid]:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.communicate()
+
+
+def family(folder: Path) -> list[int]:
+    """Every living Python process that works in `folder`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def journal(folder: Path) -> list[str]:
+    """What the stages really made, in order."""
+    path = folder / ".psr" / "journal"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until it holds; fail after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
