@@ -102,7 +102,7 @@ def fill(store: Store, cell: str, name: str, tags: Mapping[str, str], params: Ma
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run = None
+    run = store.runs.get(cell)
     if run is None:
         run = store.client.create_run(store.experiment, run_name=name, tags={CELL: cell, **tags})
     series = {metric: list(points) for metric, points in series.items()}
