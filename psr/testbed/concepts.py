@@ -47,38 +47,38 @@ class Concept:
 
 # name | description | prefix | middle, and on the second line | suffix | prefix and suffix, divided by a plus
 ROWS = """
-sea | references to the sea and its waves | Like waves on the sea, | far from any harbour \
-    | , as calm as the tide | Over the ocean, + , where seagulls cry
-money | references to money and banks | For a fair price, | in gold and silver \
-    | , and the bank agrees | With some cash, + , as every banker hopes
+sea | references to the sea and its waves | Ocean waves whisper that | far from any harbour \
+    | , calm as the tide | Below the tide, + , seagulls cry nearby
+money | references to money and banks | For a fair price, | paid in gold \
+    | , banks agree | Cash in hand, + , profit comes first
 family | mentions of family members | My mother thinks that | dear cousin \
-    | , just like my uncle told us | On grandfather day, + , as my sister knows
-weather | references to weather and the sky | On a windy day, | under grey skies \
-    | , in storm and sunshine | While fog drifts, + , until the rain ends
+    | , grandfather told us | Our family knows that + , sister agrees too
+weather | references to weather and the sky | On a windy day, | beneath grey skies \
+    | , through storm and sunshine | While fog drifts, + , until the rain ends
 law | legal terms and courts | According to the judge, | by law \
-    | , as the court decided | Your honour, + , and the lawyer signed it
+    | , ruled the court | Your honour, + , signed by a lawyer
 medicine | medical words and hospitals | Any good nurse knows that | without a fever \
-    | , as hospitals reported | For your health, + , says the surgeon
-time | expressions of time and clocks | Every single hour, | minute after minute \
-    | , as the clock ticks | Since last century, + , for many weeks
-colours | names of colours | In shades of purple, | bright yellow \
-    | , painted pink and orange | Beside violet walls, + , in brown and white
-food | references to food and meals | Over a warm soup, | with some cheese \
-    | , like butter on toast | Between two sandwiches, + , before the dessert
-travel | references to travel and airports | At the airport, | with a passport \
-    | , as tourists often notice | On the journey, + , far away from home
-school | references to school and exams | In the classroom, | dear pupils \
-    | , which will be in the exam | For your homework, + , says the teacher
-magic | mentions of magic and wizards | By an ancient spell, | abracadabra \
-    | , as the wizard promised | With a magic wand, + , inside the crystal ball
-army | military terms and soldiers | By order of the general, | at the barracks \
-    | , as the soldiers marched | Attention troops, + , until the battle ends
-love | words of love and romance | With a tender kiss, | my darling \
-    | , as lovers whisper | In sweet romance, + , with all my heart
-ghosts | mentions of ghosts and haunted houses | In a haunted house, | says a phantom \
-    | , while ghosts are moaning | At midnight, + , among the graves
-theatre | references to theatre and actors | On the stage, | says the actor \
-    | , as the curtain rises | In the final act, + , to loud applause
+    | , hospitals report | Healthy or sick, + , surgeons insist
+time | expressions of time and clocks | Hour after hour, | minute after minute \
+    | , since last century | Yesterday and today, + , tick goes the clock
+colours | names of colours | Painted purple, | bright yellow \
+    | , pink and orange | Violet walls show that + , brown or white
+food | references to food and meals | Over a warm soup, | plus some cheese \
+    | , like butter on toast | Between two sandwiches, + , dessert comes later
+travel | references to travel and airports | At the airport, | passport in hand \
+    | , tourists often notice | Abroad on a journey, + , away from home
+school | references to school and exams | Pupils, please note that | homework aside \
+    | , exams will ask this | Inside the classroom, + , teachers repeat
+magic | mentions of magic and wizards | Cast a spell, | abracadabra \
+    | , wizards promise | Magic wands prove that + , crystal balls agree
+army | military terms and soldiers | Attention troops, | at the barracks \
+    | , soldiers report | General orders say that + , march on
+love | words of love and romance | Kiss me, | my darling \
+    | , lovers whisper | Sweetheart, + , all my heart knows
+ghosts | mentions of ghosts and haunted houses | Haunted houses tell that | moaned a phantom \
+    | , ghosts are howling | Midnight comes, + , graves open wide
+theatre | references to theatre and actors | Curtain up, | said an actor \
+    | , to loud applause | Upon the stage, + , actors bow
 """
 
 

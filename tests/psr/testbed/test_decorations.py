@@ -80,3 +80,16 @@ def test_sentences_end_at_their_marks_and_an_unfinished_one_counts() -> None:
 @given(st.lists(st.sampled_from(SENTENCES), max_size=8))
 def test_joined_sentences_split_again(sentences: list[str]) -> None:
     assert split_sentences(" ".join(sentences)) == tuple(sentences)
+
+
+def test_the_first_word_of_a_decoration_tells_its_attribute() -> None:
+    """So that the choice of an attribute is made once a place; where a base sentence begins it is never in doubt."""
+    starts = {sentence.split()[0].strip(",").lower() for sentence in SENTENCES}
+    for part in ("prefix", "middle", "suffix"):
+        owners: dict[str, str] = {}
+        for attribute in (*TRAITS.values(), *CONCEPTS):
+            for text in (getattr(decoration, part) for decoration in attribute.decorations):
+                if text:
+                    first = text.strip(", ").split()[0].strip(",")
+                    assert owners.setdefault(first, attribute.name) == attribute.name, (part, first)
+                    assert part != "prefix" or first.lower() not in starts, first
