@@ -211,6 +211,15 @@ def test_requests_that_must_come_out_equal_are_answered_once():
     assert sizes == [2]
 
 
+def test_one_prompt_and_seed_at_many_strengths_modules_and_spans_answers_as_each_does_alone():
+    lm = family("llama")
+    modules = [module_for(lm), module_for(lm, span="QR"), module_for(lm, seed=1)]
+    requests = [Request(prompt_of(8), 1, module, alpha) for module in modules for alpha in (0.0, 0.5, 1.0, 2.0)]
+    answers = generate(lm, requests, SAMPLING)
+    assert answers == [generate(lm, [request], SAMPLING)[0] for request in requests]
+    assert len({answer.token_ids for answer in answers}) > 6
+
+
 def test_progress_counts_every_request_once_and_nothing_to_do_is_nothing():
     lm, done = family("gpt2"), []
     requests = [Request(prompt_of(3 + i), i // 2) for i in range(5)] + [Request(prompt_of(3), 0)]
