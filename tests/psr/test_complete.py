@@ -25,12 +25,12 @@ def module_for(lm, name="m", span="R"):
 
 
 def test_each_method_asks_its_side_of_the_pair():
-    lm = family("llama")
+    lm = family("gpt2")
     module = module_for(lm)
-    asks = [Ask(PAIR, PLAIN, 0), Ask(PAIR, INSTRUCTED, 0), Ask(PAIR, "m", 0, module, 1.0),
-            Ask(PAIR, "m", 0, module, 1.0, instructed=True)]  # fmt: skip
+    asks = [Ask(PAIR, PLAIN, 0), Ask(PAIR, INSTRUCTED, 0), Ask(PAIR, "m", 0, module, 0.5),
+            Ask(PAIR, "m", 0, module, 0.5, instructed=True)]  # fmt: skip
     sides = [PAIR.plain, PAIR.instructed, PAIR.plain, PAIR.instructed]
-    strengths = [(None, 0.0), (None, 0.0), (module, 1.0), (module, 1.0)]
+    strengths = [(None, 0.0), (None, 0.0), (module, 0.5), (module, 0.5)]
     requests = [
         Request(encode_chat(lm.tokenizer, side), row_seed(PAIR.question, 0), *strength)
         for side, strength in zip(sides, strengths, strict=True)
