@@ -114,6 +114,7 @@ class _Batch:
     stopped: Tensor  # [running] bool
     sound: Tensor  # [running] bool
     cache: DynamicCache
+    stops: Tensor  # [stop token]
     prompt: int  # columns of the prompt
 
 
@@ -125,7 +126,8 @@ def _start(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> _B
     u = uniforms([request.seed for request in requests], sampling.max_new_tokens).to(lm.device)
     return _Batch(rows, ids, (attention.cumsum(-1) - 1).clamp(min=0), torch.cat([attention, answer], dim=1), u,
                   torch.zeros_like(rows, dtype=torch.bool), torch.ones_like(rows, dtype=torch.bool),
-                  DynamicCache(config=lm.model.config), ids.shape[1])
+                  DynamicCache(config=lm.model.config), torch.tensor(lm.stop_ids, dtype=torch.long, device=lm.device),
+                  ids.shape[1])
 
 
 def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, tokens: Tensor) -> None:
@@ -134,7 +136,7 @@ def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, token
     new, sound = pick(logits, batch.u[:, step], sampling)
     tokens[batch.rows, step] = new
     batch.sound &= sound | batch.stopped
-    batch.stopped |= _is_stop(lm, new)
+    batch.stopped |= torch.isin(new, batch.stops)
     batch.inputs, batch.positions = new.unsqueeze(-1), batch.positions[:, -1:] + 1
 
 
@@ -152,10 +154,6 @@ def last_logits(
 def _taken(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the arguments that `function` takes."""
     return tuple(inspect.signature(function).parameters)
-
-
-def _is_stop(lm: LanguageModel, tokens: Tensor) -> Tensor:
-    return torch.isin(tokens, torch.tensor(lm.stop_ids, dtype=torch.long, device=tokens.device))
 
 
 def _running(batch: _Batch) -> Tensor:
