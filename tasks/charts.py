@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from psr.methods import METHODS
 
+KINDS = ("s-const-", "s-psr-", "a-const-", "a-psr-")
+COLOURS = 8  # classes m0 to m7 of the style sheet
 ORDER = ("plain", *(method.slug for method in METHODS), "prompt")
 
 
@@ -77,10 +79,18 @@ def rank(slug: str) -> tuple[int, str]:
 
 
 def styles(slugs: Iterable[str]) -> dict[str, str]:
-    """method -> class: m0, m1, … in the order of the tables; the unsteered two have classes of their own."""
+    """method -> class. The four kinds of module (S or A, constant or PSR) keep m0 to m3 in every report, for their MSE
+    on QR if it was measured; further methods follow; plain and prompt have classes of their own."""
     steered = [slug for slug in sorted(set(slugs), key=rank) if slug not in ("plain", "prompt")]
+    chosen: dict[str, int] = {}
+    for i, kind in enumerate(KINDS):
+        found = sorted((slug for slug in steered if slug.startswith(kind)), key=lambda slug: not slug.endswith("-mse-qr"))
+        if found:
+            chosen[found[0]] = i
+    free = [slug for slug in steered if slug not in chosen]
+    chosen |= {slug: len(KINDS) + i % (COLOURS - len(KINDS)) for i, slug in enumerate(free)}
     return {"plain": "plain", "prompt": "prompt"} | {
-        slug: f"m{i % 8}{' single' if slug.startswith('s-') else ''}" for i, slug in enumerate(steered)
+        slug: f"m{chosen[slug]}{' single' if slug.startswith('s-') else ''}" for slug in steered
     }
 
 

@@ -134,6 +134,12 @@ def test_every_answer_shows_each_layer_and_the_mean(data: Path) -> None:
     assert sum(a.get("class") == "answer" for _, a in page.elements) == len(ATTRIBUTES)
 
 
+def test_the_legend_of_the_training_curves_lists_what_was_trained(data: Path) -> None:
+    after = built(data).split("<h2>Training</h2>")[1].split("</div>")[0]
+    assert "A-PSR MSE·QR" in after
+    assert "S-Const DiM·R" not in after
+
+
 def test_a_profile_without_strengths_or_curves_still_has_its_table(data: Path) -> None:
     for path, name in (("steer/strengths", "strengths"), ("distill/curves", "curves"), ("results/curve", "curve")):
         tables.write_table(data / f"{path}.parquet", name, [])
@@ -212,7 +218,8 @@ def test_methods_keep_their_order_and_single_layers_are_told_apart() -> None:
     slugs = ["prompt", "a-psr-mse-qr", "s-psr-mse-qr", "plain", "unheard-of", "s-const-dim-r"]
     assert sorted(slugs, key=rank) == ["plain", "s-const-dim-r", "s-psr-mse-qr", "a-psr-mse-qr", "prompt", "unheard-of"]
     assert styles(slugs) == {"plain": "plain", "prompt": "prompt", "s-const-dim-r": "m0 single", "s-psr-mse-qr": "m1 single",
-                             "a-psr-mse-qr": "m2", "unheard-of": "m3"}
+                             "a-psr-mse-qr": "m3", "unheard-of": "m4"}
+    assert styles(["a-psr-mse-r", "a-psr-mse-qr"])["a-psr-mse-qr"] == "m3"  # the same colour in every report
 
 
 @pytest.mark.slow
