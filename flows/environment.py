@@ -5,6 +5,7 @@ A variable that is already set is left alone, so each default can be overruled f
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import MutableMapping
@@ -41,6 +42,7 @@ def set_defaults(root: Path, environment: MutableMapping[str, str] = os.environ)
     """Set what is not set yet, for this process and its children; `python` is the interpreter that runs now."""
     for name, value in {**DEFAULTS, "PREFECT_HOME": str(root / ".psr" / "prefect")}.items():
         environment.setdefault(name, value)
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # Prefect's; it tells of every slow machine
     here = str(Path(sys.executable).parent)
     paths = environment.get("PATH", os.defpath).split(os.pathsep)
     if paths[0] != here:

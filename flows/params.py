@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from psr.errors import PsrError
 from psr.methods import parse_method
@@ -48,6 +48,14 @@ class Benchmark(Section):
     name: Literal["persona", "ifeval", "axbench"]
     path: str
     attributes: Names
+
+    @field_validator("attributes")
+    @classmethod
+    def _bare(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        bare = tuple(name.removeprefix(f"{info.data.get('name')}/") for name in names)
+        if len(set(bare)) < len(bare):
+            raise ValueError("an attribute is named twice")
+        return bare
 
 
 class Judge(Section):
@@ -179,6 +187,22 @@ def load(path: Path, profile: str) -> Profile:
         return Profile.model_validate(sections[profile])
     except ValidationError as error:
         raise _clear(error, path.name, profile) from None
+    except PsrError as error:  # of parse_method: pydantic lets it through as it is
+        raise PsrError(error.what, where=f"{path.name}, {profile}.methods", expected=error.expected, got=error.got,
+                       do=error.do) from None
+
+
+def check_attributes(root: Path, settings: Profile) -> None:
+    """Raises PsrError when the benchmark has no attribute of a name; cheap enough to do before anything starts.
+
+    Only persona vectors name their attributes by files; the other benchmarks' loaders refuse what they do not know.
+    """
+    benchmark = settings.benchmark
+    known = {path.stem for path in (root / benchmark.path).glob("*extract/*.json")}
+    unknown = [name for name in benchmark.attributes if name not in known]
+    if benchmark.name == "persona" and known and unknown:
+        raise PsrError("unknown attribute", where=benchmark.path, expected=f"some of {', '.join(sorted(known))}",
+                       got=", ".join(map(repr, unknown)), do="Correct benchmark.attributes in params.yaml.")
 
 
 def read(path: Path) -> Mapping[str, Any]:

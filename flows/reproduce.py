@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
     settings = params.load(root / params.FILE, profile)
+    params.check_attributes(root, settings)
     with reproducing(root, f"python -m flows.reproduce --profile {profile}", wait=wait, say=_say):
         repair(root, _say)
         steps = plan(root, profile)

@@ -79,7 +79,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _fill(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
-        return {key: _fill(inner, values) for key, inner in value.items()}
+        return {_fill(key, values): _fill(inner, values) for key, inner in value.items()}
     if isinstance(value, list):
         return [_fill(inner, values) for inner in value]
     return HOLE.sub(lambda hole: str(_lookup(hole[1], values)), value) if isinstance(value, str) else value

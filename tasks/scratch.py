@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from psr.types import short_hash
+
 ASIDE = ".aside-"
+LONGEST = 200  # of the 255 bytes a file system allows, with room for what is put before
 
 
 @dataclass(frozen=True)
@@ -82,4 +85,7 @@ def remove(path: Path) -> None:
 
 
 def _file_name(item: str) -> str:
-    return quote(item, safe=" =+,@")
+    """One safe name: no separators, no leading dot, and short enough for any file system."""
+    name = quote(item, safe=" =+,@")
+    name = f"%2E{name[1:]}" if name.startswith(".") else name
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 17]}-{short_hash(item)}"

@@ -1,0 +1,128 @@
+"""Parameters: typed, frozen, and refused with the known names listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from flows import params
+from psr.errors import PsrError
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "params.yaml"
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of params.yaml with values of the quick profile replaced: edited({"distill.lr": 3})."""
+
+    def edit(changes: dict[str, Any], drop: str = "") -> Path:
+        sections = yaml.safe_load(SHIPPED.read_text())
+        for dotted, value in changes.items():
+            *above, last = dotted.split(".")
+            here = sections["quick"]
+            for step in above:
+                here = here[step]
+            here[last] = value
+        if drop:
+            section, name = drop.split(".")
+            del sections["quick"][section][name]
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
+        return tmp_path / "params.yaml"
+
+    return edit
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "full"])
+def test_every_shipped_profile_is_valid(profile):
+    settings = params.load(SHIPPED, profile)
+    assert settings.model.threads >= 1
+    assert settings.model.trust_remote_code is False
+
+
+def test_sections_are_frozen():
+    settings = params.load(SHIPPED, "quick")
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.distill.lr = 1.0
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"distill.lrr": 0.1}, ["unknown parameter quick.distill.lrr", "preset", "epochs"]),
+    ({"extras": {}}, ["unknown parameter quick.extras", "model", "benchmark"]),
+    ({"methods": ["a-psr-mse"]}, ["unknown method", "quick.methods", "a-psr-mse-qr", "'a-psr-mse'"]),
+    ({"methods": []}, ["quick.methods", "at least 1"]),
+    ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["quick.methods", "named twice"]),
+    ({"model.dtype": "float8"}, ["quick.model.dtype", "'float32'", "'float8'"]),
+    ({"benchmark.name": "mmlu"}, ["quick.benchmark.name", "'persona'", "'mmlu'"]),
+    ({"judge.name": "gpt"}, ["quick.judge.name", "'testbed'", "'gpt'"]),
+    ({"distill.package": "x"}, ["quick.distill.package", "'persona'"]),
+    ({"distill.epochs": 0}, ["quick.distill.epochs", "greater than 0", "0"]),
+    ({"distill.lr": float("nan")}, ["quick.distill.lr", "nan"]),
+    ({"search.alphas": [1, 2]}, ["quick.search", "alphas must rise from 0"]),
+    ({"search.alphas": [0, 2, 1]}, ["quick.search", "alphas must rise from 0"]),
+    ({"search.alphas": [0, 9]}, ["quick.search", "alpha_max"]),
+    ({"select.min_trait": 2}, ["quick.select.min_trait", "less than or equal to 1"]),
+    ({"complete.seed": "one"}, ["quick.complete.seed", "valid integer", "'one'"]),
+    ({"model": "gpt2"}, ["quick.model", "'gpt2'"]),
+])
+def test_what_is_wrong_is_said_in_one_line(edited, changes, words):
+    with pytest.raises(PsrError) as raised:
+        params.load(edited(changes), "quick")
+    line = str(raised.value)
+    assert "\n" not in line
+    assert all(word in line for word in [*words, "params.yaml"]), line
+
+
+def test_a_missing_parameter_is_named(edited):
+    with pytest.raises(PsrError, match=r"missing parameter quick\.distill\.seed"):
+        params.load(edited({}, drop="distill.seed"), "quick")
+
+
+def test_several_problems_are_said_at_once(edited):
+    with pytest.raises(PsrError, match=r"quick\.distill\.lrr.*quick\.steer\.seed"):
+        params.load(edited({"distill.lrr": 1, "steer.seed": "x"}), "quick")
+
+
+def test_an_unknown_profile_lists_the_known_ones():
+    with pytest.raises(PsrError, match=r"unknown profile .*smoke, quick, full.*'quik'"):
+        params.load(SHIPPED, "quik")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("quick: [", "no valid YAML"),
+    ("", "no profiles"),
+    ("- a\n- b\n", "no profiles"),
+    ("quick: {a: \x00}", "no valid YAML"),
+])
+def test_a_damaged_file_is_named(tmp_path, text, words):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(PsrError, match=words):
+        params.load(tmp_path / "params.yaml", "quick")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PsrError, match="parameters are missing"):
+        params.load(tmp_path / "params.yaml", "quick")
+
+
+def test_methods_are_kept_as_slugs_however_they_are_written(edited):
+    settings = params.load(edited({"methods": ["A-PSR MSE·QR", "s-const-dim-r"]}), "quick")
+    assert settings.methods == ("a-psr-mse-qr", "s-const-dim-r")
+
+
+def test_attributes_may_be_written_with_their_benchmark_but_not_twice(edited):
+    assert params.load(edited({"benchmark.attributes": ["persona/pirate"]}), "quick").benchmark.attributes == ("pirate",)
+    with pytest.raises(PsrError, match=r"quick\.benchmark\.attributes: an attribute is named twice"):
+        params.load(edited({"benchmark.attributes": ["persona/pirate", "pirate"]}), "quick")
+
+
+def test_an_attribute_that_the_benchmark_does_not_have_is_refused_with_the_known_ones(edited):
+    settings = params.load(edited({"benchmark.attributes": ["pirate", "grumpy"]}), "quick")
+    with pytest.raises(PsrError, match=r"unknown attribute.*pirate.*'grumpy'"):
+        params.check_attributes(ROOT, settings)
+    params.check_attributes(ROOT, params.load(SHIPPED, "quick"))

@@ -1,0 +1,66 @@
+"""What a killed DVC leaves behind is mended, and what a living one holds is left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.dvc_repair import keep, repair
+
+WHOLE = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n"
+
+
+def rwlock(root: Path, text: str) -> Path:
+    path = root / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def held_by(pid: int) -> str:
+    return json.dumps({"read": {"/data": [{"pid": pid, "cmd": "dvc repro"}]}, "write": {"/out": {"pid": pid, "cmd": "dvc"}}})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"read": {"/a": [{"pi', held_by(2**22 - 3)])
+def test_a_damaged_or_dead_lock_is_dropped(tmp_path, text):
+    path = rwlock(tmp_path, text)
+    repair(tmp_path, print)
+    assert not path.exists()
+
+
+def test_the_lock_of_a_living_process_stays(tmp_path):
+    path = rwlock(tmp_path, held_by(os.getpid()))
+    repair(tmp_path, print)
+    assert path.exists()
+
+
+def test_a_lock_older_than_the_process_that_now_has_the_number_is_dropped(tmp_path):
+    path = rwlock(tmp_path, held_by(os.getpid()))
+    os.utime(path, (time.time() - 9e6, time.time() - 9e6))
+    repair(tmp_path, print)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("damage", ["", "schema: '2.0'\nstages:\n  a:\n    cmd: [", "stages: 3\nschema: '2.0'\n", "- x\n"])
+def test_a_damaged_dvc_lock_is_put_back(tmp_path, damage):
+    lock, said = tmp_path / "dvc.lock", []
+    lock.write_text(WHOLE)
+    keep(tmp_path)
+    lock.write_text(damage)
+    keep(tmp_path)  # a damaged one is not kept
+    repair(tmp_path, said.append)
+    assert lock.read_text() == WHOLE
+    assert "dvc.lock was damaged" in said[0]
+
+
+def test_a_whole_dvc_lock_is_left_alone(tmp_path):
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(WHOLE)
+    keep(tmp_path)
+    lock.write_text(WHOLE + "  b:\n    cmd: y\n")
+    repair(tmp_path, print)
+    assert "b:" in lock.read_text()
