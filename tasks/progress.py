@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+WORTH_SAYING = 1.0  # seconds
+
 
 @contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`. Where nobody watches, prints "label: N unit in T s" at the end, unless there was nothing to do."""
+    """Yields `advance(n)`. Where nobody watches, prints "label: N unit in T s" at the end of what took a second or more."""
     if total == 0:
         yield lambda n: None
         return
@@ -21,7 +23,9 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None
             yield lambda n: bar.advance(row, n)
     else:
         yield lambda n: None
-    print(f"{label}: {total} {unit} in {time.monotonic() - started:.1f} s", flush=True)
+    taken = time.monotonic() - started
+    if taken >= WORTH_SAYING:
+        print(f"{label}: {total} {unit} in {taken:.1f} s", flush=True)
 
 
 def _bar():  # type: ignore[no-untyped-def]
