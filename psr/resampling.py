@@ -36,4 +36,6 @@ def mean_and_error(values: Array, counts: Array) -> tuple[Array, Array]:
     mean = np.divide(counts @ known.T, n, out=np.full(n.shape, np.nan), where=n > 0)
     spread = np.maximum(counts @ (known**2).T - n * mean**2, 0.0)
     error = np.sqrt(np.divide(spread, (n - 1) * n, out=np.zeros(n.shape), where=n > 1))
-    return mean + centre, error
+    if scored.any():  # a mean lies within its values, rounding or not
+        mean = np.clip(mean + centre, np.nanmin(values), np.nanmax(values))
+    return mean, error
