@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flows.environment import repository
 from psr.errors import PsrError
-from tasks.readme import answered_parts, fill, steady_parts
+from tasks.readme import answered_parts, fill, steady_parts, write_figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if not told.check:
+        write_figure(root)
         (root / "README.md").write_text(after, encoding="utf-8")
     elif after != before:
         print("README.md is stale: run python -m flows.readme", file=sys.stderr)

@@ -116,3 +116,12 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", "⏎").replace("<", "&lt;")
 
 
+
+
+def write_figure(root: Path) -> None:
+    """docs/figure.svg, drawn from the quick profile's headline."""
+    from tasks.report import figure_svg
+    from tasks.tables import read_table
+
+    rows = read_table(root / "data" / "quick" / "results" / "headline.parquet", "headline")
+    (root / "docs" / "figure.svg").write_text(figure_svg(rows), encoding="utf-8")

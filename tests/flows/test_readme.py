@@ -1,0 +1,65 @@
+"""What the README says is what a run said and what the files are."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from psr.errors import PsrError
+from tasks.readme import METRICS, fill, headline, read_metrics, steady_parts, tree
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = ("pip install -e . && python -m flows.reproduce", "pip install -e '.[test]' && pytest")
+
+
+def committed_metrics(tmp_path: Path) -> Path:
+    """The metrics as committed: a run on another machine may have changed the last digits of those in the work tree."""
+    shown = subprocess.run(["git", "-C", str(ROOT), "show", f"HEAD:{METRICS}"], capture_output=True, text=True, check=False)
+    target = tmp_path / METRICS
+    target.parent.mkdir(parents=True)
+    target.write_text(shown.stdout if shown.returncode == 0 else (ROOT / METRICS).read_text(encoding="utf-8"), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_two_commands_stand_before_line_30():
+    top = "\n".join(README.splitlines()[:30])
+    assert all(command in top for command in COMMANDS)
+
+
+def test_ci_runs_exactly_these_two_lines():
+    script = (ROOT / ".ci/run").read_text()
+    assert all(command in script for command in COMMANDS)
+
+
+def test_the_headline_is_the_committed_one(tmp_path):
+    assert headline(read_metrics(committed_metrics(tmp_path))) in README
+
+
+def test_the_printed_output_is_of_the_same_run(tmp_path):
+    metrics = read_metrics(committed_metrics(tmp_path))
+    printed = README.split("<!-- output -->")[1].split("<!-- /output -->")[0]
+    for attribute in metrics.values():
+        for figure in attribute.values():
+            assert re.search(rf"^{re.escape(figure['name'])} .*\b{figure['ta_cp']:.1f} \(", printed, re.MULTILINE), figure["name"]
+
+
+def test_the_tree_names_every_file_with_its_promise():
+    assert tree(ROOT) in README
+
+
+def test_every_local_link_leads_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_a_part_that_changed_is_seen():
+    parts = {name: part + " " for name, part in steady_parts(ROOT).items()}
+    parts["headline"] = parts["headline"].replace("prompt", "other")
+    assert fill(README, parts) != README
+
+
+def test_a_part_without_a_place_is_refused():
+    with pytest.raises(PsrError, match="no place for a part"):
+        fill("nothing", {"headline": "x"})
