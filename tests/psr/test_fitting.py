@@ -207,6 +207,17 @@ def test_the_same_seed_gives_the_same_module_and_another_seed_does_not():
         assert not any(torch.equal(once[name], other[name]) for name in once)
 
 
+def test_the_order_of_the_examples_follows_the_seed(monkeypatch):
+    monkeypatch.setattr(fitting, "initial_params", lambda problem: {"z": torch.ones(2, D)})
+
+    def z(seed: int) -> Tensor:
+        settings = replace(PAPER_MSE, epochs=2, seed=seed)
+        return fit(toy(), examples(), parse_method("a-const-mse-r"), (0, 1), settings, module_id="m").module.tensors["z"]
+
+    assert torch.equal(z(1), z(1))
+    assert any(not torch.equal(z(1), z(seed)) for seed in range(2, 6))
+
+
 def test_initial_values_follow_the_settings():
     lm, data = toy(), examples()
     problem = pose(lm, data, parse_method("a-psr-ll-r"), (0, 1), PAPER_LL, None)
