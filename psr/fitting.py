@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from psr.models import LanguageModel
 
 Params = dict[str, Tensor]
-__all__ = ["Diverged", "Fitted", "batch_loss", "fit", "initial_params", "unsteered_mse"]
+__all__ = ["Diverged", "Fitted", "batch_loss", "check_finite", "fit", "initial_params", "unsteered_mse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def _train(
             if progress is not None:
                 progress(len(rows))
         stacked = torch.stack(seen).cpu()
-        _check_finite(epoch, stacked, params, lambda: made(good, stopped={"epoch": epoch - 1}))  # noqa: B023
+        check_finite(epoch, stacked, params, lambda: made(good, stopped={"epoch": epoch - 1}))  # noqa: B023
         curve.append(_point(epoch, stacked, torch.tensor(sizes)))
         good = {name: tensor.detach().clone() for name, tensor in params.items()}
         if settings.stop_below is not None and curve[-1].objective < settings.stop_below:
@@ -158,8 +158,11 @@ def _factors(problem: Problem, n: int, draw: torch.Generator) -> Tensor | None:
     return known[torch.randint(len(known), (n,), generator=draw)].to(problem.lm.device)
 
 
-def _check_finite(epoch: int, parts: Tensor, params: Params, last_good: Callable[[], SteeringModule]) -> None:
-    """Checked once an epoch: no step waits for the device. parts: [step, 4]."""
+def check_finite(epoch: int, parts: Tensor, params: Params, last_good: Callable[[], SteeringModule]) -> None:
+    """Raise Diverged unless every loss and parameter is finite. parts: [step, 4].
+
+    Called once an epoch: no step waits for the device.
+    """
     finite = torch.isfinite(parts[:, 0])
     if bool(finite.all()) and all(bool(torch.isfinite(tensor).all()) for tensor in params.values()):
         return

@@ -25,7 +25,8 @@ def token_strengths(
     Returns [layer, position] fp32 on CPU: the module's layers in its order; positions from the span's first token to
     the last of `token_ids`. λ at a position acts on the residual stream of that token, and so on the token after it.
     Each gate reads activations that the layers below have already steered; α is not multiplied in. Constant modules
-    give 1; of r gates the length of (λ_1 … λ_r) is given. Raises PsrError for a module of another model, a bad α, or more tokens than the context holds.
+    give 1; of r gates the length of (λ_1 … λ_r) is given.
+    Raises PsrError for a module of another model, a bad α, or more tokens than the context holds.
     """
     check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     sequence = (*prompt.ids, *token_ids)

@@ -12,15 +12,15 @@ models/lsreft.py. Its detection examples are the unsteered runs of the training 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from psr.batches import Batch, epoch_batches, training_set
+from psr.batches import Batch, TrainingSet, epoch_batches, training_set
 from psr.errors import PsrError
-from psr.fitting import Fitted
+from psr.fitting import Fitted, check_finite
 from psr.forms import Form, Params
 from psr.module import SteeringModule
 from psr.objectives import negative_log_likelihood
@@ -45,40 +45,67 @@ def fit_reft_r1(
     """A Const module at one layer, z = max_act · v. Of `settings` epochs, batch_size, lr, weight_decay, seed and
     label_span count. The curve's regulariser is the mean latent outside the top k, its dead the share of closed sequences.
 
-    Raises PsrError for bad options, or when training diverges. A direction that no token reaches is reported as dead.
+    Raises PsrError for bad options, Diverged when training does. A direction that no token reaches is reported as dead.
     """
-    _check_options(top, coefficient, clip)
+    check_options(top, coefficient, clip)
     (layer,) = checked_layers(lm, method, layers)
     check_examples(lm, examples, method)
     data = training_set(examples, settings.label_span, lm.pad_id)
+    told = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples)}
+
+    def made(v: Tensor, **more: Any) -> SteeringModule:
+        max_act = largest_latent(lm, examples, layer, v)
+        return SteeringModule(id=module_id, form="Const", layers=(layer,), span=method.span, model=lm.fingerprint,
+                              tensors={"z": max_act * v.cpu().unsqueeze(0)}, origin={**told, "max_act": max_act, **more})
+
+    v, curve = _train(Fit(lm, data, layer, settings, top, coefficient, clip), made, progress)
+    dead = largest_latent(lm, examples, layer, v) <= 0
+    return Fitted(made(v, **({"dead": True} if dead else {})), curve, dead)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One fit and its options."""
+
+    lm: LanguageModel
+    data: TrainingSet
+    layer: int
+    settings: FitSettings
+    top: int
+    coefficient: float
+    clip: float
+
+
+def _train(
+    fit: Fit, made: Callable[..., SteeringModule], progress: Callable[[int], None] | None
+) -> tuple[Tensor, tuple[CurvePoint, ...]]:
+    settings, data, device = fit.settings, fit.data, fit.lm.device
     generator = torch.Generator().manual_seed(settings.seed)
-    v = torch.randn(lm.d_model, generator=generator).to(lm.device)
+    v = torch.randn(fit.lm.d_model, generator=generator).to(device)
     v = (v / v.norm()).requires_grad_()
-    steps = settings.epochs * -(-len(data) // settings.batch_size)
+    good = v.detach().clone()
+    step, steps = 0, settings.epochs * -(-len(data) // settings.batch_size)
     optimiser = torch.optim.AdamW([v], lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / steps))
     curve: list[CurvePoint] = []
-    step = 0
     for epoch in range(1, settings.epochs + 1):
         parts: list[Tensor] = []
         for rows in epoch_batches(data.length, settings.batch_size, generator):
-            weight = coefficient * step / steps
-            objective, idle, dead = losses(lm, data.batch(rows, lm.device), layer, v, top)
+            objective, idle, dead = losses(fit.lm, data.batch(rows, device), fit.layer, v, fit.top)
+            loss = objective + fit.coefficient * step / steps * idle
             optimiser.zero_grad(set_to_none=True)
-            (objective + weight * idle).backward()
-            descend(v, optimiser, clip)
+            loss.backward()
+            descend(v, optimiser, fit.clip)
             schedule.step()
-            parts.append(torch.stack([objective + weight * idle, objective, idle, dead]).detach() * len(rows))
             step += 1
+            parts.append(torch.stack([loss, objective, idle, dead]).detach() * len(rows))
             if progress is not None:
                 progress(len(rows))
-        curve.append(_point(epoch, (torch.stack(parts).sum(dim=0) / len(data)).tolist()))
-    max_act = largest_latent(lm, examples, layer, v.detach())
-    told = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples),
-            "max_act": max_act, **({"dead": True} if max_act <= 0 else {})}
-    module = SteeringModule(id=module_id, form="Const", layers=(layer,), span=method.span, model=lm.fingerprint,
-                            tensors={"z": max_act * v.detach().cpu().unsqueeze(0)}, origin=told)
-    return Fitted(module, tuple(curve), dead=max_act <= 0)
+        stacked = torch.stack(parts).cpu()
+        check_finite(epoch, stacked, {"v": v}, lambda: made(good, stopped={"epoch": epoch - 1}))  # noqa: B023
+        curve.append(CurvePoint(epoch, *(stacked.double().sum(dim=0) / len(data)).tolist()))
+        good = v.detach().clone()
+    return v.detach(), tuple(curve)
 
 
 def losses(lm: LanguageModel, batch: Batch, layer: int, v: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,14 +147,7 @@ def largest_latent(lm: LanguageModel, examples: Sequence[Example], layer: int, v
     return max(0.0, float((plain.values[0] @ v.cpu()).max()))
 
 
-def _point(epoch: int, means: list[float]) -> CurvePoint:
-    if not all(map(torch.isfinite, torch.tensor(means))):
-        raise PsrError("fitting diverged", where=f"epoch {epoch}", expected="a finite loss", got=means[0],
-                       do="Lower the learning rate, or use a wider dtype.")
-    return CurvePoint(epoch, *means)
-
-
-def _check_options(top: int, coefficient: float, clip: float) -> None:
+def check_options(top: int, coefficient: float, clip: float) -> None:
     for name, value, good, expected in (("top", top, top >= 1, "a whole number of at least 1"),
                                         ("coefficient", coefficient, coefficient >= 0, "a number of at least 0"),
                                         ("clip", clip, clip > 0, "a positive number")):
