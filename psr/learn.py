@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from psr.adapt import Adapted
     from psr.models import LanguageModel
 
+WITHOUT_TRAINING: dict[str, Callable[..., SteeringModule]] = {
+    "ActAdd": single_pair, "PCA": principal_direction, "Stolfo": projection_to_target,
+}
+
 
 def learn(
     lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int],
@@ -74,8 +78,7 @@ def _closed(
     if method.objective == "CAA":
         return difference_of_means(instructed, without, layers, method.span, module_id=module_id, kind="last", origin=told,
                                    responses=([0] * len(examples), [0] * len(examples)))
-    make = {"ActAdd": single_pair, "PCA": principal_direction, "Stolfo": projection_to_target}[method.objective]
-    return make(instructed, without, layers, method.span, module_id=module_id, origin=told)
+    return WITHOUT_TRAINING[method.objective](instructed, without, layers, method.span, module_id=module_id, origin=told)
 
 
 def _means(

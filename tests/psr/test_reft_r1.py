@@ -16,6 +16,7 @@ from tests.psr import hand
 from tests.psr.toy import D, examples, toy
 
 METHOD = parse_method("s-reft-r1-r")
+SEED = 4  # its first direction is reached by some token at either layer
 
 
 def loss_by_hand(model, data, v, layer: int, top: int, weight: float):
@@ -38,7 +39,7 @@ def loss_by_hand(model, data, v, layer: int, top: int, weight: float):
 @pytest.mark.parametrize(("layer", "top", "coefficient"), [(0, 2, 0.5), (1, 8, 0.005), (1, 1, 3.0)])
 def test_a_fit_follows_the_steps_written_out_by_hand(layer, top, coefficient):
     lm, data, epochs = toy(), examples(), 6
-    settings = replace(REFT_R1, epochs=epochs, batch_size=8, lr=0.05)
+    settings = replace(REFT_R1, epochs=epochs, batch_size=8, lr=0.05, seed=SEED)
     fitted = fit_reft_r1(lm, data, METHOD, (layer,), settings, module_id="m", top=top, coefficient=coefficient, clip=0.3)
     v = torch.randn(D, generator=torch.Generator().manual_seed(settings.seed))
     v = v / v.norm()
@@ -73,10 +74,18 @@ def test_options_that_make_no_sense_are_refused_by_name(option, value):
 
 
 def test_divergence_keeps_the_last_good_direction():
-    settings = replace(REFT_R1, lr=3e38, epochs=4, batch_size=1)
+    settings = replace(REFT_R1, epochs=4, batch_size=1)
     model = toy()
     model.model.U.mul_(1e38)
     with pytest.raises(Diverged, match="fitting diverged") as caught:
         fit_reft_r1(model, examples(), METHOD, (0,), settings, module_id="m")
     assert bool(torch.isfinite(caught.value.last_good.tensors["z"]).all())
     assert caught.value.last_good.origin["stopped"] == {"epoch": 0}
+
+
+def test_a_direction_that_no_token_reaches_is_reported_as_dead():
+    fitted = fit_reft_r1(toy(), examples(), METHOD, (1,), replace(REFT_R1, seed=123), module_id="m")
+    assert fitted.dead
+    assert fitted.curve[-1].dead == 1
+    assert (fitted.module.origin["dead"], fitted.module.origin["max_act"]) == (True, 0.0)
+    assert not bool(fitted.module.tensors["z"].any())
