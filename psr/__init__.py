@@ -18,7 +18,7 @@ _HOMES = {
     "AlignedTokens": "types", "Attribute": "types", "Completion": "types", "Example": "types", "Judgement": "types",
     "Message": "types", "Method": "types", "PromptPair": "types", "Triplet": "types",
     "PsrError": "errors", "JudgeError": "errors",
-    "parse_method": "methods",
+    "METHODS": "methods", "parse_method": "methods",
     "SteeringModule": "module", "load_module": "module", "save_module": "module",
     "LanguageModel": "models", "load_model": "models", "wrap": "models",
     "encode_chat": "chats",
@@ -27,6 +27,7 @@ _HOMES = {
     "Request": "generation", "Sampling": "generation", "generate": "generation",
     "token_strengths": "strengths",
     "FitSettings": "presets", "fit": "fitting", "difference_of_means": "difference",
+    "Adapter": "adapter", "adapted": "adapt", "load_adapter": "adapter", "save_adapter": "adapter",
     "judge_all": "judging",
 }  # fmt: skip
 

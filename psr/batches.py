@@ -25,7 +25,8 @@ MULTIPLE = 8  # accelerators reuse kernels and memory when lengths repeat
 class Batch:
     """Some examples, right-padded. ids, attention: [batch, token] long; start: [batch] first position of the span;
     span: [batch, token] bool; labels: [batch, token] bool, the tokens that LL predicts; first_label: the smallest
-    position of a label; trait: [batch] fp32; place: [batch, token] where each span token lies among all span tokens.
+    position of a label; trait: [batch] fp32; place: [batch, token] where each span token lies among all span tokens;
+    rows: [batch] which examples they are.
     """
 
     ids: Tensor
@@ -36,6 +37,7 @@ class Batch:
     first_label: int
     trait: Tensor
     place: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,8 @@ class TrainingSet:
         place = torch.where(span, self.offset[rows].unsqueeze(-1) + position - start, 0)
         tensors = (self.ids[rows, :width], real.long(), start.squeeze(-1), span, real & (position >= label))
         ids, attention, first, inside, labels = (tensor.to(device) for tensor in tensors)
-        return Batch(ids, attention, first, inside, labels, int(label.min()), self.trait[rows].to(device), place)
+        return Batch(ids, attention, first, inside, labels, int(label.min()), self.trait[rows].to(device), place,
+                     rows)
 
 
 def training_set(examples: Sequence[Example], label_span: LabelSpan, pad_id: int) -> TrainingSet:

@@ -1,11 +1,16 @@
-"""The three terms a module is fitted by, as pure functions on tensors (Heyman & Vandeputte, ICML 2026, Section 3).
+"""The terms a module is fitted by, as pure functions on tensors (Heyman & Vandeputte, ICML 2026, Section 3).
 
     MSE  = Σ_l  1/(n·d) Σ_i ‖ A'[l,i | x y'] − A[l,i | x' y'] ‖²      i over the n tokens of the span, l over layers
     LL   = − 1/m Σ_i log p(y'_i | x, y'_<i, steered)                  i over the m labels
     dead = Σ_l max(0, 1 − Σ_i λ[l,i])                                 a gate that never opens gets no gradient
 
-Each returns one value per sequence, [batch]: the mean over a batch then equals the mean of its singles, whatever the
-lengths.
+Beyond the paper, and of others:
+
+    KL   = 1/m Σ_i KL( p(· | x' y'_<i) ‖ p(· | x y'_<i, steered) )    over the whole vocabulary, at the m labels
+    RePS = − log σ( s · ℓ(y')/|y'| − ℓ(y)/|y| )                       s = max(1, ℓ_ref(y) − ℓ_ref(y')), arXiv:2505.20809
+
+ℓ is a summed log-likelihood under the steered model, ℓ_ref under the unsteered one, y the plain answer. Each returns
+one value per sequence, [batch]: the mean over a batch then equals the mean of its singles, whatever the lengths.
 """
 
 from __future__ import annotations
@@ -33,6 +38,34 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor, mask: Tensor) -> Ten
     """
     losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(mask)
     return losses.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1)
+
+
+def log_likelihood(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """ℓ: the sum over the labels of log p(label), per sequence. Arguments as above. Returns [batch]."""
+    losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(mask)
+    return -losses.masked_fill(~mask, 0.0).sum(dim=1)
+
+
+def divergence(logits: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """KL: mean over the labels of KL(teacher ‖ steered), per sequence.
+
+    logits, teacher: [batch, token, vocabulary] at the positions that predict; mask: [batch, token] bool, True where
+    there is a label (at least one a sequence); elsewhere teacher may hold anything. Returns [batch].
+    """
+    wanted, steered = teacher.float().log_softmax(dim=-1), logits.float().log_softmax(dim=-1)
+    losses = F.kl_div(steered, wanted, reduction="none", log_target=True).sum(dim=-1)
+    return losses.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1)
+
+
+def preference(
+    wanted: Tensor, other: Tensor, reference: tuple[Tensor, Tensor], lengths: tuple[Tensor, Tensor]
+) -> Tensor:
+    """RePS, per sequence: prefer `wanted` to `other` (ℓ under the steered model, [batch]).
+
+    reference: ℓ_ref of the two, lengths: their numbers of tokens, both in the order (wanted, other). Returns [batch].
+    """
+    s = (reference[1] - reference[0]).clamp_min(1.0)
+    return -F.logsigmoid(s * wanted / lengths[0] - other / lengths[1])
 
 
 def dead_gates(opening: Tensor) -> Tensor:

@@ -4,6 +4,7 @@
 `fast` reaches the same place in a fraction of the steps (batch 32, lr 1e-2). A benchmark's package sets the dead-gate
 regulariser and the normalised MSE, which belong together: dividing by the unsteered MSE makes the regulariser's
 weight mean the same on every model (Heyman & Vandeputte, "Steer Like the LLM", ICML 2026, Section 3 and appendix).
+A regulariser on an MSE that is not normalised is therefore refused, unless `mixed` says that it is meant.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Literal, get_args
 from psr.errors import PsrError
 
 LabelSpan = Literal["response", "span"]
-Init = Literal["uniform", "small"]
+Init = Literal["uniform", "small", "delta"]
+AXBENCH_FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,11 @@ class FitSettings:
     soft_labels: during MSE training alpha = trait score of y' in [0, 1], else 1; LL always has alpha = 1.
     stop_below: end after the first epoch whose mean objective is smaller; None: never.
     label_span: LL's labels: the response with its end of turn, or every token that a steered position predicts.
-    init: "uniform" ±1/√d, or "small": 0.01 · normal with b = 0.
+    init: "uniform" ±1/√d; "small": 0.01 · normal with b = 0; "delta": uniform, but z starts as the leading
+    directions of Δ_PS (psr/warm_start.py).
     alpha_offset: added to every soft label (Section 3.6); 0 in every reported experiment.
+    factors: the α's that RePS draws from in training, those that will be used later.
+    mixed: allow the dead-gate regulariser beside an MSE that is not normalised.
     """
 
     epochs: int = 15
@@ -45,6 +50,8 @@ class FitSettings:
     label_span: LabelSpan = "response"
     init: Init = "uniform"
     alpha_offset: float = 0.0
+    factors: tuple[float, ...] = AXBENCH_FACTORS
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -56,6 +63,8 @@ class FitSettings:
         stop = self.stop_below
         _require(stop is None or stop > 0, "stop_below", "none or a positive number", stop)
         _require(math.isfinite(self.alpha_offset), "alpha_offset", "a finite number", self.alpha_offset)
+        good = bool(self.factors) and all(math.isfinite(factor) and factor > 0 for factor in self.factors)
+        _require(good, "factors", "one or more positive numbers", self.factors)
         for name, known in (("label_span", get_args(LabelSpan)), ("init", get_args(Init))):
             _require(getattr(self, name) in known, name, " or ".join(known), getattr(self, name))
 
@@ -69,7 +78,13 @@ PAPER_MSE = FitSettings(epochs=15, batch_size=1, lr=1e-3)
 PAPER_LL = replace(PAPER_MSE, epochs=7, regulariser=0.0, normalise=False, soft_labels=False)
 FAST_MSE = replace(PAPER_MSE, batch_size=32, lr=1e-2)
 FAST_LL = replace(PAPER_LL, batch_size=32, lr=1e-2)
-PRESETS = {("paper", "MSE"): PAPER_MSE, ("paper", "LL"): PAPER_LL, ("fast", "MSE"): FAST_MSE, ("fast", "LL"): FAST_LL}
+REFT_R1 = replace(PAPER_LL, epochs=3, batch_size=6, lr=1e-2, weight_decay=0.0)  # arXiv:2501.17148; both presets
+FAST_ADAPTER = replace(FAST_LL, lr=1e-3)  # peft's own habit; full fine-tuning takes a tenth
+PRESETS = {
+    ("paper", "ReFT-r1"): REFT_R1, ("fast", "ReFT-r1"): REFT_R1,
+    ("paper", "KL"): PAPER_LL, ("fast", "KL"): FAST_LL, ("paper", "RePS"): PAPER_LL, ("fast", "RePS"): FAST_LL,
+    ("paper", "MSE"): PAPER_MSE, ("paper", "LL"): PAPER_LL, ("fast", "MSE"): FAST_MSE, ("fast", "LL"): FAST_LL,
+}
 
 PACKAGES: dict[str, dict[str, float | bool]] = {
     "persona": {"regulariser": 0.1, "normalise": True},
@@ -79,11 +94,21 @@ PACKAGES: dict[str, dict[str, float | bool]] = {
 
 
 def preset(name: str, objective: str) -> FitSettings:
-    """The settings called `name` ("paper" or "fast") for "MSE" or "LL". Raises PsrError that lists the known ones."""
+    """The settings called `name` ("paper" or "fast") for an objective that is fitted by gradients: "MSE", "LL", "KL",
+    "RePS" or "ReFT-r1". Raises PsrError that lists the known ones.
+    """
     if (name, objective) not in PRESETS:
         known = ", ".join(f"{n} {o}" for n, o in PRESETS)
         raise PsrError("unknown preset", expected=f"one of {known}", got=f"{name} {objective}", do="Correct the name.")
     return PRESETS[name, objective]
+
+
+def check_mixture(settings: FitSettings, objective: str) -> None:
+    """Raise PsrError where the dead-gate regulariser meets an MSE that is not normalised and nobody said it is meant."""
+    if objective == "MSE" and settings.regulariser and not settings.normalise and not settings.mixed:
+        raise PsrError("the dead-gate regulariser needs the normalised MSE", where="regulariser, normalise",
+                       expected=f"a package ({', '.join(PACKAGES)}), or mixed=True to allow it",
+                       got=f"regulariser {settings.regulariser}, normalise False", do="Set both or neither.")
 
 
 def package(name: str) -> dict[str, float | bool]:

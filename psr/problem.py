@@ -1,5 +1,8 @@
 """What stays the same over all steps of a fit, checked once before the first of them.
 
+What each objective needs: MSE the instructed activations (targets), KL the instructed predictions (teacher), RePS the
+plain answers (rejected) and how likely the unsteered model finds both; LL nothing.
+
 The MSE of a module whose lowest layer is l needs targets at layer l and at every later layer (Heyman & Vandeputte,
 ICML 2026, Section 3): what a module does at one layer is judged by what the layers after it make of it.
 """
@@ -7,7 +10,7 @@ ICML 2026, Section 3): what a module does at one layer is judged by what the lay
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +19,10 @@ from torch import Tensor
 from psr.batches import TrainingSet, training_set
 from psr.errors import PsrError
 from psr.forms import Form, form_named
-from psr.presets import FitSettings
+from psr.methods import GRADIENT
+from psr.presets import FitSettings, check_mixture
 from psr.recording import Targets, record
+from psr.teacher import Teacher
 from psr.types import Example, Method
 
 if TYPE_CHECKING:
@@ -26,9 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One fit: the model, the padded examples, and (for the MSE) the targets.
+    """One fit: the model, the padded examples, and what the objective needs.
 
     seen: the layers that the MSE sums over; rows: their places in targets.values; scale: what the MSE is divided by.
+    rejected: the plain answers to the same prompts; reference: ℓ_ref of (y', y), [example] each.
     """
 
     lm: LanguageModel
@@ -40,10 +46,15 @@ class Problem:
     seen: tuple[int, ...] = ()
     rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     scale: float = 1.0
+    objective: str = "LL"
+    examples: tuple[Example, ...] = ()
+    teacher: Teacher | None = None
+    rejected: TrainingSet | None = None
+    reference: tuple[Tensor, Tensor] | None = None
 
     @property
     def mse(self) -> bool:
-        """Whether this is an MSE fit; else LL."""
+        """Whether this is an MSE fit."""
         return self.targets is not None
 
     def wanted(self, place: Tensor) -> Tensor:
@@ -65,21 +76,57 @@ def pose(
 
     Raises PsrError when there is no example, or the layers, examples or targets do not fit the method or the model.
     """
-    if method.objective not in ("MSE", "LL"):
-        raise PsrError("this objective is not fitted by gradients", expected="MSE or LL", got=method.objective,
-                       do="Use difference_of_means.")
-    ordered = _checked_layers(lm, method, layers)
-    form, data = form_named(method.form), training_set(examples, settings.label_span, lm.pad_id)
-    _check_examples(lm, examples, method)
-    if method.objective == "LL":
-        return Problem(lm, data, form, ordered, settings)
-    seen = tuple(range(ordered[0], lm.n_layers))
+    if method.objective not in GRADIENT:
+        raise PsrError("this objective is not fitted by gradients", expected=f"one of {', '.join(GRADIENT)}",
+                       got=method.objective, do="Use psr.learn, which knows every method.")
+    ordered = checked_layers(lm, method, layers)
+    form, data = _checked_form(lm, method, settings), training_set(examples, settings.label_span, lm.pad_id)
+    check_examples(lm, examples, method)
+    problem = Problem(lm, data, form, ordered, settings, objective=method.objective, examples=tuple(examples))
+    if method.objective == "MSE":
+        return _with_targets(problem, targets, method.span)
+    if method.objective == "KL":
+        return replace(problem, teacher=Teacher(lm, problem.examples))
+    return _with_rejected(problem) if method.objective == "RePS" else problem
+
+
+def _with_targets(problem: Problem, targets: Targets | None, span: str) -> Problem:
+    lm, examples = problem.lm, problem.examples
+    seen = tuple(range(problem.layers[0], lm.n_layers))
     if targets is None:
         targets = record(lm, [example.tokens.instructed_ids for example in examples],
-                         [example.tokens.instructed_start for example in examples], seen, span=method.span)
-    check_targets(targets, lm.fingerprint, seen, method.span, [example.tokens.length for example in examples])
+                         [example.tokens.instructed_start for example in examples], seen, span=span)
+    check_targets(targets, lm.fingerprint, seen, span, [example.tokens.length for example in examples])
     rows = torch.tensor([targets.layers.index(layer) for layer in seen])
-    return Problem(lm, data, form, ordered, settings, targets, seen, rows)
+    return replace(problem, targets=targets, seen=seen, rows=rows)
+
+
+def _with_rejected(problem: Problem) -> Problem:
+    """The examples with their plain answers, as a training set with the same prompts and spans."""
+    lm, other = problem.lm, []
+    for i, example in enumerate(problem.examples):
+        if not example.rejected:
+            raise PsrError("a preference needs the plain answer too", where=f"example {i}",
+                           expected="rejected tokens", got="none", do="Give Example(…, rejected=…).")
+        ids = (*example.prompt_ids, *example.rejected)
+        if len(ids) > lm.context:
+            raise PsrError("a plain answer is longer than the model's context", where=f"example {i}",
+                           expected=f"at most {lm.context} tokens", got=len(ids), do="Leave it out.")
+        tokens = replace(example.tokens, plain_ids=ids, instructed_ids=ids, response=len(example.rejected),
+                         instructed_start=example.tokens.plain_start)
+        other.append(replace(example, tokens=tokens))
+    data = training_set(problem.examples, "response", lm.pad_id)
+    return replace(problem, data=data, rejected=training_set(other, "response", lm.pad_id))
+
+
+def _checked_form(lm: LanguageModel, method: Method, settings: FitSettings) -> Form:
+    form = form_named(method.form)
+    if form.rank > lm.d_model:
+        raise PsrError("a rank larger than the model's width", where=method.name, expected=f"1 to {lm.d_model}",
+                       got=form.rank, do="Choose a smaller rank.")
+    if form.gated:
+        check_mixture(settings, method.objective)
+    return form
 
 
 def check_targets(targets: Targets, fingerprint: str, layers: Sequence[int], span: str, lengths: Sequence[int]) -> None:
@@ -103,7 +150,8 @@ def check_targets(targets: Targets, fingerprint: str, layers: Sequence[int], spa
                            got=got, do="Extract them again.")
 
 
-def _checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) -> tuple[int, ...]:
+def checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) -> tuple[int, ...]:
+    """`layers` in order, each once. Raises PsrError when the model or the method's scope does not have them."""
     ordered = tuple(sorted(set(layers)))
     wrong = [layer for layer in ordered if not 0 <= layer < lm.n_layers]
     if wrong or not ordered:
@@ -113,7 +161,8 @@ def _checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) ->
     return ordered
 
 
-def _check_examples(lm: LanguageModel, examples: Sequence[Example], method: Method) -> None:
+def check_examples(lm: LanguageModel, examples: Sequence[Example], method: Method) -> None:
+    """Raise PsrError where an example is aligned on another span or longer than the model's context."""
     for i, example in enumerate(examples):
         longest = max(len(example.tokens.plain_ids), len(example.tokens.instructed_ids))
         if example.tokens.span != method.span:

@@ -25,7 +25,8 @@ def token_strengths(
     Returns [layer, position] fp32 on CPU: the module's layers in its order; positions from the span's first token to
     the last of `token_ids`. λ at a position acts on the residual stream of that token, and so on the token after it.
     Each gate reads activations that the layers below have already steered; α is not multiplied in. Constant modules
-    give 1. Raises PsrError for a module of another model, a bad α, or more tokens than the context holds.
+    give 1; of r gates the length of (λ_1 … λ_r) is given.
+    Raises PsrError for a module of another model, a bad α, or more tokens than the context holds.
     """
     check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     sequence = (*prompt.ids, *token_ids)
@@ -36,7 +37,8 @@ def token_strengths(
     found: dict[int, Tensor] = {}
 
     def keep(layer: int, lam: Tensor, mask: Tensor) -> None:
-        found[layer] = lam[0, start:].float().cpu()
+        one = lam if lam.dim() == 2 else lam.norm(dim=-1)
+        found[layer] = one[0, start:].float().cpu()
 
     ids, attention = pad([sequence], lm.pad_id, device=lm.device)
     first = torch.tensor([start], dtype=torch.long, device=lm.device)

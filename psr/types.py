@@ -179,9 +179,11 @@ class AlignedTokens:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the paper's tables: where, what form, fitted how, on which span.
+    """A row of a table: where, what form, fitted how, on which span (psr.methods lists them).
 
-    scope "S" (one layer) or "A" (all layers); form "Const" or "PSR"; objective "DiM", "MSE" or "LL".
+    scope "S" (one layer) or "A" (all layers); form as in psr.forms ("Const", "PSR", "PSR4", …), or "LoRA" or "Full";
+    objective "DiM", "MSE", "LL", … Of LoRA and Full, which change weights and so act on every token, `span` only says
+    how their examples are aligned.
     """
 
     scope: Scope
@@ -192,20 +194,39 @@ class Method:
     @property
     def name(self) -> str:
         """As the paper prints it: `A-PSR MSE·QR`."""
+        if self.adapts:
+            return f"{self.form} {self.objective}"
+        if self.objective == "ReFT-r1":  # a Const module whose objective is its name
+            return f"{self.scope}-{self.objective}·{self.span}"
         return f"{self.scope}-{self.form} {self.objective}·{self.span}"
 
     @property
     def slug(self) -> str:
         """As parameters and folders write it: `a-psr-mse-qr`."""
-        return f"{self.scope}-{self.form}-{self.objective}-{self.span}".lower()
+        return "-".join(self.name.replace("·", "-").split()).lower()
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it changes the model's weights (psr.adapt) and not its activations."""
+        return self.form.startswith(("LoRA", "Full"))
 
 
 @dataclass(frozen=True)
 class Example:
-    """What fitting needs of one triplet: its aligned tokens and its soft label (trait in [0, 1])."""
+    """What fitting needs of one triplet: its aligned tokens and its soft label (trait in [0, 1]).
+
+    rejected: the tokens of y, a plain answer to the same x (end of turn included); only a preference (RePS) and a
+    difference of means over own answers (DiM) need one.
+    """
 
     tokens: AlignedTokens
     trait: float = 1.0
+    rejected: tuple[int, ...] | None = None
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """x: the plain prompt, up to its last token."""
+        return self.tokens.plain_ids[: -self.tokens.response]
 
 
 @dataclass(frozen=True)

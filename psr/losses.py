@@ -1,0 +1,116 @@
+"""The objective of one batch under steering: one forward over x y' (MSE, LL, KL), four for RePS.
+
+    RePS = −log σ( s · ℓ(y' | +f)/|y'| − ℓ(y | +f)/|y| ) − log σ( s̄ · ℓ(y | −f)/|y| − ℓ(y' | −f)/|y'| )
+
+steered by +f the wanted answer is preferred, by −f the plain one (arXiv:2505.20809); s and s̄ as in psr/objectives.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
+
+import torch
+from torch import Tensor
+
+from psr.batches import Batch, TrainingSet
+from psr.errors import PsrError
+from psr.objectives import divergence, log_likelihood, mean_squared_error, negative_log_likelihood, preference
+from psr.problem import Problem
+from psr.recording import recorded
+from psr.steering import Term, hooked
+from psr.teacher import logits_to_end
+
+OnStrength = Callable[[int, Tensor, Tensor], None]
+MEASURING_BATCH = 32  # batch size of passes without gradients; it changes no result
+
+
+def terms(problem: Problem, params: Mapping[str, Tensor], alpha: Tensor) -> dict[int, list[Term]]:
+    """One term a layer. params: what is used (settled), [layer, *shape]; alpha: [batch]."""
+    layers = {name: tensor.unsqueeze(1).unbind(0) for name, tensor in params.items()}
+    return {layer: [Term(problem.form, {name: parts[i] for name, parts in layers.items()}, alpha)]
+            for i, layer in enumerate(problem.layers)}
+
+
+def sequence_losses(
+    problem: Problem, batch: Batch, params: Mapping[str, Tensor], alpha: Tensor, on_strength: OnStrength | None = None
+) -> Tensor:
+    """The objective of each sequence, [batch]. params: settled, or {} for no steering; alpha: [batch]."""
+    steering = terms(problem, params, alpha)
+    if problem.mse:
+        return _squared_error(problem, batch, steering, on_strength)
+    if problem.objective == "RePS":
+        return _preference(problem, batch, params, alpha, on_strength)
+    logits = _logits(problem, batch, steering, on_strength)
+    labels = slice(batch.first_label, None)
+    if problem.teacher is not None:
+        return divergence(logits, problem.teacher.logits(batch), batch.labels[:, labels])
+    return negative_log_likelihood(logits, batch.ids[:, labels], batch.labels[:, labels])
+
+
+def _squared_error(
+    problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None
+) -> Tensor:
+    lm = problem.lm
+    with ExitStack() as stack:
+        stack.enter_context(hooked(lm.model, steering, batch.start, on_strength))
+        A = stack.enter_context(recorded(lm.model, problem.seen))
+        # no language-model head: the MSE ends at the last block
+        lm.base(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
+    errors = [mean_squared_error(A[layer], target, batch.span)
+              for layer, target in zip(problem.seen, problem.wanted(batch.place), strict=True)]
+    return torch.stack(errors).sum(dim=0)
+
+
+def _logits(
+    problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None = None
+) -> Tensor:
+    """Logits only from the first position of the batch that predicts a label, [batch, token, vocabulary]."""
+    with hooked(problem.lm.model, steering, batch.start, on_strength) if steering else nullcontext():
+        return logits_to_end(problem.lm, batch.ids, batch.attention, batch.first_label - 1)
+
+
+def _likelihood(
+    problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None = None
+) -> Tensor:
+    """ℓ of each answer, [batch]."""
+    labels = slice(batch.first_label, None)
+    return log_likelihood(_logits(problem, batch, steering, on_strength), batch.ids[:, labels], batch.labels[:, labels])
+
+
+def _preference(
+    problem: Problem, batch: Batch, params: Mapping[str, Tensor], factor: Tensor, on_strength: OnStrength | None
+) -> Tensor:
+    if problem.rejected is None or problem.reference is None:
+        raise PsrError("RePS has no plain answers", expected="a RePS fit")
+    other = problem.rejected.batch(batch.rows, problem.lm.device)
+    n, m = batch.labels.sum(dim=1), other.labels.sum(dim=1)
+    liked, disliked = (values[batch.rows].to(n.device) for values in problem.reference)
+    towards, away = terms(problem, params, factor), terms(problem, params, -factor)
+    forward = preference(_likelihood(problem, batch, towards, on_strength), _likelihood(problem, other, towards),
+                         (liked, disliked), (n, m))
+    back = preference(_likelihood(problem, other, away), _likelihood(problem, batch, away), (disliked, liked), (m, n))
+    return forward + back
+
+
+@torch.no_grad()
+def reference_likelihoods(problem: Problem, data: TrainingSet) -> Tensor:
+    """ℓ_ref of every answer of `data` under the unsteered model, [example] on the CPU."""
+    values = torch.empty(len(data))
+    for rows in data.length.argsort(stable=True).split(MEASURING_BATCH):
+        values[rows] = _likelihood(problem, data.batch(rows, problem.lm.device), {}).float().cpu()
+    return values
+
+
+def unsteered_mse(problem: Problem) -> float:
+    """The mean MSE over the training set without any steering, by which the normalised MSE is divided."""
+    total = 0.0
+    with torch.no_grad():
+        for rows in problem.data.length.argsort(stable=True).split(MEASURING_BATCH):
+            batch = problem.data.batch(rows, problem.lm.device)
+            total += float(_squared_error(problem, batch, {}, None).double().sum())
+    mean = total / len(problem.data)
+    if not mean > 0 or mean == float("inf"):
+        raise PsrError("the MSE cannot be normalised", expected="instructed runs that differ from the plain ones",
+                       got=f"a mean unsteered MSE of {mean}", do="Look at the pairs, or turn `normalise` off.")
+    return mean
