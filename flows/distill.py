@@ -16,10 +16,9 @@ def distill(place: Place, model: Model, benchmark: Benchmark, methods: tuple[str
     """min over (z, w, b) of the distance between the steered run on x y' and the plain run on x' y' (or of -log p)."""
     lm = ModelPlace(**model.model_dump())
     settings = distill.model_dump(exclude={"layer"})
-    sources = [place.of(name) for name in ("complete", "select", "extract")]
     parts = [
-        distill_module(f"{benchmark.name}/{name}", parse_method(method), *sources, lm, place.scratch,
-                       layer=distill.layer, settings=settings)
+        distill_module(f"{benchmark.name}/{name}", parse_method(method), place.of("complete"), place.of("select"),
+                       place.of("extract"), lm, place.scratch, layer=distill.layer, settings=settings)
         for name in benchmark.attributes
         for method in methods
     ]

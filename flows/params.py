@@ -172,7 +172,11 @@ class Profile(Section):
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        slugs = tuple(parse_method(text).slug for text in methods)
+        named = [parse_method(text) for text in methods]
+        adapters = ", ".join(method.slug for method in named if method.adapts)
+        if adapters:
+            raise ValueError(f"{adapters} changes the model's weights; the pipeline steers activations (psr.learn fits it)")
+        slugs = tuple(method.slug for method in named)
         if len(set(slugs)) < len(slugs):
             raise ValueError(f"a method is named twice in {', '.join(slugs)}")
         return slugs

@@ -195,7 +195,7 @@ def steered(model: nn.Module, rows: Sequence[Steer]) -> Iterator[Live]:
 
 def terms_of(rows: Sequence[Steer], device: torch.device) -> dict[int, list[Term]]:
     """layer -> one Term per form in use there, its parameters gathered row by row; rows without it have alpha 0."""
-    modules = list({row.module.id: row.module for row in rows if row.module is not None and row.active}.values())
+    modules = list(dict.fromkeys(row.module for row in rows if row.module is not None and row.active))
     terms: dict[int, list[Term]] = {}
     for name in sorted({module.form for module in modules}):
         alike = [module for module in modules if module.form == name]
@@ -206,10 +206,10 @@ def terms_of(rows: Sequence[Steer], device: torch.device) -> dict[int, list[Term
 
 
 def _term(form: Form, modules: list[SteeringModule], layer: int, rows: Sequence[Steer], device: torch.device) -> Term:
-    place = {module.id: at for at, module in enumerate(modules)}
-    active = [row.active and row.module is not None and row.module.id in place for row in rows]
+    place = {module: at for at, module in enumerate(modules)}
+    active = [row.active and row.module in place for row in rows]
     alpha = torch.tensor([row.alpha if on else 0.0 for row, on in zip(rows, active, strict=True)], device=device)
-    index = [place[row.module.id] if on and row.module else 0 for row, on in zip(rows, active, strict=True)]
+    index = [place[row.module] if on and row.module else 0 for row, on in zip(rows, active, strict=True)]
     pick = torch.tensor(index if len(modules) > 1 else [0], device=device)
     params = {
         name: torch.stack([module.tensors[name][module.layers.index(layer)] for module in modules]).to(device)[pick]

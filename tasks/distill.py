@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from psr.errors import PsrError
 from psr.types import CurvePoint, Example, Method, Triplet, short_hash
 from tasks.activations import read_targets
 from tasks.extract import recording
@@ -19,7 +20,7 @@ from tasks.models import ModelPlace, open_model
 from tasks.progress import progress
 from tasks.scratch import Scratch
 from tasks.tables import write_curves, write_table
-from tasks.triplets import triplets_by_attribute
+from tasks.triplets import plain_answers, triplets_by_attribute
 
 if TYPE_CHECKING:
     from psr.models import LanguageModel
@@ -32,10 +33,11 @@ VERSION = 1  # of what fitting does; part of every module's id
 
 @dataclass(frozen=True)
 class Material:
-    """What the modules of one attribute are fitted on."""
+    """What the modules of one attribute are fitted on. rejected: (pair, seed) -> the tokens of the plain answer."""
 
     attribute: str
     triplets: Sequence[Triplet]
+    rejected: dict[tuple[str, int], tuple[int, ...]]
     lm: LanguageModel
     cache: Path
 
@@ -48,10 +50,11 @@ class Material:
         return read_targets(self.cache, recording(self.attribute, "plain"))
 
     def examples(self, method: Method) -> list[Example]:
-        """The triplets aligned on the method's span, with their soft labels."""
+        """The triplets aligned on the method's span, with their soft labels and the plain answer to the same question."""
         from psr.align import align
 
-        return [Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in self.triplets]
+        return [Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait,
+                        self.rejected.get((t.pair.id, t.completion.seed))) for t in self.triplets]
 
     def targets(self, examples: Sequence[Example], method: Method) -> Targets:
         """The instructed runs on the method's span: the cache holds QR, and R is its end."""
@@ -69,7 +72,8 @@ def distill_module(
         from psr.module import save_module
 
         lm = open_model(model)
-        material = Material(attribute, triplets_by_attribute(complete, select)[attribute], lm, extract)
+        rejected = {(pair.id, c.seed): c.token_ids for pair, c in plain_answers(complete)[attribute]}
+        material = Material(attribute, triplets_by_attribute(complete, select)[attribute], rejected, lm, extract)
         layers = (layer,) if method.scope == "S" else tuple(range(lm.n_layers))
         module, curve = fit_module(material, method, layers, settings)
         home = Path("modules") / attribute.replace("/", "-") / method.slug
@@ -86,41 +90,41 @@ def distill_module(
 def fit_module(
     material: Material, method: Method, layers: tuple[int, ...], told: dict[str, Any]
 ) -> tuple[SteeringModule, tuple[CurvePoint, ...]]:
-    """A module by difference of means, or by gradients on the cached targets; its id says what it was made from."""
-    from psr.difference import difference_of_means
-    from psr.fitting import fit
+    """The module that the method makes of the cached activations or of the examples; its id says what it was made from."""
+    from psr.learn import learn
+    from psr.module import SteeringModule
 
     settings = fit_settings(method.objective, told)
     sources = [t.id for t in material.triplets]
     id = short_hash("module", VERSION, material.attribute, method.slug, layers, asdict(settings) if settings else {},
                     sources, material.lm.fingerprint)
     origin = {"attribute": material.attribute, "method": method.slug, "triplets": short_hash(*sources), "version": VERSION}
-    label = f"distill {material.attribute} {method.name}"
-    if settings is None:
-        responses = [len(t.completion.token_ids) for t in material.triplets]
-        instructed = material.instructed.last([n + 1 for n in responses], "R")
-        print(f"{label}: difference of means over {len(instructed)} and {len(material.plain)} answers", flush=True)
-        module = difference_of_means(instructed, material.plain, layers, method.span, module_id=id, origin=origin)
-        return module, ()
     examples = material.examples(method)
-    targets = material.targets(examples, method) if method.objective == "MSE" else None
-    with progress(label, settings.epochs * len(examples), "examples") as advance:
-        fitted = fit(material.lm, examples, method, layers, settings, targets=targets, module_id=id, origin=origin,
-                     progress=advance)
+    targets = material.targets(examples, method) if method.objective in ("MSE", "DiM") else None
+    plain = material.plain if method.objective == "DiM" else None
+    epochs = settings.epochs if settings else 0
+    with progress(f"distill {material.attribute} {method.name}", epochs * len(examples), "examples") as advance:
+        fitted = learn(material.lm, examples, method, layers, settings, targets=targets, plain=plain, module_id=id,
+                       origin=origin, progress=advance)
+    if not isinstance(fitted.module, SteeringModule):
+        raise PsrError("this method changes the model's weights, not its activations", got=method.slug, do="Fit it with psr.learn.")
+    if fitted.dead:
+        print(f"warning: {method.name} for {material.attribute} is dead: no gate opens on any training token", flush=True)
     return fitted.module, fitted.curve
 
 
 def fit_settings(objective: str, told: dict[str, Any]) -> FitSettings | None:
-    """The preset with what params.yaml changes of it; None for a difference of means, which has no settings.
+    """The preset with what params.yaml changes of it; None for methods without training.
 
-    A package (regulariser and normalised MSE, which belong together) is for the MSE.
+    The package (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
     """
+    from psr.methods import GRADIENT
     from psr.presets import package, preset
 
-    if objective == "DiM":
+    if objective not in (*GRADIENT, "ReFT-r1"):
         return None
-    known = {name: value for name, value in told.items() if name not in ("preset", "package") and value is not None}
-    base = replace(preset(told["preset"], objective), **known)
+    ours = ("seed",) if objective == "ReFT-r1" else ("seed", "epochs", "batch_size", "lr")
+    base = replace(preset(told["preset"], objective), **{name: told[name] for name in ours if told[name] is not None})
     return replace(base, **package(told["package"])) if objective == "MSE" else base  # type: ignore[arg-type]
 
 

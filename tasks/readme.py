@@ -43,7 +43,8 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not place.search(text):
             raise PsrError("README.md has no place for a part", expected=f"<!-- {name} --> and <!-- /{name} -->")
-        text = place.sub(lambda m, part=part: f"{m[1]}{part.rstrip()}\n{m[2]}", text)
+        before, after = place.split(text, maxsplit=1)[1:3]
+        text = place.sub(lambda _: "\0", text).replace("\0", f"{before}{part.rstrip()}\n{after}")
     return text
 
 

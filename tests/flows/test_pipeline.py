@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,13 +54,13 @@ def door(folder: Path, *arguments: str, check: bool = True, **more: str) -> subp
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A clone in which the smoke profile was reproduced under a guard that writes down every look at the network."""
     folder = clone(tmp_path_factory.mktemp("clone"))
     guard = tmp_path_factory.mktemp("guard")
     (guard / "sitecustomize.py").write_text(GUARD)
     done = door(folder, "flows.reproduce", "--profile", "smoke", PYTHONPATH=str(guard), PSR_TEST_NETWORK=str(folder / "network"))
-    yield folder, done.stdout
+    return folder, done.stdout
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

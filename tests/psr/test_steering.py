@@ -1,6 +1,7 @@
 """Steering changes exactly what it says, on every family, and nothing afterwards."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -149,6 +150,16 @@ def test_hooks_are_gone_after_an_exception(name):
     assert torch.equal(streams(model)[1], before)
     assert [len(block._forward_hooks) for block in decoder_blocks(model)] == hooks
     assert not model.base_model._forward_pre_hooks
+
+
+def test_two_modules_that_share_an_id_are_not_mixed_up():
+    model = FAMILIES["llama"]()
+    one, other = (dataclasses.replace(module("llama", seed=seed), id="same") for seed in (1, 2))
+    with steered(model, rows(one, other)):
+        together, _ = streams(model)
+    with steered(model, rows(other)):
+        alone, _ = streams(model, IDS[1:])
+    torch.testing.assert_close(together[:, 1], alone[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_block_that_returns_a_tuple_is_steered_as_one_that_returns_a_tensor():
