@@ -60,9 +60,10 @@ def candidate_alphas(search: Path) -> dict[str, tuple[float, ...]]:
 
 
 def chosen_alphas(search: Path) -> dict[str, float]:
-    """module id -> the alpha chosen at the prompt's coherence."""
+    """module id -> the alpha chosen at the prompt's coherence, or at coherence 80 where the first one is 0."""
     rows = read_table(search / "candidates.parquet", "candidates")
-    return {row["module"]: row["alpha"] for row in rows if row["chosen"] and row["point"] == "Cp"}
+    chosen = {(row["point"], row["module"]): row["alpha"] for row in rows if row["chosen"]}
+    return {module: alpha or chosen["C80", module] for (point, module), alpha in chosen.items() if point == "Cp"}
 
 
 def evaluation_asks(

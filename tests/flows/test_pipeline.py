@@ -168,10 +168,10 @@ def test_the_psr_command_steers_with_a_module_of_the_run(finished):
     folder, _ = finished
     module = folder / "data/smoke/distill/modules/persona-pirate/a-psr-mse-qr"
     done = subprocess.run([sys.executable, "-c", "from psr.cli import main; main()", "steer", "--model", "data/testbed/model", "--module",
-                           str(module), "--alpha", "1.2", "Tell me about rivers."], cwd=folder, capture_output=True, text=True,
+                           str(module), "--alpha", "1.2", "Tell me about trains."], cwd=folder, capture_output=True, text=True,
                           env=environment(), check=False)
     assert done.returncode == 0, done.stderr
-    assert "rivers" in done.stdout.lower()
+    assert "trains" in done.stdout.lower()
 
 
 @pytest.mark.parametrize(("file", "message"), [
