@@ -85,17 +85,17 @@ def choose(
 ) -> Choice:
     """The alpha of the largest mean trait among those with mean coherence >= C − tolerance; ties: the smaller alpha.
 
-    trait, coherence: means [..., alpha]; C and tolerance broadcast to them. Raises PsrError unless 0 is an alpha.
+    trait, coherence: means [..., alpha]; C and tolerance broadcast to them. Raises PsrError unless alpha 0 is the smallest.
     """
     values = np.asarray(alphas, dtype=np.float64)
-    if 0.0 not in values:
-        raise PsrError("the unsteered model is missing from an alpha search", expected="alpha 0", got=tuple(alphas))
+    if len(values) == 0 or values.min() != 0:
+        raise PsrError("an alpha search starts at the unsteered model", expected="alpha 0 and none below", got=tuple(alphas))
     order = np.argsort(values, kind="stable")
     trait = np.round(np.asarray(trait, dtype=np.float64), 9)  # as SLACK: a tie must stay a tie
     able = _coherent(coherence, C, tolerance) & ~np.isnan(trait)
     reached = np.asarray((able & (values > 0)).any(axis=-1))
-    best = order[np.where(able, trait, -np.inf)[..., order].argmax(axis=-1)]
-    return Choice(np.where(reached, best, int(np.flatnonzero(values == 0)[0])), reached)
+    best = np.where(able, trait, -np.inf)[..., order].argmax(axis=-1)  # the first, alpha 0, when none is able
+    return Choice(np.asarray(order[best]), reached)
 
 
 def _coherent(coherence: ArrayLike, C: ArrayLike, tolerance: ArrayLike) -> NDArray[np.bool_]:

@@ -62,13 +62,18 @@ def test_choose_equals_the_rule_written_as_a_loop(data):
 
 def test_choose_takes_the_smaller_alpha_of_a_tie():
     assert choose([0, 1, 2, 3], [0, 90, 90, 90], [100] * 4, 80, 0).row == 1
-    almost = [0, 0.1 + 0.2, 0.3, 0.2]
+    almost = [0, 0.3, 0.1 + 0.2, 0.2]
+    assert almost[2] > almost[1]
     assert choose([0, 1, 2, 3], almost, [100] * 4, 80, 0).row == 1
 
 
 def test_a_coherence_within_the_tolerance_qualifies():
     assert choose([0, 1], [0, 50], [95, 77], 80, 3.0).row == 1
     assert choose([0, 1], [0, 50], [95, 76.9], 80, 3.0).row == 0
+
+
+def test_an_equal_coherence_qualifies_whatever_the_order_of_its_sum():
+    assert choose([0, 1], [0, 50], [95, 0.3], 0.1 + 0.2, 0).row == 1
 
 
 def test_never_reached_gives_the_unsteered_model():
@@ -84,8 +89,9 @@ def test_a_harmful_module_is_reached_at_alpha_zero():
 
 
 def test_choose_needs_the_unsteered_model():
-    with pytest.raises(PsrError, match="alpha 0"):
-        choose([0.5, 1], [1, 2], [90, 90], 80, 0)
+    for alphas in ([0.5, 1], [-1, 0], []):
+        with pytest.raises(PsrError, match="alpha 0 and none below"):
+            choose(alphas, [1, 2], [90, 90], 80, 0)
 
 
 def test_many_resamples_are_chosen_at_once():
@@ -143,6 +149,13 @@ def test_collapse_before_any_alpha_is_not_reached():
     choice = choose_at("C80", scores, PROMPT)
     assert not choice.reached[0]
     assert scores.alphas[int(choice.row[0])] == 0.0
+
+
+def test_many_crossings_are_searched_where_the_trait_is_largest_only():
+    evaluate = Evaluate(rising, lambda a: 97 if round(a * 2) % 2 == 0 else 50)
+    search(evaluate, PROMPT, rounds=1, intervals=2)
+    assert len(crossings("C80", evaluate(COARSE), PROMPT)) == 4
+    assert evaluate.calls[1] == (1.125, 1.25, 1.375, 1.625, 1.75, 1.875)
 
 
 def test_coherence_that_comes_back_is_searched_on_both_sides():

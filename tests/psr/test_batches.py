@@ -73,6 +73,12 @@ def test_order_follows_the_seed_and_changes_between_epochs():
     assert epochs(1)[0] != epochs(1)[1]
 
 
+def test_examples_move_between_pools():
+    order = torch.cat(list(epoch_batches(torch.full((200,), 5), 1, torch.Generator().manual_seed(0))))
+    assert max(order[:20].tolist()) > 100
+    assert min(order[-20:].tolist()) < 100
+
+
 def test_nothing_to_fit_on_is_a_clear_error():
     with pytest.raises(PsrError, match="no examples to fit a module on"):
         training_set([], "response", pad_id=0)

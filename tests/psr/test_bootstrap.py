@@ -76,6 +76,13 @@ def test_nothing_scored_gives_no_figure_and_no_zero():
     assert (figure.n, figure.n_unscored) == (0, 5)
 
 
+def test_resamples_without_a_scored_question_do_not_spoil_the_interval():
+    values = np.array([40.0, 60.0] + [np.nan] * 10)
+    figure = plain_mean(values, values)
+    assert np.isnan(figure.samples).any()
+    assert (figure.low, figure.high) == (40.0, 60.0)
+
+
 def test_plain_mean_has_the_textbook_interval():
     values = np.random.default_rng(0).normal(50, 10, 400)
     figure = plain_mean(values, values, resamples=4000)
@@ -120,7 +127,7 @@ def test_an_average_is_narrower_than_its_parts():
 
 def test_alpha_zero_and_search_scores_are_required():
     looked, taken = scores(1, 30), scores(2, 30)
-    with pytest.raises(PsrError, match="alpha 0"):
+    with pytest.raises(PsrError, match="alpha 0 and none below"):
         matched(looked, prompt(3, 30), taken.at([1.0, 2.0]), "Cp")
     with pytest.raises(PsrError, match=r"not scored.*2\.0"):
         matched(looked.at([0.0, 1.0]), prompt(3, 30), taken, "Cp")
