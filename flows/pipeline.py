@@ -54,7 +54,7 @@ def run_steps(root: Path, steps: tuple[Step, ...]) -> dict[str, str]:
     try:
         for step in steps:
             task = run_stage.with_options(task_run_name=step.name)
-            futures[step.name] = task.submit(root, step, wait_for=[futures[name] for name in step.needs])
+            futures[step.name] = task.submit(root, step, wait_for=[futures[name] for name in step.needs])  # type: ignore[call-overload]
         wait(list(futures.values()))
     except BaseException:
         stop_all()
@@ -65,4 +65,4 @@ def run_steps(root: Path, steps: tuple[Step, ...]) -> dict[str, str]:
     unfinished = [name for name, future in futures.items() if not future.state.is_completed()]
     if unfinished:
         raise StageFailed(f"{', '.join(unfinished)} did not run", retryable=True, input_error=False)
-    return {name: future.state.name for name, future in futures.items()}
+    return {name: str(future.state.name) for name, future in futures.items()}

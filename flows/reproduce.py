@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return _reproduce(root, told.profile, dry_run=told.dry_run, wait=not (told.no_wait or told.dry_run))
-    except KeyboardInterrupt:
-        return _refuse("Stopped. What was finished is kept: run again to go on.", 130)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        status = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
+        return _refuse("Stopped. What was finished is kept: run again to go on.", status)
     except PsrError as error:
         return _refuse(str(error), 2 if getattr(error, "input_error", True) else 1)
     except OSError as error:

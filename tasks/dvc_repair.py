@@ -9,9 +9,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
+
+from tasks.files import write_text
 
 KEPT = Path(".psr", "dvc.lock")
 
@@ -19,8 +22,8 @@ KEPT = Path(".psr", "dvc.lock")
 def repair(root: Path, say: Callable[[str], None]) -> None:
     """Drop a damaged or stale `.dvc/tmp/rwlock`; put back the last whole dvc.lock when the present one is damaged."""
     rwlock = root / ".dvc" / "tmp" / "rwlock"
-    if rwlock.exists() and not _has_living_owner(rwlock):
-        rwlock.unlink()
+    if rwlock.exists():
+        _drop_dead(rwlock)
     lock, kept = root / "dvc.lock", root / KEPT
     if lock.exists() and not _whole(lock) and kept.exists():
         _copy(kept, lock)
@@ -34,20 +37,27 @@ def keep(root: Path) -> None:
         _copy(lock, kept)
 
 
-def _has_living_owner(path: Path) -> bool:
-    """Whether a process that is named in the file, and is older than it, still runs. A new one may have an old one's id."""
+def _drop_dead(path: Path) -> None:
+    """Leave only what living processes hold; remove the file when that is nothing or the file is damaged."""
     try:
         locks = json.loads(path.read_text(encoding="utf-8"))
-        owners = [entry["pid"] for held in locks.get("read", {}).values() for entry in held]
-        owners += [entry["pid"] for entry in locks.get("write", {}).values()]
-        return any(_older(int(pid), path.stat().st_mtime) for pid in owners)
+        moment = path.stat().st_mtime
+        read = {name: [e for e in held if _holds(e, moment)] for name, held in locks.get("read", {}).items()}
+        write = {name: entry for name, entry in locks.get("write", {}).items() if _holds(entry, moment)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        read, write = {}, {}
+    living = {"read": {name: held for name, held in read.items() if held}, "write": write}
+    if living["read"] or living["write"]:
+        write_text(path, json.dumps(living))
+    else:
+        path.unlink()
 
 
-def _older(pid: int, moment: float) -> bool:
+def _holds(entry: dict[str, Any], moment: float) -> bool:
+    """Whether the process named in a lock's entry still runs: no zombie, and no younger process with its number."""
     try:
-        return psutil.Process(pid).create_time() <= moment + 2
+        process = psutil.Process(int(entry["pid"]))
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment + 2
     except psutil.NoSuchProcess:
         return False
 

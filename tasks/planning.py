@@ -66,7 +66,18 @@ def _steps(repo: Any, profile: str) -> tuple[Step, ...]:
         state: State = "run" if changed else "maybe" if above else "cached"
         outs = tuple(str(out) for out in stage.outs)
         steps[stage.addressing] = Step(stage.addressing, needs, state, _reasons(changed), outs)
+    _refuse_missing(status, [Path(out) for step in steps.values() for out in step.outs])
     return tuple(steps.values())
+
+
+def _refuse_missing(status: Mapping[str, Any], made: list[Path]) -> None:
+    """A dependency that is not there and that no step makes."""
+    for stage, changed in status.items():
+        for entry in changed:
+            for name, how in entry.get("changed deps", {}).items() if isinstance(entry, dict) else ():
+                if how == "deleted" and not any(Path(name).is_relative_to(out) or out.is_relative_to(name) for out in made):
+                    raise PsrError("an input is missing", where=name, expected=f"a file or folder that {stage} reads",
+                                   do="Restore it with git checkout, or correct the path in params.yaml.")
 
 
 def _reasons(changed: Any) -> tuple[str, ...]:

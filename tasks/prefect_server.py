@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -33,13 +34,16 @@ def server(root: Path) -> Iterator[str]:
         yield named
         return
     process, log = _start(root)
+    ended = threading.Event()
     try:
         url = _address(process, log)
         os.environ["PREFECT_API_URL"] = url  # before prefect is imported, which reads it then
         import_module("prefect")  # takes as long as the server needs
         _wait(process, url, log)
+        threading.Thread(target=_end_with, args=(process, log, ended), daemon=True, name="watch-server").start()
         yield url
     finally:
+        ended.set()
         os.environ.pop("PREFECT_API_URL", None)
         process.kill()
         process.wait()
@@ -60,6 +64,18 @@ def answers(url: str, timeout: float = 2.0) -> bool:
             return reply.status == 200
     except (OSError, ValueError, urllib.error.URLError):
         return False
+
+
+def _end_with(process: subprocess.Popen[str], log: Path, ended: threading.Event) -> None:
+    """End this process and what it started when the server dies under it: Prefect would try to reach it for minutes."""
+    process.wait()
+    if not ended.is_set():
+        last = _last_line(log)
+        problem = PsrError("the Prefect server died", where=log, got=f"status {process.returncode} {last}".strip(),
+                           do="Run again: what was finished is kept.")
+        print(problem, file=sys.stderr, flush=True)
+        watch.end_children()
+        os._exit(1)
 
 
 def _start(root: Path) -> tuple[subprocess.Popen[str], Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from urllib.parse import quote
 from psr.types import short_hash
 
 ASIDE = ".aside-"
+FINISHED = ".finished"
+LEFT_OVER = 600.0  # seconds after which DVC has surely recorded a finished stage
 LONGEST = 200  # of the 255 bytes a file system allows, with room for what is put before
 
 
@@ -55,7 +58,7 @@ class Scratch:
         if not self.folder.is_dir():
             return []
         start = _file_name(prefix) if prefix else ""
-        return sorted(p for p in self.folder.iterdir() if p.name.startswith(start) and not p.name.startswith(ASIDE))
+        return sorted(p for p in self.folder.iterdir() if p.name.startswith(start) and not p.name.startswith("."))
 
 
 def scratch_of(root: Path, stage: str, key: str) -> Scratch:
@@ -70,10 +73,23 @@ def scratch_of(root: Path, stage: str, key: str) -> Scratch:
 
 @contextmanager
 def scratch(root: Path, stage: str, key: str) -> Iterator[Scratch]:
-    """The scratch folder for the time of a stage: kept if the stage fails or is killed, removed when it has finished."""
+    """The scratch folder for the time of a stage: kept if the stage fails or is killed, marked when it has finished.
+
+    It is not removed here: DVC has yet to record the outputs, and may be killed before it does. discard() removes it
+    then; what nobody discarded (DVC was run by hand) is removed when a later stage starts.
+    """
+    for marker in (root / ".psr" / "scratch").glob(f"*/*/{FINISHED}"):
+        if time.time() - marker.stat().st_mtime > LEFT_OVER and marker.parents[1].name != stage:
+            remove(marker.parents[1])
     kept = scratch_of(root, stage, key)
     yield kept
-    remove(kept.folder.parent)
+    if kept.folder.is_dir():
+        (kept.folder / FINISHED).touch()
+
+
+def discard(root: Path, stage: str) -> None:
+    """Remove the scratch folder of a stage whose outputs are recorded."""
+    remove(root / ".psr" / "scratch" / stage)
 
 
 def remove(path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from prefect.states import Completed, State
 from psr.errors import PsrError
 from psr.types import short_hash
 from tasks import timings, watch
+from tasks.bars import relay, say
 from tasks.dvc_repair import keep
 from tasks.planning import Step
 from tasks.prefect_server import check_server
-from tasks.terminal import clean
+from tasks.scratch import discard
 
 GENTLE = 2.0  # seconds between asking a stage to end and ending it
 
@@ -71,6 +73,7 @@ def reproduce_stage(root: Path, stage: str, say: Callable[[str, str], None]) -> 
     ran = timing if timing is not None and timing.run == attempt else None
     if status == 0:
         keep(root)
+        discard(root, stage)
         return ran is not None
     raise _failure(stage, status, ran, last)
 
@@ -79,7 +82,7 @@ def _start(root: Path, stage: str, attempt: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tasks.dvc_repro", stage], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1, start_new_session=True,
-        env={**os.environ, timings.RUN: attempt, watch.PARENT: watch.identity(os.getpid()), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, timings.RUN: attempt, watch.PARENT: watch.identity(os.getpid()), "PYTHONUNBUFFERED": "1", **relay()},
     )
     _live[process.pid] = process
     return process
@@ -97,11 +100,6 @@ def _failure(stage: str, status: int, ran: timings.Timing | None, last: str) -> 
     if ran.state == "done":
         return StageFailed(f"{stage} ran but DVC could not keep its outputs", got=last, retryable=False, input_error=True)
     return StageFailed(f"{stage} failed: {ran.error}", retryable=ran.retry, input_error=ran.input_error)
-
-
-def say(stage: str, line: str) -> None:
-    """A line of a stage, under its name."""
-    print(f"{stage.partition('@')[0]:>8} │ {clean(line)}", flush=True)
 
 
 def stop_all() -> None:
@@ -131,7 +129,5 @@ def end_group(process: subprocess.Popen[str]) -> None:
 
 
 def _signal(process: subprocess.Popen[str], number: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):  # the group has ended
         os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # the group has ended

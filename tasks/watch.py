@@ -77,6 +77,14 @@ def end_with_group(watched: Sequence[int] = ()) -> None:
     leader = os.getpgrp()
     if leader == os.getpid() or leader in watched or not psutil.pid_exists(leader):
         os.killpg(leader, signal.SIGKILL)
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
+    end_children()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_children() -> None:
+    """End every process that this one started, and those that they started."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue

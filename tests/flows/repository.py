@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -95,7 +95,21 @@ def misbehave(stage: str, root: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "params":
         path = root / "params.yaml"
-        path.write_text(path.read_text().replace("limit: 12", "limit: 13"))
+        path.write_text(path.read_text().replace("seed: 1,", "seed: 11,"))
+    if kind == "code":
+        with open(root / "flows" / f"{stage}.py", "a") as file:
+            file.write("# edited\\n")
+'''
+
+TRACK = '''
+"""A tracker that writes down that it was asked."""
+
+
+def run(root, profile):
+    with open(root / ".psr" / "tracked.txt", "a") as file:
+        file.write(profile + "\\n")
+    if (root / "tracker-is-broken").exists():
+        raise ConnectionError("no tracker")
 '''
 
 GRAPH: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -106,17 +120,18 @@ GRAPH: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def build(folder: Path) -> Path:
-    """Make the repository in `folder`."""
+def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH) -> Path:
+    """Make the repository in `folder`; `graph` is name -> (its section, what it needs)."""
     for name in ("flows", "tasks", "psr"):
         shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(HERE / name, folder / name)
+    (folder / "tasks" / "track.py").write_text(TRACK)
     (folder / ".dvc").mkdir()
     shutil.copy(HERE / ".dvc" / "config", folder / ".dvc" / "config")
     (folder / "tasks" / "misbehave.py").write_text(MISBEHAVE)
     stages = {}
-    for name, (section, needs) in GRAPH.items():
+    for name, (section, needs) in graph.items():
         text = STAGE.replace("NAME", name).replace("SECTION", section).replace("NEEDS", repr(needs))
         (folder / "flows" / f"{name}.py").write_text(text.replace("ITEMS", str(ITEMS)))
         stages[name] = {"foreach": {"smoke": {"x": "y"}, "quick": {"x": "y"}}, "do": {
@@ -133,9 +148,10 @@ def build(folder: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """As a user's shell has it: nothing of this test run's own pipeline."""
+    """As a user's shell has it, the virtual environment active: nothing of this test run's own pipeline."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PSR_", "PREFECT_", "DVC_", "PYTEST_"))}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **more}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 def reproduce(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -157,10 +173,8 @@ def started(folder: Path, *arguments: str, module: str = "flows.reproduce", **mo
         yield process
     finally:
         for child in [*family(folder), process.pid]:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         process.communicate()
 
 

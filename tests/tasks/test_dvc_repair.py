@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -30,6 +31,24 @@ def test_a_damaged_or_dead_lock_is_dropped(tmp_path, text):
     path = rwlock(tmp_path, text)
     repair(tmp_path, print)
     assert not path.exists()
+
+
+def test_the_lock_of_a_zombie_is_dropped(tmp_path):
+    zombie = subprocess.Popen(["true"])
+    time.sleep(0.3)
+    path = rwlock(tmp_path, held_by(zombie.pid))
+    repair(tmp_path, print)
+    zombie.wait()
+    assert not path.exists()
+
+
+def test_only_what_the_living_hold_stays(tmp_path):
+    locks = json.loads(held_by(os.getpid()))
+    locks["write"]["/dead"] = {"pid": 2**22 - 3, "cmd": "dvc"}
+    locks["read"]["/data"].append({"pid": 2**22 - 3, "cmd": "dvc"})
+    path = rwlock(tmp_path, json.dumps(locks))
+    repair(tmp_path, print)
+    assert json.loads(path.read_text()) == json.loads(held_by(os.getpid()))
 
 
 def test_the_lock_of_a_living_process_stays(tmp_path):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.scratch import Scratch, scratch, scratch_of
+from tasks.scratch import Scratch, discard, scratch, scratch_of
 
 
 def write(text: str):
     return lambda path: path.write_bytes(text.encode())
 
 
-def test_an_item_is_found_after_a_failed_stage_and_gone_after_a_finished_one(tmp_path):
+def test_an_item_is_found_again_until_the_stage_is_recorded(tmp_path):
     def stopped_stage() -> None:
         with scratch(tmp_path, "distill@quick", "key") as s:
             s.put("one", write("1"))
@@ -26,7 +28,23 @@ def test_an_item_is_found_after_a_failed_stage_and_gone_after_a_finished_one(tmp
     with scratch(tmp_path, "distill@quick", "key") as s:
         assert s.get("one").read_text() == "1"
         assert s.get("two") is None
+    with scratch(tmp_path, "distill@quick", "key") as s:  # DVC was killed before it recorded the outputs
+        assert [p.name for p in s.items()] == ["one"]
+    discard(tmp_path, "distill@quick")
     assert not (tmp_path / ".psr/scratch/distill@quick").exists()
+    discard(tmp_path, "distill@quick")
+
+
+def test_a_later_stage_removes_what_was_finished_long_ago_only(tmp_path):
+    for name, age in (("old@quick", 9e5), ("new@quick", 0), ("unfinished@quick", None)):
+        scratch_of(tmp_path, name, "key").put("one", write("1"))
+        if age is not None:
+            with scratch(tmp_path, name, "key") as s:
+                pass
+            os.utime(s.folder / ".finished", (time.time() - age, time.time() - age))
+    with scratch(tmp_path, "later@quick", "key"):
+        pass
+    assert sorted(p.name for p in (tmp_path / ".psr/scratch").iterdir()) == ["new@quick", "unfinished@quick"]
 
 
 def test_other_inputs_find_nothing_and_clear_what_is_stale(tmp_path):

@@ -1,0 +1,147 @@
+"""Stopped at any moment: nothing keeps running, nothing is lost, nothing is made twice, no clean-up by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from repository import GRAPH, ITEMS, build, environment, family, journal, reproduce, started, until
+
+SLOW = "0.7"
+ORPHANS = 30  # seconds a loaded machine gets; an idle one needs three
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small repository with Prefect's database made and nothing run."""
+    folder = build(tmp_path_factory.mktemp("kill"))
+    code = "from pathlib import Path; from tasks.prefect_server import server\nwith server(Path.cwd()): pass"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, start_new_session=True,
+                   env=environment(PREFECT_HOME=str(folder / ".psr/prefect")))
+    return folder
+
+
+@pytest.fixture
+def folder(empty: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(empty, tmp_path / "copy", symlinks=True)
+
+
+def process_of(folder: Path, module: str) -> int | None:
+    """The process that runs `module` in `folder`."""
+    for pid in family(folder):
+        try:
+            if module in psutil.Process(pid).cmdline():
+                return pid
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def running(folder: Path, item: str) -> Callable[[], bool]:
+    return lambda: item in journal(folder)
+
+
+def check_resumed(folder: Path) -> None:
+    """A second run finishes; every item was really made exactly once, over both runs."""
+    done = reproduce(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = journal(folder)
+    assert sorted(made) == sorted(f"{name} {i}" for name in GRAPH for i in range(ITEMS))
+    assert (folder / "data/smoke/join/all.txt").read_text().count("join 12") == ITEMS
+    assert "Nothing to do" in reproduce(folder).stdout
+
+
+def test_kill_9_of_the_parent_leaves_no_process_and_loses_no_finished_item(folder):
+    with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
+        until(running(folder, "make 1"), 120)
+        os.kill(parent.pid, signal.SIGKILL)
+        until(lambda: family(folder) == [], ORPHANS)
+    left = len(journal(folder))
+    assert left < 2 * ITEMS
+    check_resumed(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["server", "start", "left 0", "join 0", "join 3"])
+def test_kill_9_at_any_moment(folder, moment):
+    with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
+        moments = {"server": lambda: process_of(folder, "tasks.prefect_server") is not None,
+                   "start": lambda: process_of(folder, "tasks.dvc_repro") is not None}
+        until(moments.get(moment, running(folder, moment)), 200)
+        os.kill(parent.pid, signal.SIGKILL)
+        until(lambda: family(folder) == [], ORPHANS)
+    check_resumed(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["tasks.dvc_repro", "flows.stage", "tasks.prefect_server"])
+def test_kill_9_of_any_child_ends_in_a_finished_run_or_a_clear_line(folder, victim):
+    with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
+        until(running(folder, "make 1"), 120)
+        os.kill(process_of(folder, victim) or 0, signal.SIGKILL)
+        said, _ = parent.communicate(timeout=200)
+    assert family(folder) == []
+    if victim == "tasks.prefect_server":
+        assert parent.returncode != 0
+        assert "Prefect server" in said
+    else:
+        assert parent.returncode == 0, said
+    check_resumed(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_termination_end_everything_at_once(folder, number, status):
+    with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
+        until(running(folder, "make 1"), 120)
+        os.kill(parent.pid, number)
+        said, _ = parent.communicate(timeout=60)
+        assert family(folder) == []
+    assert parent.returncode == status, said
+    assert "Traceback" not in said
+    assert "Stopped. What was finished is kept: run again to go on." in said.splitlines()[-1]
+    check_resumed(folder)
+
+
+@pytest.mark.slow
+def test_kill_9_of_dvc_alone_ends_its_stage_and_the_stages_server(folder):
+    with started(folder, "repro", "join@smoke", module="dvc", PSR_TEST_SLOW=SLOW) as dvc:
+        until(running(folder, "make 1"), 120)
+        os.kill(dvc.pid, signal.SIGKILL)
+        until(lambda: family(folder) == [], ORPHANS)
+    check_resumed(folder)
+
+
+@pytest.mark.slow
+def test_two_at_once_one_runs_and_the_others_wait_or_say_why_not(folder):
+    with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as first:
+        until(running(folder, "make 0"), 120)
+        refused = reproduce(folder, "--no-wait")
+        assert refused.returncode == 2
+        assert "flows.reproduce --profile smoke runs since" in refused.stderr
+        assert f"process {first.pid}" in refused.stderr
+        planned = reproduce(folder, "--dry-run")
+        assert planned.returncode == 2
+        waited = reproduce(folder)
+        assert "waiting for it to end" in waited.stdout
+        assert "Nothing to do" in waited.stdout
+        first.communicate(timeout=60)
+        assert first.returncode == 0
+    assert len(journal(folder)) == len(GRAPH) * ITEMS
+
+
+@pytest.mark.slow
+def test_a_dvc_run_by_hand_beside_it_is_named(folder):
+    with started(folder, "repro", "join@smoke", module="dvc", PSR_TEST_SLOW="5") as dvc:
+        until(lambda: process_of(folder, "flows.stage") is not None, 120)
+        done = reproduce(folder)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "another DVC process is working in this repository" in done.stderr
+        assert str(dvc.pid) in done.stderr
