@@ -21,7 +21,7 @@ from tasks.timings import read_timing
 STARTING = 4.0  # seconds a stage takes to start: DVC, Python, Prefect
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = {  # per unit of Amount.count, two cores, the shipped model
-    "complete": 0.02, "select": 0.0003, "extract": 0.01, "distill": 0.004, "search": 0.02, "steer": 0.02,
+    "complete": 0.012, "select": 0.0003, "extract": 0.01, "distill": 0.004, "search": 0.008, "steer": 0.02,
     "judge": 0.0003, "results": 0.3, "report": 2.0,
 }
 
