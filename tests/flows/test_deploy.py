@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from repository import GRAPH, ITEMS, build, environment, family, journal, started, until
 
+from tasks.prefect_server import answers
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -42,10 +44,11 @@ def test_a_server_shows_it_inactive_and_a_run_by_hand_reproduces(tmp_path):
     home = {"PREFECT_HOME": str(tmp_path / "home")}
     with started(folder, module="tasks.prefect_server", **home) as server:
         url = server.stdout.readline().strip()
+        until(lambda: answers(url), 300)
         home["PREFECT_API_URL"] = url
         with started(folder, module="flows.deploy", **home) as served:
             assert "switched off" in served.stdout.readline()
-            until(lambda: _deployments(url) != [], 120)
+            until(lambda: _deployments(url) != [], 240)
             (found,) = _deployments(url)
             assert [schedule["active"] for schedule in found["schedules"]] == [False]
             assert ask(url, "flow_runs/filter", {}) == []
