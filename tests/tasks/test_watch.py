@@ -72,12 +72,17 @@ def test_a_killed_parent_takes_the_child_and_its_children_along():
 
 
 def test_a_child_whose_group_is_someone_elses_ends_alone():
+    leader = subprocess.Popen(["sleep", "99"], process_group=0)
     parent = subprocess.Popen(["sleep", "99"])
     env = {**os.environ, watch.PARENT: watch.identity(parent.pid)}
-    child = subprocess.Popen([sys.executable, "-c", CHILD], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-c", CHILD], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True,
+                             process_group=leader.pid)
     grandchild = int(child.stdout.readline())
     parent.kill()
     wait_for_end(grandchild)
-    assert child.wait(timeout=30) == -signal.SIGKILL  # and this test, of the same group, lives to see it
+    assert child.wait(timeout=30) == -signal.SIGKILL
+    assert leader.poll() is None  # of the same group, and lives to see it
+    leader.kill()
+    leader.wait()
     child.stdout.close()
     parent.wait()
