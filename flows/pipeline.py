@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture, wait
 from prefect.settings import PREFECT_API_URL
-from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import environment, params
 from tasks.dvc_repair import keep, repair
 from tasks.locks import reproducing
 from tasks.planning import Step, plan
-from tasks.publish import index, track
+from tasks.publish import index, sources, track
 from tasks.stages import StageFailed, begin, run_stage, stop_all
 
 SIDE_BY_SIDE = 4
@@ -41,25 +41,28 @@ def reproduce(profile: str = params.DEFAULT_PROFILE, wait_for_others: bool = Tru
         repair(root, print)
         steps = plan(root, profile)
         keep(root)
-        states = run_steps(root, steps)
-        index(root)
-        track(root, profile)
-    return states
+        return run_steps(root, profile, steps)
 
 
-def run_steps(root: Path, steps: tuple[Step, ...]) -> dict[str, str]:
-    """Start every step when what it needs is done; leave no process behind, whatever happens."""
+def run_steps(root: Path, profile: str, steps: tuple[Step, ...]) -> dict[str, str]:
+    """Start every step when what it needs is done, index and tracker beside the last; leave no process behind."""
     begin()
-    futures: dict[str, PrefectFuture[State[None]]] = {}
+    futures: dict[str, PrefectFuture[Any]] = {}
     try:
         for step in steps:
             task = run_stage.with_options(task_run_name=step.name)
             futures[step.name] = task.submit(root, step, wait_for=[futures[name] for name in step.needs])  # type: ignore[call-overload]
-        wait(list(futures.values()))
+        names = sources(steps)
+        ready = [futures[name] for name in names]
+        filled: list[PrefectFuture[Any]] = [
+            index.submit(root, names, wait_for=ready),  # type: ignore[call-overload]
+            track.submit(root, profile, names, wait_for=ready),  # type: ignore[call-overload]
+        ]
+        wait([*futures.values(), *filled])
     except BaseException:
         stop_all()
         raise
-    for future in futures.values():
+    for future in [*futures.values(), *filled]:
         if future.state.is_failed() or future.state.is_crashed():
             future.result(raise_on_failure=True)
     unfinished = [name for name, future in futures.items() if not future.state.is_completed()]

@@ -92,7 +92,7 @@ def _up_to_date(root: Path, profile: str, steps: Sequence[Step]) -> int:
     _say(f"Nothing to do: all {len(steps)} stages of {profile} are up to date.")
     from tasks.publish import publish
 
-    publish(root, profile)
+    publish(root, profile, steps)
     _headline(root, profile)
     return 0
 

@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,20 @@ def run(root: Path, stage: str, profile: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with server(root), scratch(root, spec.address, before.key) as kept:
         flow = getattr(import_module(f"flows.{stage}"), stage)
-        flow(Place(root, profile, stage, out, spec.deps, kept), **{name: getattr(settings, name) for name in spec.sections})
+        place = Place(root, profile, stage, out, spec.deps, kept)
+        with without_heartbeats():
+            flow(place, **{name: getattr(settings, name) for name in spec.sections})
         changed = changes(before, _dump(params.load(root / params.FILE, profile), spec))
         if changed:
             raise PsrError(f"the inputs of {spec.address} changed while it ran", where=", ".join(changed[:5]),
                            do="Run again: its outputs would be recorded as made from what the files say now.")
+
+
+def without_heartbeats() -> AbstractContextManager[object]:
+    """Prefect's, which tell a server that stays that a flow still lives, and hold its end up by a second."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 
 
 def may_pass(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -11,27 +12,39 @@ from prefect.cache_policies import NO_CACHE
 
 from psr.types import short_hash
 from tasks.files import read_json, write_json
+from tasks.planning import Step
 
 
-def publish(root: Path, profile: str) -> None:
+def sources(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The steps whose outputs are data for later ones. What nobody needs, the report, is a page and fills nothing."""
+    return tuple(step.name for step in steps if any(step.name in other.needs for other in steps)) or tuple(
+        step.name for step in steps
+    )
+
+
+def publish(root: Path, profile: str, steps: Sequence[Step]) -> None:
     """Both, without Prefect: for a clone that pulled its outputs and has nothing to run."""
-    index.fn(root)
-    track.fn(root, profile)
+    index.fn(root, sources(steps))
+    track.fn(root, profile, sources(steps))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def index(root: Path) -> None:
-    """Rebuild data/results.duckdb if it is missing or older than dvc.lock."""
+def index(root: Path, names: Sequence[str]) -> None:
+    """Rebuild data/results.duckdb if it is missing or was built from other outputs of the stages called `names`."""
     from tasks.index import database, rebuild
 
-    if not database(root).exists() or database(root).stat().st_mtime < (root / "dvc.lock").stat().st_mtime:
+    done, state = root / ".psr" / "indexed.json", outputs_state(root, names)
+    known = read_json(done) or {}
+    if not database(root).exists() or any(known.get(name) != value for name, value in state.items()):
         rebuild(root)
+        write_json(done, {**known, **state})
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def track(root: Path, profile: str) -> None:
-    """Fill the tracker with this profile's outputs, unless it holds them already. A tracker that fails warns, no more."""
-    done, state = root / ".psr" / "tracked" / f"{profile}.json", _state(root, profile)
+def track(root: Path, profile: str, names: Sequence[str]) -> None:
+    """Fill the tracker with the outputs of the stages called `names`, unless it holds them. If it fails: a warning."""
+    done, state = root / ".psr" / "tracked" / f"{profile}.json", outputs_state(root, names)
+    state["tracker"] = os.environ.get("MLFLOW_TRACKING_URI", "")
     if read_json(done) == state:
         return
     try:
@@ -44,8 +57,8 @@ def track(root: Path, profile: str) -> None:
               "Results are complete; run again to retry.", flush=True)
 
 
-def _state(root: Path, profile: str) -> str:
-    """A hash of what dvc.lock says of this profile, and of where the tracker is."""
-    stages = (yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) or {}).get("stages", {})
-    ours = {name: stage.get("outs") for name, stage in stages.items() if name.endswith(f"@{profile}")}
-    return short_hash("tracked", ours, os.environ.get("MLFLOW_TRACKING_URI", ""))
+def outputs_state(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """stage -> a hash of the outputs that dvc.lock records for it."""
+    lock = root / "dvc.lock"
+    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else None) or {}
+    return {name: short_hash("outputs", stages.get("stages", {}).get(name, {}).get("outs")) for name in names}

@@ -158,7 +158,7 @@ def reproduce(folder: Path, *arguments: str, **more: str) -> subprocess.Complete
     """Run the main door to its end."""
     return subprocess.run(
         [sys.executable, "-m", "flows.reproduce", "--profile", "smoke", *arguments], cwd=folder, env=environment(**more),
-        text=True, capture_output=True, timeout=300, start_new_session=True,
+        text=True, capture_output=True, timeout=550, start_new_session=True,
     )
 
 
