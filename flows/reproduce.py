@@ -28,6 +28,7 @@ from tasks.locks import reproducing
 from tasks.planning import Step, plan, to_do
 from tasks.prefect_server import server
 from tasks.timings import read_timing
+from tasks.warm import warm
 
 WIDE = 160  # columns where nobody watches
 
@@ -71,7 +72,7 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
 
 def _run(root: Path, profile: str) -> None:
     began = time.time()
-    with server(root) as url:
+    with warm(root), server(root) as url:
         _say(f"Prefect at {url.removesuffix('/api')} while this runs")
         from flows.pipeline import reproduce
 

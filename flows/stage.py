@@ -17,7 +17,7 @@ from typing import Any
 
 from flows import environment, params
 from psr.errors import PsrError
-from tasks import timings, watch
+from tasks import timings, warm, watch
 from tasks.disk import disk_error
 from tasks.dvc_file import StageSpec, stage_spec
 from tasks.inputs import changes, read_inputs
@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.chdir(root)
     environment.set_defaults(root)
     watch.follow()
+    status = warm.hand_over([told.stage, "--profile", told.profile])
+    if status is not None:
+        return status
     try:
         timing = timings.begin(root, f"{told.stage}@{told.profile}", os.environ.get(timings.RUN, ""))
     except OSError as error:

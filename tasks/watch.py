@@ -44,11 +44,11 @@ def alive(who: str) -> bool:
 
 
 def parents(environment: Mapping[str, str]) -> list[str]:
-    """Whose end is ours: the reproduction named in the environment, and the DVC process that runs this stage.
+    """Whose end is ours: those named in the environment, the reproduction first, and the DVC process that runs this stage.
 
     DVC starts a stage through a shell, which outlives a killed DVC: so shells are climbed over.
     """
-    found = [environment[PARENT]] if environment.get(PARENT) else []
+    found = environment.get(PARENT, "").split()
     if "DVC_STAGE" in environment:
         parent = psutil.Process().parent()
         while parent is not None and parent.name() in SHELLS and parent.ppid() > 1:
