@@ -6,6 +6,7 @@ Parameters are JSON-able and the repository is found from this file, so that a w
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,21 @@ from flows import environment, params
 from tasks.dvc_repair import keep, repair
 from tasks.locks import reproducing
 from tasks.planning import Step, plan
-from tasks.publish import index, sources, track
+from tasks.publish import index, open_tracker, sources, track
 from tasks.stages import StageFailed, begin, run_stage, stop_all
+from tasks.warm import warm
 
 SIDE_BY_SIDE = 4
 
 
 @flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False,
       task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE))  # type: ignore[arg-type]
-def reproduce(profile: str = params.DEFAULT_PROFILE, wait_for_others: bool = True) -> dict[str, str]:
+def reproduce(
+    profile: str = params.DEFAULT_PROFILE, wait_for_others: bool = True, planned: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, str]:
     """Bring every stage of `profile` up to date, then the index and the tracker.
 
-    Returns stage -> "Cached" or "Completed". Raises StageFailed for the first stage that could not be brought there.
+    planned: tasks.planning's steps as mappings, where they were just planned. Returns stage -> "Cached" or "Completed". Raises StageFailed for the first stage that could not be brought there.
     """
     root = environment.repository()
     os.chdir(root)
@@ -37,7 +41,9 @@ def reproduce(profile: str = params.DEFAULT_PROFILE, wait_for_others: bool = Tru
     if PREFECT_API_URL.value():
         os.environ["PREFECT_API_URL"] = PREFECT_API_URL.value()  # the stages report to the same server
     params.load(root / params.FILE, profile)
-    with reproducing(root, f"reproduction of {profile}", wait=wait_for_others, say=print):
+    with reproducing(root, f"reproduction of {profile}", wait=wait_for_others, say=print), warm(root):
+        if planned is not None:
+            return run_steps(root, profile, tuple(Step(**step) for step in planned))
         repair(root, print)
         steps = plan(root, profile)
         keep(root)
@@ -47,6 +53,7 @@ def reproduce(profile: str = params.DEFAULT_PROFILE, wait_for_others: bool = Tru
 def run_steps(root: Path, profile: str, steps: tuple[Step, ...]) -> dict[str, str]:
     """Start every step when what it needs is done, index and tracker beside the last; leave no process behind."""
     begin()
+    tracker = open_tracker.submit(root, profile)  # type: ignore[call-overload]
     futures: dict[str, PrefectFuture[Any]] = {}
     try:
         for step in steps:
@@ -56,7 +63,7 @@ def run_steps(root: Path, profile: str, steps: tuple[Step, ...]) -> dict[str, st
         ready = [futures[name] for name in names]
         filled: list[PrefectFuture[Any]] = [
             index.submit(root, names, wait_for=ready),  # type: ignore[call-overload]
-            track.submit(root, profile, names, wait_for=ready),  # type: ignore[call-overload]
+            track.submit(root, profile, names, wait_for=[*ready, tracker]),  # type: ignore[call-overload]
         ]
         wait([*futures.values(), *filled])
     except BaseException:

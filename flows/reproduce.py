@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -66,17 +67,17 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
         if not to_do(steps):
             return _up_to_date(root, profile, steps)
         _say(f"{profile}: {len(to_do(steps))} of {len(steps)} stages to run. {total_line(root, steps, settings)}")
-        _run(root, profile)
+        _run(root, profile, steps)
     return 0
 
 
-def _run(root: Path, profile: str) -> None:
+def _run(root: Path, profile: str, steps: Sequence[Step]) -> None:
     began = time.time()
     with warm(root), server(root) as url:
         _say(f"Prefect at {url.removesuffix('/api')} while this runs")
         from flows.pipeline import reproduce
 
-        states = reproduce(profile)
+        states = reproduce(profile, planned=[asdict(step) for step in steps])
     _headline(root, profile)
     _say(overhead_line(root, [name for name, state in states.items() if state != "Cached"], began))
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from psr.errors import PsrError
+from tasks.files import parse_yaml
 
 HOLE = re.compile(r"\$\{([^}]+)\}")
 
@@ -70,7 +71,7 @@ def _stages(root: Path) -> Mapping[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PsrError("a file of the pipeline is missing", where=path, do="Run from a checkout of the repository.") from None
     except yaml.YAMLError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tasks.files import write_text
+from tasks.files import parse_yaml, write_text
 
 KEPT = Path(".psr", "dvc.lock")
 
@@ -64,7 +64,7 @@ def _holds(entry: dict[str, Any], moment: float) -> bool:
 
 def _whole(lock: Path) -> bool:
     try:
-        found = yaml.safe_load(lock.read_text(encoding="utf-8"))
+        found = parse_yaml(lock.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
         return False
     return isinstance(found, dict) and isinstance(found.get("stages", {}), dict) and "schema" in found

@@ -7,6 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+
+FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader in C, where PyYAML was built with it
+
+
+def parse_yaml(text: str) -> Any:
+    """yaml.safe_load, ten times as fast where it can be: dvc.yaml and dvc.lock are long. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=FAST)  # noqa: S506 - the safe one
+
 
 def write_text(path: Path, text: str) -> None:
     """Write aside, then move into place."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import yaml
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from psr.types import short_hash
-from tasks.files import read_json, write_json
+from tasks.files import parse_yaml, read_json, write_json
 from tasks.planning import Step
 
 
@@ -41,6 +41,15 @@ def index(root: Path, names: Sequence[str]) -> None:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
+def open_tracker(root: Path, profile: str) -> None:
+    """Import the tracker and make its database beside the first stages: both take seconds. What fails is told by `track`."""
+    with suppress(Exception):
+        from tasks.track import prepare
+
+        prepare(root, profile)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
 def track(root: Path, profile: str, names: Sequence[str]) -> None:
     """Fill the tracker with the outputs of the stages called `names`, unless it holds them. If it fails: a warning."""
     done, state = root / ".psr" / "tracked" / f"{profile}.json", outputs_state(root, names)
@@ -60,5 +69,5 @@ def track(root: Path, profile: str, names: Sequence[str]) -> None:
 def outputs_state(root: Path, names: Sequence[str]) -> dict[str, str]:
     """stage -> a hash of the outputs that dvc.lock records for it."""
     lock = root / "dvc.lock"
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else None) or {}
+    stages = (parse_yaml(lock.read_text(encoding="utf-8")) if lock.exists() else None) or {}
     return {name: short_hash("outputs", stages.get("stages", {}).get(name, {}).get("outs")) for name in names}

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from psr.errors import PsrError
 from tasks import tracker
+from tasks.files import parse_yaml
 from tasks.tables import read_table
 
 METRICS = ("ta_cp", "ta_cp_low", "ta_cp_high", "coherence_cp", "alpha_cp", "ta_c80", "ta_c80_low", "ta_c80_high",
@@ -50,14 +49,26 @@ def run(root: Path | str, profile: str, tracking_uri: str | None = None) -> int:
     """
     root = Path(root).resolve()
     found = cells(root / "data" / profile, profile)
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / '.psr' / 'mlflow.db'}"
-    local = uri.startswith("sqlite:")
     tags, config = run_tags(root, profile), model_config(root, profile)
-    with _alone(root), tracker.opened(uri, root / ".psr" / "mlartifacts" if local else None, profile) as store:
+    with _store(root, profile, tracking_uri) as store:
         made = {cell.key: _fill(store, cell, tags) for cell in found}
         for attribute in dict.fromkeys(cell.module["attribute"] for cell in found):
             _register(store, profile, [c for c in found if c.module["attribute"] == attribute], made, config)
     return len(found)
+
+
+def prepare(root: Path, profile: str) -> None:
+    """Open the tracker and fill nothing: a new database is made. Raises as `run` does."""
+    with _store(root.resolve(), profile, None):
+        pass
+
+
+@contextmanager
+def _store(root: Path, profile: str, tracking_uri: str | None) -> Iterator[tracker.Store]:
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / '.psr' / 'mlflow.db'}"
+    artifacts = root / ".psr" / "mlartifacts" if uri.startswith("sqlite:") else None
+    with _alone(root), tracker.opened(uri, artifacts, profile) as store:
+        yield store
 
 
 def cells(data: Path, profile: str) -> list[Cell]:
@@ -77,7 +88,7 @@ def run_tags(root: Path, profile: str) -> dict[str, str]:
     """What every run of the profile is tagged with: hashes of DVC's outputs, the git revision, the parameters."""
     tags = {"psr.profile": profile}
     lock = root / "dvc.lock"
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.is_file() else {}
+    stages = (parse_yaml(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.is_file() else {}
     for name, stage in sorted(stages.items()):
         if name.endswith(f"@{profile}"):
             outs = [out["md5"] for out in stage.get("outs", ()) if "md5" in out]
@@ -98,7 +109,7 @@ def model_config(root: Path, profile: str) -> dict[str, Any]:
 
 def _section(root: Path, profile: str) -> dict[str, Any]:
     path = root / "params.yaml"
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(profile, {}) if path.is_file() else {}
+    return (parse_yaml(path.read_text(encoding="utf-8")) or {}).get(profile, {}) if path.is_file() else {}
 
 
 def _fill(store: tracker.Store, cell: Cell, tags: Mapping[str, str]) -> str:

@@ -26,9 +26,12 @@ from pathlib import Path
 from tasks import watch
 
 ADDRESS = "PSR_WARM"
-PRELOADED = ("prefect.flows", "prefect.tasks", "prefect.flow_engine", "torch", "transformers.modeling_utils",
-             "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto", "transformers.generation",
-             "safetensors.torch", "pyarrow.parquet", "datasets")
+PRELOADED = (
+    "prefect.flow_engine", "prefect.task_engine", "prefect.utilities.visualization", "prefect.concurrency.services", "fastapi",
+    "anyio._backends._asyncio", "torch", "transformers.modeling_utils", "transformers.masking_utils", "transformers.generation.utils",
+    "transformers.processing_utils", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "safetensors.torch", "pyarrow.parquet", "datasets.io.json",
+)
 OURS = ("psr", "tasks", "flows")
 STREAMS = (0, 1, 2)
 
