@@ -33,7 +33,8 @@ def reproduce(
 ) -> dict[str, str]:
     """Bring every stage of `profile` up to date, then the index and the tracker.
 
-    planned: tasks.planning's steps as mappings, where they were just planned. Returns stage -> "Cached" or "Completed". Raises StageFailed for the first stage that could not be brought there.
+    planned: tasks.planning's steps as mappings, where they were planned just now.
+    Returns stage -> "Cached" or "Completed". Raises StageFailed for the first stage that could not be brought there.
     """
     root = environment.repository()
     os.chdir(root)

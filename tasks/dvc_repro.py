@@ -10,6 +10,7 @@ import os
 import sys
 
 from tasks import watch
+from tasks.dvc_lock import hasten
 
 
 def main(argv: list[str]) -> int:
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> int:
         for name in ("dvc", "dvc_data", "dvc_objects"):
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(lambda record: record.levelno >= logging.ERROR)
+        hasten()
         return dvc(["--wait-for-lock", "repro", "--single-item", *argv])
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-
 FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader in C, where PyYAML was built with it
 
 
