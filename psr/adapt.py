@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from psr.adapter import RANK, Adapter
 from psr.batches import Batch, TrainingSet, epoch_batches, training_set
 from psr.errors import PsrError
+from psr.fingerprint import akin
 from psr.module import check_alpha
 from psr.objectives import negative_log_likelihood
 from psr.presets import FAST_ADAPTER, FitSettings
@@ -128,7 +129,7 @@ def adapted(lm: LanguageModel, adapter: Adapter, alpha: float = 1.0) -> Iterator
     alpha 0 changes nothing at all. Raises PsrError for a bad alpha, another model, or LoRA without `peft`.
     """
     alpha = check_alpha(alpha)
-    if adapter.model != lm.fingerprint:
+    if not akin(adapter.model, lm.fingerprint):
         raise PsrError("this adapter was fitted on another model or tokenizer", where=adapter.id,
                        expected=f"fingerprint {adapter.model}", got=lm.fingerprint,
                        do="Load the model it was fitted on, or fit it again.")

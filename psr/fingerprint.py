@@ -2,7 +2,13 @@
 
 It covers the content and dtype of every weight, the config keys that differ from the architecture's defaults, the stop
 tokens, the tokenizer's rules and the chat template. It does not cover the device, the folder's name, the attention
-kernel or library versions. dtype counts: bfloat16 answers differ from float32 ones.
+kernel or library versions.
+
+    kin-own     12 and 8 hex digits
+
+`own` is of this copy: bfloat16 answers differ from float32 ones, so records of the two must not be mixed up. `kin` is of
+the weights rounded to bfloat16: a module fitted in float32 steers the same model in bfloat16. float16 rounds otherwise
+and so is a model of its own.
 """
 
 from __future__ import annotations
@@ -51,26 +57,42 @@ _SILENT_KEYS = frozenset(
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """16 hex digits over weights, config, tokenizer and chat template. Reads every weight once: about 1 s per 2 GB."""
-    return short_hash("model", _weights(model), _config(model), _stops(model), _tokenizer(tokenizer))
+    """`kin-own` over weights, config, tokenizer and chat template. Reads every weight once: about 2 s per 2 GB."""
+    kin, own = _weights(model)
+    rest = (_config(model), _stops(model), _tokenizer(tokenizer))
+    return f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"
 
 
-def _weights(model: PreTrainedModel) -> str:
-    seen: dict[tuple[Any, ...], str] = {}  # tied weights are read once
-    total = hashlib.sha256()
+def akin(one: str, other: str) -> bool:
+    """Whether two fingerprints are of the same model and tokenizer, if perhaps in another dtype."""
+    return one.partition("-")[0] == other.partition("-")[0]
+
+
+def _weights(model: PreTrainedModel) -> tuple[str, str]:
+    seen: dict[tuple[Any, ...], tuple[str, str]] = {}  # tied weights are read once
+    kin, own = hashlib.sha256(), hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         key = (str(tensor.device), tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        digest = seen.get(key) or seen.setdefault(key, _digest(tensor))
-        total.update(f"{name} {digest}\n".encode())
-    return total.hexdigest()
+        rounded, exact = seen.get(key) or seen.setdefault(key, _digests(tensor))
+        kin.update(f"{name} {rounded}\n".encode())
+        own.update(f"{name} {exact}\n".encode())
+    return kin.hexdigest(), own.hexdigest()
 
 
-def _digest(tensor: Tensor) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+def _digests(tensor: Tensor) -> tuple[str, str]:
+    """Of the tensor rounded to bfloat16, whatever dtype it has, and of the tensor as it is."""
+    kind = "float" if tensor.is_floating_point() else str(tensor.dtype)
+    rounded, exact = (hashlib.sha256(f"{name} {tuple(tensor.shape)} ".encode()) for name in (kind, tensor.dtype))
     flat = tensor.detach().reshape(-1)
     for first in range(0, flat.numel(), _CHUNK):
-        digest.update(flat[first : first + _CHUNK].cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        part = flat[first : first + _CHUNK].cpu().contiguous()
+        exact.update(_bytes(part))
+        rounded.update(_bytes(part.to(torch.bfloat16) if part.is_floating_point() else part))
+    return rounded.hexdigest(), exact.hexdigest()
+
+
+def _bytes(part: Tensor) -> memoryview:
+    return part.view(torch.uint8).numpy().data
 
 
 def _config(model: PreTrainedModel) -> str:

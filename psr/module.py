@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from psr.errors import PsrError
+from psr.fingerprint import akin
 from psr.forms import form_named
 from psr.types import Span
 
@@ -69,14 +70,14 @@ def check_alpha(alpha: float) -> float:
 
 
 def check_model(module: SteeringModule, fingerprint: str, d_model: int, n_layers: int) -> None:
-    """Raise PsrError, with the reason, unless `module` was fitted on the model with this fingerprint."""
+    """Raise PsrError, with the reason, unless `module` was fitted on the model with this fingerprint, in whatever dtype."""
     if module.d_model != d_model:
         raise PsrError("this module was fitted on a model of another width", where=module.id,
                        expected=f"d_model {module.d_model}", got=d_model, do="Load the model it was fitted on.")
     if max(module.layers) >= n_layers:
         raise PsrError("this module steers a layer that the model does not have", where=module.id,
                        expected=f"more than {max(module.layers)} layers", got=n_layers, do="Load the model it was fitted on.")
-    if module.model != fingerprint:
+    if not akin(module.model, fingerprint):
         raise PsrError("this module was fitted on another model or tokenizer", where=module.id,
                        expected=f"fingerprint {module.model}", got=fingerprint, do="Load the model it was fitted on, or fit it again.")
 

@@ -48,7 +48,7 @@ def warm(root: Path) -> Iterator[None]:
         listener.bind(str(path))
         listener.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.warm", str(listener.fileno())], cwd=root, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "tasks.warm", str(listener.fileno()), *PRELOADED], cwd=root, stdin=subprocess.DEVNULL,
             start_new_session=True, pass_fds=[listener.fileno()],
             env={**os.environ, watch.PARENT: watch.identity(os.getpid())},
         )
@@ -87,10 +87,10 @@ def hand_over(argv: Sequence[str]) -> int | None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Import, then fork a stage for every request on the socket with the file descriptor argv[0], until the parent ends."""
+    """Import argv[1:], then fork a stage for every request on the socket with descriptor argv[0], until the parent ends."""
     parent = os.environ[watch.PARENT]
     listener = socket.socket(fileno=int(argv[0]))
-    for name in PRELOADED:
+    for name in argv[1:]:
         import_module(name)
     gc.freeze()  # forks share what is there: the collector need not touch it
     with selectors.DefaultSelector() as selector:
@@ -146,7 +146,7 @@ def _close_all(selector: selectors.BaseSelector, connection: socket.socket) -> N
 
 
 def _become(request: dict[str, object], streams: Sequence[int]) -> None:
-    """Turn this fork into the stage; never returns."""
+    """Turn this fork into the stage, which ends with the warm process too; never returns."""
     status = 1
     try:
         os.setsid()
@@ -155,6 +155,7 @@ def _become(request: dict[str, object], streams: Sequence[int]) -> None:
             os.close(stream)
         os.environ.clear()
         os.environ.update(request["environment"])  # type: ignore[call-overload]
+        os.environ[watch.PARENT] += f" {watch.identity(os.getppid())}"
         os.chdir(str(request["cwd"]))
         for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
             del sys.modules[name]

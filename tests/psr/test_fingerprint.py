@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 import psr.fingerprint
-from psr.fingerprint import fingerprint
+from psr.fingerprint import akin, fingerprint
 
 
 def _llama():
@@ -19,10 +19,11 @@ def _name(model, using=None):
     return fingerprint(model, using or tokenizer("system"))
 
 
-def test_it_is_sixteen_hex_digits_and_the_same_every_time():
+def test_it_is_two_short_hex_numbers_and_the_same_every_time():
     first = _name(_llama())
-    assert len(first) == 16
-    assert int(first, 16) >= 0
+    kin, own = first.split("-")
+    assert (len(kin), len(own)) == (12, 8)
+    assert min(int(kin, 16), int(own, 16)) >= 0
     assert first == _name(_llama())
 
 
@@ -92,8 +93,30 @@ def test_the_attention_kernel_does_not_change_it():
     assert _name(model) == _name(_llama())
 
 
-def test_the_dtype_changes_it():
-    assert _name(_llama().bfloat16()) != _name(_llama())
+def test_the_dtype_changes_it_and_leaves_the_two_akin():
+    half, whole = _name(_llama().bfloat16()), _name(_llama())
+    assert half != whole
+    assert akin(half, whole)
+
+
+def test_a_weight_changed_by_more_than_rounding_makes_another_model():
+    model = _llama()
+    before = _name(model)
+    model.model.norm.weight.data[0] *= 1.01
+    assert not akin(_name(model), before)
+
+
+def test_a_weight_changed_by_less_than_rounding_is_still_another_copy():
+    model = _llama()
+    model.model.norm.weight.data[0] = 1.0
+    before = _name(model)
+    model.model.norm.weight.data[0] = 1.0001
+    assert _name(model) != before
+    assert akin(_name(model), before)
+
+
+def test_another_tokenizer_is_never_akin():
+    assert not akin(_name(_llama(), tokenizer("base")), _name(_llama()))
 
 
 def test_the_stop_tokens_change_it():

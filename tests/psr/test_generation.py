@@ -1,5 +1,6 @@
 """Generation on tiny random models of every family, against an uncached loop, transformers' own and each row alone."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from transformers import DynamicCache
 from psr.chats import Prompt
 from psr.errors import PsrError
 from psr.generation import Request, generate, last_logits
-from psr.models import LanguageModel
+from psr.models import LanguageModel, wrap
 from psr.module import SteeringModule
 from psr.padding import pad
 from psr.sampling import Sampling
@@ -150,6 +151,15 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another(name):
     first, second = generate(lm, requests, SAMPLING)
     assert first.token_ids != second.token_ids
     assert generate(lm, requests, SAMPLING) == [first, second]
+
+
+@every_family
+def test_a_module_fitted_in_float32_steers_the_same_model_in_bfloat16(name):
+    whole = family(name)
+    half = wrap(copy.deepcopy(whole.model).bfloat16(), whole.tokenizer)
+    request = Request(prompt_of(9), 7, module_for(whole, size=3.0), 2.0)
+    steered, plain = generate(half, [request, replace(request, alpha=0.0)], SAMPLING)
+    assert steered.token_ids != plain.token_ids
 
 
 @every_family
