@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from repository import environment
+from repository import environment, family, started, until
+
+from tasks.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("complete", "select", "extract", "distill", "search", "steer", "judge", "results", "report")
 GUARD = '''
 import os, socket
 _connect = socket.socket.connect
@@ -110,6 +116,31 @@ def test_dvc_repro_makes_the_same_files_and_the_same_lock(finished, tmp_path):
     door(other, "dvc", "repro", "report@smoke")
     assert outputs(other) == outputs(folder)
     assert yaml.safe_load((other / "dvc.lock").read_text()) == yaml.safe_load((folder / "dvc.lock").read_text())
+
+
+@pytest.mark.slow
+def test_killed_at_five_moments_it_goes_on_to_the_same_files_and_repeats_no_finished_stage(finished, tmp_path):
+    folder, _ = finished
+    other = clone(tmp_path / "other")
+    begun: dict[str, float] = {}
+    for stage in ("complete", "extract", "distill", "search", "steer"):
+        with started(other, "--profile", "smoke") as parent:
+            until(lambda: timing(other, stage).get("state") == "running", 200)  # noqa: B023
+            os.kill(parent.pid, signal.SIGKILL)
+            until(lambda: family(other) == [], 30)
+        again = {name: at for name, at in begun.items() if timing(other, name)["started"] != at}
+        assert again == {}
+        done = [name for name in STAGES if timing(other, name).get("state") == "done"]
+        begun = {name: timing(other, name)["started"] for name in done}
+        assert len(done) == STAGES.index(stage)
+    assert "A-PSR MSE·QR" in door(other, "flows.reproduce", "--profile", "smoke").stdout
+    assert {name for name, at in begun.items() if timing(other, name)["started"] != at} == set()
+    assert outputs(other) == outputs(folder)
+
+
+def timing(folder: Path, stage: str) -> dict[str, Any]:
+    """What .psr/timings says of the last run of a stage of the smoke profile."""
+    return read_json(folder / ".psr" / "timings" / f"{stage}@smoke.json") or {}
 
 
 def test_a_clone_that_pulls_recomputes_nothing_and_has_the_same_table(finished, tmp_path):
