@@ -7,14 +7,15 @@ steered by +f the wanted answer is preferred, by −f the plain one (arXiv:2505.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor
 
 from psr.batches import Batch, TrainingSet
 from psr.errors import PsrError
+from psr.frozen import beginning_with, stream_of
 from psr.objectives import divergence, log_likelihood, mean_squared_error, negative_log_likelihood, preference
 from psr.problem import Problem
 from psr.recording import recorded
@@ -26,8 +27,8 @@ MEASURING_BATCH = 32  # batch size of passes without gradients; it changes no re
 
 
 def terms(problem: Problem, params: Mapping[str, Tensor], alpha: Tensor) -> dict[int, list[Term]]:
-    """One term a layer. params: what is used (settled), [layer, *shape]; alpha: [batch]."""
-    layers = {name: tensor.unsqueeze(1).unbind(0) for name, tensor in params.items()}
+    """One term a layer. params: what is used (settled), [layer, 1 or batch, *shape]; alpha: [batch]."""
+    layers = {name: tensor.unbind(0) for name, tensor in params.items()}
     return {layer: [Term(problem.form, {name: parts[i] for name, parts in layers.items()}, alpha)]
             for i, layer in enumerate(problem.layers)}
 
@@ -35,7 +36,9 @@ def terms(problem: Problem, params: Mapping[str, Tensor], alpha: Tensor) -> dict
 def sequence_losses(
     problem: Problem, batch: Batch, params: Mapping[str, Tensor], alpha: Tensor, on_strength: OnStrength | None = None
 ) -> Tensor:
-    """The objective of each sequence, [batch]. params: settled, or {} for no steering; alpha: [batch]."""
+    """The objective of each sequence, [batch]. params: settled, [layer, 1 or batch, *shape] (one module for all rows, or
+    one a row), or {} for no steering; alpha: [batch].
+    """
     steering = terms(problem, params, alpha)
     if problem.mse:
         return _squared_error(problem, batch, steering, on_strength)
@@ -53,6 +56,7 @@ def _squared_error(
 ) -> Tensor:
     lm = problem.lm
     with ExitStack() as stack:
+        stack.enter_context(_shortened(problem, batch))
         stack.enter_context(hooked(lm.model, steering, batch.start, on_strength))
         A = stack.enter_context(recorded(lm.model, problem.seen))
         # no language-model head: the MSE ends at the last block
@@ -62,11 +66,20 @@ def _squared_error(
     return torch.stack(errors).sum(dim=0)
 
 
+def _shortened(problem: Problem, batch: Batch) -> AbstractContextManager[None]:
+    """A forward that begins with what the lowest steered block returns unsteered, where the problem knows it."""
+    if problem.frozen is None:
+        return nullcontext()
+    stream = stream_of(problem.frozen, batch, problem.lm.device)
+    return beginning_with(problem.lm.model, problem.layers[0], stream)
+
+
 def _logits(
     problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None = None
 ) -> Tensor:
     """Logits only from the first position of the batch that predicts a label, [batch, token, vocabulary]."""
-    with hooked(problem.lm.model, steering, batch.start, on_strength) if steering else nullcontext():
+    steered = hooked(problem.lm.model, steering, batch.start, on_strength) if steering else nullcontext()
+    with _shortened(problem, batch), steered:
         return logits_to_end(problem.lm, batch.ids, batch.attention, batch.first_label - 1)
 
 
@@ -102,14 +115,21 @@ def reference_likelihoods(problem: Problem, data: TrainingSet) -> Tensor:
     return values
 
 
+@torch.no_grad()
+def unsteered_errors(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
+    """The MSE of every example without any steering, in batches: which examples, and their errors, [batch] each."""
+    for rows in problem.data.length.argsort(stable=True).split(MEASURING_BATCH):
+        yield rows, _squared_error(problem, problem.data.batch(rows, problem.lm.device), {}, None)
+
+
 def unsteered_mse(problem: Problem) -> float:
     """The mean MSE over the training set without any steering, by which the normalised MSE is divided."""
-    total = 0.0
-    with torch.no_grad():
-        for rows in problem.data.length.argsort(stable=True).split(MEASURING_BATCH):
-            batch = problem.data.batch(rows, problem.lm.device)
-            total += float(_squared_error(problem, batch, {}, None).double().sum())
-    mean = total / len(problem.data)
+    total = sum(float(errors.double().sum()) for _, errors in unsteered_errors(problem))
+    return checked_scale(total / len(problem.data))
+
+
+def checked_scale(mean: float) -> float:
+    """`mean`, if an MSE can be divided by it. Raises PsrError."""
     if not mean > 0 or mean == float("inf"):
         raise PsrError("the MSE cannot be normalised", expected="instructed runs that differ from the plain ones",
                        got=f"a mean unsteered MSE of {mean}", do="Look at the pairs, or turn `normalise` off.")

@@ -43,6 +43,15 @@ class Targets:
         """[layer, n_i, d]: the activations of sequence i."""
         return self.values[:, self.offsets[i] : self.offsets[i + 1]]
 
+    @property
+    def device(self) -> torch.device:
+        """Where `at` wants its indices and gives its result."""
+        return self.values.device
+
+    def at(self, rows: Tensor, place: Tensor) -> Tensor:
+        """The values at layers rows [layer, 1, 1] and tokens place [batch, token]: [layer, batch, token, d]."""
+        return self.values[rows, place]
+
     def last(self, lengths: Sequence[int], span: str) -> Targets:
         """The last lengths[i] tokens of each sequence: R is the end of QR. Raises PsrError when one is not that long."""
         ends = self.offsets[1:]
