@@ -21,10 +21,10 @@ from torch import Tensor
 from psr.batches import Batch, epoch_batches
 from psr.errors import PsrError
 from psr.forms import init_params
-from psr.frozen import frozen_stream
-from psr.losses import MEASURING_BATCH, reference_likelihoods, sequence_losses, unsteered_mse
+from psr.losses import MEASURING_BATCH, row_losses
 from psr.module import SteeringModule
-from psr.objectives import dead_gates, dead_share, soft_alphas
+from psr.objectives import dead_gates, dead_share
+from psr.preparing import normalised, prepared, unsteered_mse
 from psr.presets import FitSettings
 from psr.problem import Problem, pose
 from psr.stores import Store
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from psr.models import LanguageModel
 
 Params = dict[str, Tensor]
-Course = Generator[tuple[Tensor, Tensor | None], Tensor, tuple[CurvePoint, ...]]
+Course = Generator[tuple[Tensor, Tensor | None], Any, tuple[CurvePoint, ...]]
 __all__ = ["Diverged", "Fitted", "batch_loss", "check_finite", "fit", "initial_params", "unsteered_mse"]
 
 
@@ -73,7 +73,7 @@ def fit(
     step with the examples in it, `settings.epochs · len(examples)` in all. Same seed, same module, bit for bit.
     Raises PsrError when there is no example or the layers or targets do not fit, Diverged when training does.
     """
-    problem = _prepared(pose(lm, examples, method, layers, settings, targets), frozen_once)
+    problem = normalised(prepared(pose(lm, examples, method, layers, settings, targets), frozen_once))
     params, made = started(problem, module_id, method, origin)
     curve = _train(problem, params, progress, made)
     return finished(problem, torch.arange(len(examples)), params, curve, made)
@@ -103,34 +103,6 @@ def finished(
     """The module with its curve, marked when no gate opens on any of the examples `own`."""
     dead = problem.form.gated and curve[-1].dead > 0 and never_opens(problem, params, own)
     return Fitted(made(params, **({"dead": True} if dead else {})), curve, dead)
-
-
-def _prepared(problem: Problem, frozen_once: bool) -> Problem:
-    """What is computed once from the unsteered model: the lower blocks, the normaliser, the teacher's predictions, ℓ_ref."""
-    if frozen_once:
-        problem = with_frozen(problem)
-    if problem.mse and problem.settings.normalise:
-        return replace(problem, scale=unsteered_mse(problem))
-    if problem.teacher is not None:
-        problem.teacher.store(problem.data, _vocabulary(problem.lm))
-    if problem.rejected is not None:
-        liked, disliked = (reference_likelihoods(problem, data) for data in (problem.data, problem.rejected))
-        return replace(problem, reference=(liked, disliked))
-    return problem
-
-
-def with_frozen(problem: Problem) -> Problem:
-    """With the lower blocks' stream, where it can be kept. RePS runs in full: its plain answers have streams of their own."""
-    if problem.objective == "RePS":
-        return problem
-    return replace(problem, frozen=frozen_stream(problem.lm, problem.data, problem.layers[0]))
-
-
-def _vocabulary(lm: LanguageModel) -> int:
-    """How many numbers one prediction has."""
-    with torch.no_grad():
-        one = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
-        return int(lm.model(input_ids=one, attention_mask=torch.ones_like(one), use_cache=False).logits.shape[-1])
 
 
 def initial_params(problem: Problem) -> Params:
@@ -239,26 +211,6 @@ def batch_loss(
     weight = problem.settings.regulariser
     loss = objective + weight * regulariser if weight else objective
     return loss, torch.stack([loss, objective, regulariser, dead_share(opened)]).detach()
-
-
-def row_losses(
-    problem: Problem, batch: Batch, used: Params, factor: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """The objective of each row, [batch], not normalised, and how far its gates opened, Σ_i λ: [layer · r, batch].
-
-    used: settled, [layer, 1 or batch, *shape]. None for forms without gates.
-    """
-    opening: dict[int, Tensor] = {}
-
-    def on_strength(layer: int, lam: Tensor, mask: Tensor) -> None:  # `mask` does not leave out right padding
-        opening[layer] = lam.masked_fill(~batch.span.view(*batch.span.shape, *[1] * (lam.dim() - 2)), 0.0).sum(dim=1)
-
-    settings = problem.settings
-    alpha = soft_alphas(batch.trait, problem.mse and settings.soft_labels, settings.alpha_offset)
-    losses = sequence_losses(problem, batch, used, alpha if factor is None else factor, on_strength)
-    if not problem.form.gated:
-        return losses, None
-    return losses, torch.cat([opening[layer].view(len(batch.span), -1).T for layer in problem.layers])
 
 
 @torch.no_grad()

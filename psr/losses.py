@@ -7,16 +7,23 @@ steered by +f the wanted answer is preferred, by −f the plain one (arXiv:2505.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor
 
-from psr.batches import Batch, TrainingSet
+from psr.batches import Batch
 from psr.errors import PsrError
 from psr.frozen import beginning_with, stream_of
-from psr.objectives import divergence, log_likelihood, mean_squared_error, negative_log_likelihood, preference
+from psr.objectives import (
+    divergence,
+    log_likelihood,
+    mean_squared_error,
+    negative_log_likelihood,
+    preference,
+    soft_alphas,
+)
 from psr.problem import Problem
 from psr.recording import recorded
 from psr.steering import Term, hooked
@@ -33,6 +40,26 @@ def terms(problem: Problem, params: Mapping[str, Tensor], alpha: Tensor) -> dict
             for i, layer in enumerate(problem.layers)}
 
 
+def row_losses(
+    problem: Problem, batch: Batch, used: Mapping[str, Tensor], factor: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The objective of each row, [batch], not normalised, and how far its gates opened, Σ_i λ: [layer · r, batch].
+
+    used: settled, [layer, 1 or batch, *shape]. None for forms without gates.
+    """
+    opening: dict[int, Tensor] = {}
+
+    def on_strength(layer: int, lam: Tensor, mask: Tensor) -> None:  # `mask` does not leave out right padding
+        opening[layer] = lam.masked_fill(~batch.span.view(*batch.span.shape, *[1] * (lam.dim() - 2)), 0.0).sum(dim=1)
+
+    settings = problem.settings
+    alpha = soft_alphas(batch.trait, problem.mse and settings.soft_labels, settings.alpha_offset)
+    losses = sequence_losses(problem, batch, used, alpha if factor is None else factor, on_strength)
+    if not problem.form.gated:
+        return losses, None
+    return losses, torch.cat([opening[layer].view(len(batch.span), -1).T for layer in problem.layers])
+
+
 def sequence_losses(
     problem: Problem, batch: Batch, params: Mapping[str, Tensor], alpha: Tensor, on_strength: OnStrength | None = None
 ) -> Tensor:
@@ -41,7 +68,7 @@ def sequence_losses(
     """
     steering = terms(problem, params, alpha)
     if problem.mse:
-        return _squared_error(problem, batch, steering, on_strength)
+        return squared_error(problem, batch, steering, on_strength)
     if problem.objective == "RePS":
         return _preference(problem, batch, params, alpha, on_strength)
     logits = _logits(problem, batch, steering, on_strength)
@@ -51,7 +78,7 @@ def sequence_losses(
     return negative_log_likelihood(logits, batch.ids[:, labels], batch.labels[:, labels])
 
 
-def _squared_error(
+def squared_error(
     problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None
 ) -> Tensor:
     lm = problem.lm
@@ -83,7 +110,7 @@ def _logits(
         return logits_to_end(problem.lm, batch.ids, batch.attention, batch.first_label - 1)
 
 
-def _likelihood(
+def likelihood(
     problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None = None
 ) -> Tensor:
     """ℓ of each answer, [batch]."""
@@ -100,37 +127,7 @@ def _preference(
     n, m = batch.labels.sum(dim=1), other.labels.sum(dim=1)
     liked, disliked = (values[batch.rows].to(n.device) for values in problem.reference)
     towards, away = terms(problem, params, factor), terms(problem, params, -factor)
-    forward = preference(_likelihood(problem, batch, towards, on_strength), _likelihood(problem, other, towards),
+    forward = preference(likelihood(problem, batch, towards, on_strength), likelihood(problem, other, towards),
                          (liked, disliked), (n, m))
-    back = preference(_likelihood(problem, other, away), _likelihood(problem, batch, away), (disliked, liked), (m, n))
+    back = preference(likelihood(problem, other, away), likelihood(problem, batch, away), (disliked, liked), (m, n))
     return forward + back
-
-
-@torch.no_grad()
-def reference_likelihoods(problem: Problem, data: TrainingSet) -> Tensor:
-    """ℓ_ref of every answer of `data` under the unsteered model, [example] on the CPU."""
-    values = torch.empty(len(data))
-    for rows in data.length.argsort(stable=True).split(MEASURING_BATCH):
-        values[rows] = _likelihood(problem, data.batch(rows, problem.lm.device), {}).float().cpu()
-    return values
-
-
-@torch.no_grad()
-def unsteered_errors(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
-    """The MSE of every example without any steering, in batches: which examples, and their errors, [batch] each."""
-    for rows in problem.data.length.argsort(stable=True).split(MEASURING_BATCH):
-        yield rows, _squared_error(problem, problem.data.batch(rows, problem.lm.device), {}, None)
-
-
-def unsteered_mse(problem: Problem) -> float:
-    """The mean MSE over the training set without any steering, by which the normalised MSE is divided."""
-    total = sum(float(errors.double().sum()) for _, errors in unsteered_errors(problem))
-    return checked_scale(total / len(problem.data))
-
-
-def checked_scale(mean: float) -> float:
-    """`mean`, if an MSE can be divided by it. Raises PsrError."""
-    if not mean > 0 or mean == float("inf"):
-        raise PsrError("the MSE cannot be normalised", expected="instructed runs that differ from the plain ones",
-                       got=f"a mean unsteered MSE of {mean}", do="Look at the pairs, or turn `normalise` off.")
-    return mean

@@ -63,10 +63,14 @@ class Recomputed:
     layers: tuple[int, ...]
     span: str
     offsets: tuple[int, ...]
-    device: torch.device = torch.device("cpu")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where `at` wants its indices and gives its result."""
+        return torch.device("cpu")
 
     @property
     def model(self) -> str:
