@@ -68,7 +68,7 @@ class Problem:
         if self.targets is None:
             raise PsrError("LL has no targets", expected="an MSE fit")
         device = self.targets.device  # the CPU, or the model's when the caller moved them there
-        return self.targets.at(self.rows[:, None, None].to(device), place.to(device)).to(self.lm.device)
+        return self.targets.at(self.rows, place.to(device)).to(self.lm.device)
 
 
 def pose(

@@ -46,12 +46,13 @@ class EightBit:
 
     @property
     def device(self) -> torch.device:
-        """Where `at` wants its indices and gives its result."""
+        """Where `at` wants its places and gives its result."""
         return self.codes.device
 
     def at(self, rows: Tensor, place: Tensor) -> Tensor:
-        """The values at layers rows [layer, 1, 1] and tokens place [batch, token]: [layer, batch, token, d] fp32."""
-        return self.codes[rows, place] * self.scale[rows, place].unsqueeze(-1)
+        """The values at layers rows [layer] and tokens place [batch, token]: [layer, batch, token, d] fp32."""
+        at = rows.to(self.device)[:, None, None], place
+        return self.codes[at] * self.scale[at].unsqueeze(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ class Recomputed:
 
     @property
     def device(self) -> torch.device:
-        """Where `at` wants its indices and gives its result."""
+        """Where `at` wants its places and gives its result."""
         return torch.device("cpu")
 
     @property
@@ -82,7 +83,7 @@ class Recomputed:
         offsets = torch.tensor(self.offsets)
         which = torch.searchsorted(offsets, place.amax(dim=1), right=True) - 1
         chosen = [self.examples[i] for i in which.tolist()]
-        made = _recorded(self.lm, chosen, [self.layers[row] for row in rows.flatten().tolist()], self.span, len(chosen))
+        made = _recorded(self.lm, chosen, [self.layers[row] for row in rows.tolist()], self.span, len(chosen))
         moved = place - offsets[which].unsqueeze(-1) + torch.tensor(made.offsets[:-1]).unsqueeze(-1)
         return made.values[:, moved.clamp_min(0)]  # outside the span place is 0, and any token will do
 
