@@ -11,7 +11,7 @@ get gradients, in fp32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,13 @@ from torch import Tensor
 from psr.batches import Batch, epoch_batches
 from psr.errors import PsrError
 from psr.forms import init_params
-from psr.losses import MEASURING_BATCH, reference_likelihoods, sequence_losses, unsteered_mse
+from psr.losses import MEASURING_BATCH, row_losses
 from psr.module import SteeringModule
-from psr.objectives import dead_gates, dead_share, soft_alphas
+from psr.objectives import dead_gates, dead_share
+from psr.preparing import normalised, prepared, unsteered_mse
 from psr.presets import FitSettings
 from psr.problem import Problem, pose
-from psr.recording import Targets
+from psr.stores import Store
 from psr.types import CurvePoint, Example, Method
 from psr.warm_start import leading_directions
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from psr.models import LanguageModel
 
 Params = dict[str, Tensor]
+Course = Generator[tuple[Tensor, Tensor | None], Any, tuple[CurvePoint, ...]]
 __all__ = ["Diverged", "Fitted", "batch_loss", "check_finite", "fit", "initial_params", "unsteered_mse"]
 
 
@@ -59,19 +61,31 @@ class Diverged(PsrError):
 
 def fit(
     lm: LanguageModel, examples: Sequence[Example], method: Method, layers: tuple[int, ...], settings: FitSettings, *,
-    targets: Targets | None = None, module_id: str, origin: Mapping[str, Any] | None = None,
+    targets: Store | None = None, module_id: str, origin: Mapping[str, Any] | None = None, frozen_once: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Fit `method` at `layers` on `examples`.
 
     targets: the instructed runs of the same examples in the same order, recorded at least at every layer from
-    min(layers) on; None: recorded here first (MSE), the other objectives need none. progress(n) is called after each
+    min(layers) on; None: recorded here first (MSE), the other objectives need none. frozen_once: run the blocks up to
+    min(layers) once an example and not once a step, where memory and model allow it (psr/frozen.py); the same up to
+    rounding, and cheaper the higher the layer. progress(n) is called after each
     step with the examples in it, `settings.epochs · len(examples)` in all. Same seed, same module, bit for bit.
     Raises PsrError when there is no example or the layers or targets do not fit, Diverged when training does.
     """
-    problem = _prepared(pose(lm, examples, method, layers, settings, targets))
+    problem = normalised(prepared(pose(lm, examples, method, layers, settings, targets), frozen_once))
+    params, made = started(problem, module_id, method, origin)
+    curve = _train(problem, params, progress, made)
+    return finished(problem, torch.arange(len(examples)), params, curve, made)
+
+
+def started(
+    problem: Problem, module_id: str, method: Method, origin: Mapping[str, Any] | None
+) -> tuple[Params, Callable[..., SteeringModule]]:
+    """Fresh parameters with gradients on the model's device, and what makes a module of them (and more for its origin)."""
+    lm = problem.lm
     params = {name: tensor.to(lm.device).requires_grad_() for name, tensor in initial_params(problem).items()}
-    told = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples)}
+    told = {**(origin or {}), "method": method.slug, "settings": asdict(problem.settings), "examples": len(problem.examples)}
 
     def made(params: Mapping[str, Tensor], **more: Any) -> SteeringModule:
         with torch.no_grad():
@@ -80,28 +94,15 @@ def fit(
         return SteeringModule(id=module_id, form=method.form, layers=problem.layers, span=method.span,
                               model=lm.fingerprint, tensors=tensors, origin={**told, **more})
 
-    curve = _train(problem, params, progress, made)
-    dead = problem.form.gated and curve[-1].dead > 0 and never_opens(problem, params)
+    return params, made
+
+
+def finished(
+    problem: Problem, own: Tensor, params: Params, curve: tuple[CurvePoint, ...], made: Callable[..., SteeringModule]
+) -> Fitted:
+    """The module with its curve, marked when no gate opens on any of the examples `own`."""
+    dead = problem.form.gated and curve[-1].dead > 0 and never_opens(problem, params, own)
     return Fitted(made(params, **({"dead": True} if dead else {})), curve, dead)
-
-
-def _prepared(problem: Problem) -> Problem:
-    """What is computed once from the unsteered model: the normaliser, the teacher's predictions, ℓ_ref."""
-    if problem.mse and problem.settings.normalise:
-        return replace(problem, scale=unsteered_mse(problem))
-    if problem.teacher is not None:
-        problem.teacher.store(problem.data, _vocabulary(problem.lm))
-    if problem.rejected is not None:
-        liked, disliked = (reference_likelihoods(problem, data) for data in (problem.data, problem.rejected))
-        return replace(problem, reference=(liked, disliked))
-    return problem
-
-
-def _vocabulary(lm: LanguageModel) -> int:
-    """How many numbers one prediction has."""
-    with torch.no_grad():
-        one = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
-        return int(lm.model(input_ids=one, attention_mask=torch.ones_like(one), use_cache=False).logits.shape[-1])
 
 
 def initial_params(problem: Problem) -> Params:
@@ -121,8 +122,26 @@ def initial_params(problem: Problem) -> Params:
 def _train(
     problem: Problem, params: Params, progress: Callable[[int], None] | None, made: Callable[..., SteeringModule]
 ) -> tuple[CurvePoint, ...]:
-    settings, data = problem.settings, problem.data
-    steps = settings.epochs * -(-len(data) // settings.batch_size)
+    steps, parts = course(problem, torch.arange(len(problem.data)), params, made), None
+    while True:
+        try:
+            rows, factor = steps.send(parts)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        loss, parts = batch_loss(problem, problem.data.batch(rows, problem.lm.device), params, factor)
+        loss.backward()
+        if progress is not None:
+            progress(len(rows))
+
+
+def course(problem: Problem, own: Tensor, params: Params, made: Callable[..., SteeringModule]) -> Course:
+    """One fit on the examples `own` ([n] long) of problem.data: its batches, its schedule, its curve.
+
+    Yields the next batch's rows with RePS's factors; whoever drives it computes the gradients of `params` (into .grad) and
+    sends the batch's [4] parts (`batch_loss`). Returns the curve. Raises Diverged.
+    """
+    settings, length = problem.settings, problem.data.length[own]
+    steps = settings.epochs * -(-len(own) // settings.batch_size)
     optimiser = torch.optim.AdamW(params.values(), lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / steps))
     shuffle, draw = (torch.Generator().manual_seed(settings.seed) for _ in range(2))
@@ -130,17 +149,12 @@ def _train(
     good = {name: tensor.detach().clone() for name, tensor in params.items()}
     for epoch in range(1, settings.epochs + 1):
         seen, sizes = [], []
-        for rows in epoch_batches(data.length, settings.batch_size, shuffle):
+        for rows in epoch_batches(length, settings.batch_size, shuffle):
             optimiser.zero_grad(set_to_none=True)
-            batch = data.batch(rows, problem.lm.device)
-            loss, parts = batch_loss(problem, batch, params, _factors(problem, len(rows), draw))
-            loss.backward()
+            seen.append((yield own[rows], _factors(problem, len(rows), draw)))
             optimiser.step()
             schedule.step()
-            seen.append(parts)
             sizes.append(len(rows))
-            if progress is not None:
-                progress(len(rows))
         stacked = torch.stack(seen).cpu()
         check_finite(epoch, stacked, params, lambda: made(good, stopped={"epoch": epoch - 1}))  # noqa: B023
         curve.append(_point(epoch, stacked, torch.tensor(sizes)))
@@ -187,30 +201,23 @@ def batch_loss(
 
     alpha is the batch's soft labels (MSE), `factor` ([batch], RePS), or 1.
     """
-    opening: dict[int, Tensor] = {}
-
-    def on_strength(layer: int, lam: Tensor, mask: Tensor) -> None:  # `mask` does not leave out right padding
-        opening[layer] = lam.masked_fill(~batch.span.view(*batch.span.shape, *[1] * (lam.dim() - 2)), 0.0).sum(dim=1)
-
-    settings = problem.settings
-    alpha = soft_alphas(batch.trait, problem.mse and settings.soft_labels, settings.alpha_offset)
-    used = problem.form.settle(params)
-    losses = sequence_losses(problem, batch, used, alpha if factor is None else factor, on_strength)
+    used = {name: tensor.unsqueeze(1) for name, tensor in problem.form.settle(params).items()}
+    losses, opened = row_losses(problem, batch, used, factor)
     objective = losses.mean() / problem.scale
-    if not problem.form.gated:
+    if opened is None:
         nothing = torch.zeros_like(objective)
         return objective, torch.stack([objective, objective, nothing, nothing]).detach()
-    opened = torch.cat([opening[layer].view(len(batch.span), -1).T for layer in problem.layers])
     regulariser = dead_gates(opened).mean()
-    loss = objective + settings.regulariser * regulariser if settings.regulariser else objective
+    weight = problem.settings.regulariser
+    loss = objective + weight * regulariser if weight else objective
     return loss, torch.stack([loss, objective, regulariser, dead_share(opened)]).detach()
 
 
 @torch.no_grad()
-def never_opens(problem: Problem, params: Params) -> bool:
-    """Whether every gate is closed on every span token of the training set, steered at α = 1."""
+def never_opens(problem: Problem, params: Params, own: Tensor) -> bool:
+    """Whether every gate is closed on every span token of the examples `own` ([n] long), steered at α = 1."""
     still = replace(problem, settings=replace(problem.settings, soft_labels=False, alpha_offset=0.0))
-    for rows in problem.data.length.argsort(stable=True).split(MEASURING_BATCH):
+    for rows in own[problem.data.length[own].argsort(stable=True)].split(MEASURING_BATCH):
         batch = problem.data.batch(rows, problem.lm.device)
         _, parts = batch_loss(still, batch, params, torch.ones(len(rows), device=problem.lm.device))
         if float(parts[3]) < 1:

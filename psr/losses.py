@@ -8,14 +8,22 @@ steered by +f the wanted answer is preferred, by −f the plain one (arXiv:2505.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor
 
-from psr.batches import Batch, TrainingSet
+from psr.batches import Batch
 from psr.errors import PsrError
-from psr.objectives import divergence, log_likelihood, mean_squared_error, negative_log_likelihood, preference
+from psr.frozen import beginning_with, stream_of
+from psr.objectives import (
+    divergence,
+    log_likelihood,
+    mean_squared_error,
+    negative_log_likelihood,
+    preference,
+    soft_alphas,
+)
 from psr.problem import Problem
 from psr.recording import recorded
 from psr.steering import Term, hooked
@@ -26,19 +34,41 @@ MEASURING_BATCH = 32  # batch size of passes without gradients; it changes no re
 
 
 def terms(problem: Problem, params: Mapping[str, Tensor], alpha: Tensor) -> dict[int, list[Term]]:
-    """One term a layer. params: what is used (settled), [layer, *shape]; alpha: [batch]."""
-    layers = {name: tensor.unsqueeze(1).unbind(0) for name, tensor in params.items()}
+    """One term a layer. params: what is used (settled), [layer, 1 or batch, *shape]; alpha: [batch]."""
+    layers = {name: tensor.unbind(0) for name, tensor in params.items()}
     return {layer: [Term(problem.form, {name: parts[i] for name, parts in layers.items()}, alpha)]
             for i, layer in enumerate(problem.layers)}
+
+
+def row_losses(
+    problem: Problem, batch: Batch, used: Mapping[str, Tensor], factor: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The objective of each row, [batch], not normalised, and how far its gates opened, Σ_i λ: [layer · r, batch].
+
+    used: settled, [layer, 1 or batch, *shape]. None for forms without gates.
+    """
+    opening: dict[int, Tensor] = {}
+
+    def on_strength(layer: int, lam: Tensor, mask: Tensor) -> None:  # `mask` does not leave out right padding
+        opening[layer] = lam.masked_fill(~batch.span.view(*batch.span.shape, *[1] * (lam.dim() - 2)), 0.0).sum(dim=1)
+
+    settings = problem.settings
+    alpha = soft_alphas(batch.trait, problem.mse and settings.soft_labels, settings.alpha_offset)
+    losses = sequence_losses(problem, batch, used, alpha if factor is None else factor, on_strength)
+    if not problem.form.gated:
+        return losses, None
+    return losses, torch.cat([opening[layer].view(len(batch.span), -1).T for layer in problem.layers])
 
 
 def sequence_losses(
     problem: Problem, batch: Batch, params: Mapping[str, Tensor], alpha: Tensor, on_strength: OnStrength | None = None
 ) -> Tensor:
-    """The objective of each sequence, [batch]. params: settled, or {} for no steering; alpha: [batch]."""
+    """The objective of each sequence, [batch]. params: settled, [layer, 1 or batch, *shape] (one module for all rows, or
+    one a row), or {} for no steering; alpha: [batch].
+    """
     steering = terms(problem, params, alpha)
     if problem.mse:
-        return _squared_error(problem, batch, steering, on_strength)
+        return squared_error(problem, batch, steering, on_strength)
     if problem.objective == "RePS":
         return _preference(problem, batch, params, alpha, on_strength)
     logits = _logits(problem, batch, steering, on_strength)
@@ -48,11 +78,12 @@ def sequence_losses(
     return negative_log_likelihood(logits, batch.ids[:, labels], batch.labels[:, labels])
 
 
-def _squared_error(
+def squared_error(
     problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None
 ) -> Tensor:
     lm = problem.lm
     with ExitStack() as stack:
+        stack.enter_context(_shortened(problem, batch))
         stack.enter_context(hooked(lm.model, steering, batch.start, on_strength))
         A = stack.enter_context(recorded(lm.model, problem.seen))
         # no language-model head: the MSE ends at the last block
@@ -62,15 +93,24 @@ def _squared_error(
     return torch.stack(errors).sum(dim=0)
 
 
+def _shortened(problem: Problem, batch: Batch) -> AbstractContextManager[None]:
+    """A forward that begins with what the lowest steered block returns unsteered, where the problem knows it."""
+    if problem.frozen is None:
+        return nullcontext()
+    stream = stream_of(problem.frozen, batch, problem.lm.device)
+    return beginning_with(problem.lm.model, problem.layers[0], stream)
+
+
 def _logits(
     problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None = None
 ) -> Tensor:
     """Logits only from the first position of the batch that predicts a label, [batch, token, vocabulary]."""
-    with hooked(problem.lm.model, steering, batch.start, on_strength) if steering else nullcontext():
+    steered = hooked(problem.lm.model, steering, batch.start, on_strength) if steering else nullcontext()
+    with _shortened(problem, batch), steered:
         return logits_to_end(problem.lm, batch.ids, batch.attention, batch.first_label - 1)
 
 
-def _likelihood(
+def likelihood(
     problem: Problem, batch: Batch, steering: Mapping[int, list[Term]], on_strength: OnStrength | None = None
 ) -> Tensor:
     """ℓ of each answer, [batch]."""
@@ -87,30 +127,7 @@ def _preference(
     n, m = batch.labels.sum(dim=1), other.labels.sum(dim=1)
     liked, disliked = (values[batch.rows].to(n.device) for values in problem.reference)
     towards, away = terms(problem, params, factor), terms(problem, params, -factor)
-    forward = preference(_likelihood(problem, batch, towards, on_strength), _likelihood(problem, other, towards),
+    forward = preference(likelihood(problem, batch, towards, on_strength), likelihood(problem, other, towards),
                          (liked, disliked), (n, m))
-    back = preference(_likelihood(problem, other, away), _likelihood(problem, batch, away), (disliked, liked), (m, n))
+    back = preference(likelihood(problem, other, away), likelihood(problem, batch, away), (disliked, liked), (m, n))
     return forward + back
-
-
-@torch.no_grad()
-def reference_likelihoods(problem: Problem, data: TrainingSet) -> Tensor:
-    """ℓ_ref of every answer of `data` under the unsteered model, [example] on the CPU."""
-    values = torch.empty(len(data))
-    for rows in data.length.argsort(stable=True).split(MEASURING_BATCH):
-        values[rows] = _likelihood(problem, data.batch(rows, problem.lm.device), {}).float().cpu()
-    return values
-
-
-def unsteered_mse(problem: Problem) -> float:
-    """The mean MSE over the training set without any steering, by which the normalised MSE is divided."""
-    total = 0.0
-    with torch.no_grad():
-        for rows in problem.data.length.argsort(stable=True).split(MEASURING_BATCH):
-            batch = problem.data.batch(rows, problem.lm.device)
-            total += float(_squared_error(problem, batch, {}, None).double().sum())
-    mean = total / len(problem.data)
-    if not mean > 0 or mean == float("inf"):
-        raise PsrError("the MSE cannot be normalised", expected="instructed runs that differ from the plain ones",
-                       got=f"a mean unsteered MSE of {mean}", do="Look at the pairs, or turn `normalise` off.")
-    return mean

@@ -21,7 +21,8 @@ from psr.errors import PsrError
 from psr.forms import Form, form_named
 from psr.methods import GRADIENT
 from psr.presets import FitSettings, check_mixture
-from psr.recording import Targets, record
+from psr.recording import Targets
+from psr.stores import Store, targets_within
 from psr.teacher import Teacher
 from psr.types import Example, Method
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 class Problem:
     """One fit: the model, the padded examples, and what the objective needs.
 
-    seen: the layers that the MSE sums over; rows: their places in targets.values; scale: what the MSE is divided by.
+    seen: the layers that the MSE sums over; rows: their places in the targets; scale: what the MSE is divided by.
+    frozen: what the lowest steered block returns unsteered, where it is not computed again in each step.
     rejected: the plain answers to the same prompts; reference: ℓ_ref of (y', y), [example] each.
     """
 
@@ -42,7 +44,7 @@ class Problem:
     form: Form
     layers: tuple[int, ...]
     settings: FitSettings
-    targets: Targets | None = None
+    targets: Store | None = None
     seen: tuple[int, ...] = ()
     rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     scale: float = 1.0
@@ -51,6 +53,7 @@ class Problem:
     teacher: Teacher | None = None
     rejected: TrainingSet | None = None
     reference: tuple[Tensor, Tensor] | None = None
+    frozen: Targets | None = None
 
     @property
     def mse(self) -> bool:
@@ -64,13 +67,13 @@ class Problem:
         """
         if self.targets is None:
             raise PsrError("LL has no targets", expected="an MSE fit")
-        values = self.targets.values  # on the CPU, or on the device when the caller moved them there
-        return values[self.rows[:, None, None].to(values.device), place.to(values.device)].to(self.lm.device)
+        device = self.targets.device  # the CPU, or the model's when the caller moved them there
+        return self.targets.at(self.rows, place.to(device)).to(self.lm.device)
 
 
 def pose(
     lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int], settings: FitSettings,
-    targets: Targets | None,
+    targets: Store | None,
 ) -> Problem:
     """Everything checked, and the targets recorded when they are missing.
 
@@ -90,12 +93,11 @@ def pose(
     return _with_rejected(problem) if method.objective == "RePS" else problem
 
 
-def _with_targets(problem: Problem, targets: Targets | None, span: str) -> Problem:
+def _with_targets(problem: Problem, targets: Store | None, span: str) -> Problem:
     lm, examples = problem.lm, problem.examples
     seen = tuple(range(problem.layers[0], lm.n_layers))
     if targets is None:
-        targets = record(lm, [example.tokens.instructed_ids for example in examples],
-                         [example.tokens.instructed_start for example in examples], seen, span=span)
+        targets = targets_within(lm, examples, seen, span)
     check_targets(targets, lm.fingerprint, seen, span, [example.tokens.length for example in examples])
     rows = torch.tensor([targets.layers.index(layer) for layer in seen])
     return replace(problem, targets=targets, seen=seen, rows=rows)
@@ -129,7 +131,7 @@ def _checked_form(lm: LanguageModel, method: Method, settings: FitSettings) -> F
     return form
 
 
-def check_targets(targets: Targets, fingerprint: str, layers: Sequence[int], span: str, lengths: Sequence[int]) -> None:
+def check_targets(targets: Store, fingerprint: str, layers: Sequence[int], span: str, lengths: Sequence[int]) -> None:
     """Raise PsrError, with the reason, unless `targets` belong to this model, span, layers and sequences."""
     if targets.model != fingerprint:
         raise PsrError("the targets were recorded on another model or tokenizer", expected=f"fingerprint {fingerprint}",
