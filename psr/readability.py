@@ -23,7 +23,7 @@ from psr.resampling import Array
 Reader = Literal["linear", "gate"]
 READINGS = (("acc", "plain"), ("loc", "plain"), ("loc", "below"))  # of psr.delta.Contrast: whose λ, read from which run
 RIDGE = 0.03  # of the activations' mean variance; with STEPS chosen on fitting questions alone
-STEPS = 8
+STEPS = 5
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,7 @@ def strength_rows(study: Study) -> Rows:
             levels = quantiles(norms, question, once(study.n))[0]
             ratio = interval_of(float(spread(norms, question, once(study.n))[0]), spread(norms, question, study.counts))
             rows.append({"attribute": study.attribute.key, "kind": kind, "layer": layer,
-                         **{f"p{level:.0%}"[:-1].zfill(3): float(value) for level, value in zip(QUANTILES, levels, strict=True)},
+                         **{f"p{round(100 * level):02d}": float(value) for level, value in zip(QUANTILES, levels, strict=True)},
                          **interval("spread", ratio, "spread_low", "spread_high"), "tokens": len(norms), "n": study.n})
     return rows
 
