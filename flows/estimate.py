@@ -22,7 +22,7 @@ STARTING = 4.0  # seconds a stage takes to start: DVC, Python, Prefect
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = {  # per unit of Amount.count, two cores, the shipped model
     "complete": 0.012, "select": 0.0003, "extract": 0.01, "distill": 0.004, "search": 0.008, "steer": 0.02,
-    "judge": 0.0003, "results": 0.3, "report": 2.0,
+    "judge": 0.0003, "faithfulness": 0.004, "results": 0.3, "report": 2.0,
 }
 
 
@@ -37,7 +37,7 @@ class Amount:
 def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
     each, methods = len(settings.benchmark.attributes), len(settings.methods)
-    c, s, t = settings.complete, settings.search, settings.steer
+    c, s, t, f = settings.complete, settings.search, settings.steer, settings.faithfulness
     answers = each * c.questions * c.instructions * c.samples
     kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
     epochs = settings.distill.epochs or 15
@@ -52,6 +52,7 @@ def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
         "search": Amount(searched, f"about {searched} completions"),
         "steer": Amount(steered, f"about {steered} completions"),
         "judge": Amount(steered, f"about {steered} judged"),
+        "faithfulness": Amount(each * (f.questions * (7 + 2 * methods) + 3 * f.triplets), f"{each * f.questions} answers taken apart"),
         "results": Amount(each * methods, f"{each * (methods + 2)} rows"),
         "report": Amount(1, "1 page"),
     }

@@ -139,6 +139,18 @@ class Steer(Section):
     strengths: Annotated[int, Field(ge=0)]
 
 
+class Faithfulness(Section):
+    """Δ on `questions` unseen questions, an instructed answer each, of which `strengths` are kept token by token;
+    `triplets` fit the read-outs of token strengths. The seed is not one of `steer`'s: the answers are its own."""
+
+    questions: Count
+    triplets: Count
+    seed: int
+    resamples: Count
+    strengths: Annotated[int, Field(ge=0)]
+    batch_size: Count
+
+
 class Results(Section):
     """Bootstrap intervals."""
 
@@ -166,6 +178,7 @@ class Profile(Section):
     distill: Distill
     search: Search
     steer: Steer
+    faithfulness: Faithfulness
     results: Results
     report: Report
 
@@ -180,6 +193,12 @@ class Profile(Section):
         if len(set(slugs)) < len(slugs):
             raise ValueError(f"a method is named twice in {', '.join(slugs)}")
         return slugs
+
+    @model_validator(mode="after")
+    def _own_answers(self) -> Profile:
+        if self.faithfulness.seed in range(self.steer.seed, self.steer.seed + self.steer.samples):
+            raise ValueError(f"faithfulness.seed {self.faithfulness.seed} is one of steer's: choose another")
+        return self
 
 
 def load(path: Path, profile: str) -> Profile:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -94,10 +94,12 @@ def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
 def record(
     lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: Sequence[int], *, span: str,
     batch_size: int = 32, dtype: torch.dtype = torch.float32, progress: Callable[[int], None] | None = None,
+    around: Callable[[Sequence[int]], AbstractContextManager[object]] | None = None,
 ) -> Targets:
     """Run the model on token id sequences and keep the activations from each one's start to its end, on CPU.
 
     starts[i]: first kept position of sequence i. progress(n) is called after each batch with the sequences done in it.
+    around(rows): what is open during the forward of these sequences (right-padded, in this order), such as steering.
     Raises PsrError for a layer that the model does not have or a start outside its sequence.
     """
     _check(lm, sequences, starts, layers)
@@ -107,7 +109,8 @@ def record(
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))  # alike lengths share a batch: less padding
     for at in range(0, len(order), batch_size):
         rows = order[at : at + batch_size]
-        kept, place = _forward(lm, [sequences[i] for i in rows], [starts[i] for i in rows], [offsets[i] for i in rows], layers)
+        with around(rows) if around else nullcontext():
+            kept, place = _forward(lm, [sequences[i] for i in rows], [starts[i] for i in rows], [offsets[i] for i in rows], layers)
         values[:, place] = kept.to("cpu", dtype)
         if progress is not None:
             progress(len(rows))

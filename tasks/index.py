@@ -28,6 +28,12 @@ KEYS = {
     "candidates": ("profile", "module", "point", "alpha"),
     "strengths": ("profile", "completion", "layer", "position"),
     "headline": ("profile", "benchmark", "model", "attribute", "method"),
+    "faithfulness": ("profile", "attribute", "method", "alpha", "layer"),
+    "deviations": ("profile", "pair", "method", "alpha", "layer"),
+    "delta": ("profile", "attribute", "kind", "layer", "r"),
+    "delta_strengths": ("profile", "attribute", "kind", "layer"),
+    "delta_tokens": ("profile", "completion", "kind", "layer", "position"),
+    "readability": ("profile", "attribute", "kind", "reads", "reader", "layer"),
 }
 
 

@@ -20,6 +20,7 @@ from psr.methods import BY_SLUG
 from tasks.charts import rank, styles
 from tasks.published import PUBLISHED
 from tasks.report_charts import alignment, attributes, coherence, training
+from tasks.report_faithfulness import faithfulness
 from tasks.report_tokens import LAYERS, SHADES, shaded
 from tasks.tables import read_table
 from tasks.terminal import clean
@@ -67,6 +68,7 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
         keys=attributes(headline), methods=_methods(headline), published=PUBLISHED.get(headline[0]["benchmark"]),
         claims=_claims(headline), alignment=alignment(headline, style), legend=[(names[s], style[s]) for s in names],
         coherence=coherence(tables["curve"], names, style),
+        faithful=faithfulness(tables, names, style),
         training=training(tables["curves"], tables["modules"], names, style),
         answers=shaded(headline, tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
     )
@@ -74,7 +76,8 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
 
 def _read(data: Path) -> dict[str, list[Row]]:
     places = {"headline": "results", "curve": "results", "curves": "distill", "modules": "distill",
-              "strengths": "steer", "completions": "steer", "pairs": "steer"}
+              "strengths": "steer", "completions": "steer", "pairs": "steer",
+              **dict.fromkeys(("faithfulness", "delta", "delta_strengths", "readability"), "faithfulness")}
     return {name: read_table(data / stage / f"{name}.parquet", name) for name, stage in places.items()}
 
 

@@ -50,11 +50,32 @@ SCHEMAS: dict[str, pa.Schema] = {
     "curve": _schema(
         """attribute str, method str, module str?, alpha float?, trait float?, coherence float?, n int"""
     ),
+    "faithfulness": _schema(
+        """attribute str, method str, alpha float, chosen bool, layer int32, relative_rmse float?, low float?,
+        high float?, above_floor float?, above_floor_low float?, above_floor_high float?, n int"""
+    ),
+    "deviations": _schema(
+        """pair str, method str, alpha float, layer int32, squared_error float, energy float, tokens int"""
+    ),
+    "delta": _schema(
+        """attribute str, kind str, layer int32, r int32, energy_share float?, low float?, high float?, n int"""
+    ),
+    "delta_strengths": _schema(
+        """attribute str, kind str, layer int32, p01 float, p05 float, p25 float, p50 float, p75 float, p95 float,
+        p99 float, spread float?, spread_low float?, spread_high float?, tokens int, n int"""
+    ),
+    "delta_tokens": _schema(
+        """completion str, kind str, layer int32, position int32, token str, strength float32"""
+    ),
+    "readability": _schema(
+        """attribute str, kind str, reads str, reader str, layer int32, r_squared float?, low float?, high float?,
+        n int"""
+    ),
 }
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "pairs": ("complete", "search", "steer"),
-    "completions": ("complete", "search", "steer"),
+    "pairs": ("complete", "search", "steer", "faithfulness"),
+    "completions": ("complete", "search", "steer", "faithfulness"),
     "judgements": ("select", "search", "judge"),
     "triplets": ("select",),
     "dropped": ("select",),
@@ -64,5 +85,11 @@ STAGES: dict[str, tuple[str, ...]] = {
     "strengths": ("steer",),
     "headline": ("results",),
     "curve": ("results",),
+    "faithfulness": ("faithfulness",),
+    "deviations": ("faithfulness",),
+    "delta": ("faithfulness",),
+    "delta_strengths": ("faithfulness",),
+    "delta_tokens": ("faithfulness",),
+    "readability": ("faithfulness",),
 }
 """Which stages write a table of that name."""

@@ -85,7 +85,8 @@ def test_one_command_runs_every_stage_and_prints_the_table(finished):
     assert "prompt" in said
     assert "orchestration" in said
     stages = {p.name for p in (folder / "data/smoke").iterdir()}
-    assert {"complete", "select", "extract", "distill", "search", "steer", "judge", "results", "report"} <= stages
+    assert {"complete", "select", "extract", "distill", "search", "steer", "judge", "faithfulness", "results",
+            "report"} <= stages
 
 
 def test_the_default_path_never_looks_at_the_network(finished):

@@ -15,7 +15,8 @@ from tasks.schemas import SCHEMAS
 from tests.results_folder import SLUGS, write_results
 
 VIEWS = ("completions", "judgements", "headline", "curves", "token_strengths", "lineage", "modules", "triplets",
-         "dropped", "alphas", "trait_coherence", "scores")
+         "dropped", "alphas", "trait_coherence", "scores", "faithfulness", "deviations", "delta", "delta_strengths",
+         "delta_tokens", "readability")
 
 
 @pytest.fixture(scope="module")
