@@ -28,6 +28,7 @@ KEYS = {
     "candidates": ("profile", "module", "point", "alpha"),
     "strengths": ("profile", "completion", "layer", "position"),
     "headline": ("profile", "benchmark", "model", "attribute", "method"),
+    "bench": ("profile", "device", "name"),
 }
 
 

@@ -50,6 +50,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "curve": _schema(
         """attribute str, method str, module str?, alpha float?, trait float?, coherence float?, n int"""
     ),
+    "bench": _schema(
+        """name str, measured str, against str, goal str?, median float, low float, high float, n int, verdict str?,
+        note str, device str, cores int, threads int, torch str, dtype str, model str"""
+    ),
 }
 
 STAGES: dict[str, tuple[str, ...]] = {
@@ -64,5 +68,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "strengths": ("steer",),
     "headline": ("results",),
     "curve": ("results",),
+    "bench": ("bench",),  # no stage of DVC's: flows.bench
 }
 """Which stages write a table of that name."""

@@ -47,3 +47,7 @@ CREATE TABLE stg_headline AS
 CREATE TABLE stg_curve AS
     SELECT profile, attribute, method, module, alpha, trait, coherence, n
     FROM staged('curve') ORDER BY profile, attribute, method, alpha NULLS FIRST;
+
+CREATE TABLE stg_bench AS
+    SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
+    FROM staged('bench') ORDER BY profile, device, name;

@@ -114,3 +114,8 @@ CREATE VIEW items AS
         'seed': m.seed::VARCHAR, 'folder': m.folder, 'model': m.model,
         'trait at the prompt''s coherence': coalesce(format('{:.1f} at alpha {:.3g}', h.ta_cp, h.alpha_cp), '–')}
     FROM stg_modules m LEFT JOIN stg_headline h ON h.profile = m.profile AND h.module = m.id;
+
+-- Speed, as python -m flows.bench measured it: each figure a ratio, `measured` divided by `against`, and whether it meets its goal.
+CREATE VIEW bench AS
+    SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
+    FROM stg_bench ORDER BY profile, device, name;
