@@ -26,7 +26,7 @@ from tasks.locks import reproducing
 from tasks.models import ModelPlace
 from tasks.terminal import clean
 
-WIDE = 200  # columns where nobody watches
+WIDE = 160  # columns where nobody watches
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:

@@ -1,7 +1,7 @@
 """Ask results.duckdb a question: python -m flows.sql "select method, ta_cp from headline" [--format markdown]
 
 Views: headline, completions, judgements, curves, trait_coherence, alphas, token_strengths, modules, triplets, dropped,
-lineage. Nothing can be written, and no file can be read, from SQL.
+lineage, bench. Nothing can be written, and no file can be read, from SQL.
 """
 
 import argparse

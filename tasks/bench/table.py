@@ -12,6 +12,7 @@ from rich.text import Text
 from tasks.tables import read_table, write_table
 
 Row = dict[str, Any]
+STYLE = {"met": "green", "missed": "red"}
 
 
 def bench_file(data: Path) -> Path:
@@ -39,12 +40,14 @@ def bench_table(rows: Sequence[Row]) -> Table:
     for name, right in (("speed", False), ("ratio", True), ("quartiles", True), ("n", True), ("goal", True), ("", False)):
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for row in rows:
-        what = Text(f"{row['measured']}, against {row['against']}").append(f"\n{row['note']}" if row["note"] else "", style="dim")
-        style = {"met": "green", "missed": "red"}.get(row["verdict"] or "", "")
-        table.add_row(Text.assemble((row["name"], "bold"), " ", what), number(row["median"]),
-                      f"{number(row['low'])}–{number(row['high'])}", str(row["n"]), row["goal"] or "–",
-                      Text(row["verdict"] or "", style=style))
+        table.add_row(_what(row), number(row["median"]), f"{number(row['low'])}–{number(row['high'])}", str(row["n"]),
+                      row["goal"] or "–", Text(row["verdict"] or "", style=STYLE.get(row["verdict"], "")))
     return table
+
+
+def _what(row: Row) -> Text:
+    below = "\n".join(line for line in (f"against {row['against']}", row["note"]) if line)
+    return Text.assemble((row["name"], "bold"), f"  {row['measured']}\n", (below, "dim"))
 
 
 def number(value: float) -> str:
@@ -55,4 +58,4 @@ def number(value: float) -> str:
 def machine_line(row: Row) -> str:
     """What the figures depend on, in one line."""
     return (f"{row['device']}, {row['cores']} cores, {row['threads']} torch threads, torch {row['torch']}, {row['dtype']}; "
-            f"model {row['model']}. Medians of n alternating pairs with their quartiles.")
+            f"model {row['model']}. Medians of n pairs (alpha: modules) with their quartiles.")

@@ -15,7 +15,7 @@ from tasks.schemas import SCHEMAS
 from tests.results_folder import SLUGS, write_results
 
 VIEWS = ("completions", "judgements", "headline", "curves", "token_strengths", "lineage", "modules", "triplets",
-         "dropped", "alphas", "trait_coherence", "scores")
+         "dropped", "alphas", "trait_coherence", "scores", "bench")
 
 
 @pytest.fixture(scope="module")
