@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +26,13 @@ def fit_speed(material: Material) -> list[Figure]:
     """All layers by MSE with the fast preset, targets recorded and everything else included, beside its two yardsticks."""
     from psr.presets import FAST_MSE, PAPER_MSE
     from psr.problem import pose
-    from psr.yardsticks import batches_of_epoch, floor, paper_loop
+    from psr.yardsticks import batches_of_epoch, floor_epochs, paper_loop
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     examples = material.examples(method, TRIPLETS)
     batches = batches_of_epoch(pose(lm, examples, method, layers, FAST_MSE, None))
-
-    def floors() -> None:
-        for _ in range(FAST_MSE.epochs):
-            for batch in batches:
-                floor(lm, batch)
-
-    runs: list[Run] = [partial(_fit, material, examples), floors, partial(paper_loop, lm, examples, method, layers, PAPER_MSE)]
+    runs: list[Run] = [partial(_fit, material, examples), partial(floor_epochs, lm, batches, FAST_MSE.epochs),
+                       partial(paper_loop, lm, examples, method, layers, PAPER_MSE)]
     seconds = material.seconds(runs, warm_up=False)
     seen = len(examples) * FAST_MSE.epochs
     return _compared(*([each / n for each in some] for some, n in zip(seconds, (seen, seen, len(examples)), strict=True)))
@@ -95,7 +91,9 @@ def _later_epochs(material: Material, examples: list[Any], settings: FitSettings
             settle(material.lm.device)
             ends.append(time.perf_counter())
 
-    fit(material.lm, examples, parse_method("s-psr-mse-qr"), (layer,), settings, targets=targets, module_id="bench", progress=note)
+    known: dict[str, Any] = {"frozen_once": True} if "frozen_once" in signature(fit).parameters else {}
+    fit(material.lm, examples, parse_method("s-psr-mse-qr"), (layer,), settings, targets=targets, module_id="bench", progress=note,
+        **known)
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 

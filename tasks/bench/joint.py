@@ -23,20 +23,15 @@ def joint_fitting(material: Material) -> list[Figure]:
     """16 attributes' A-PSR modules by MSE in one pass, targets included, against one forward + backward of all their tokens."""
     from psr.presets import FAST_MSE
     from psr.problem import pose
-    from psr.yardsticks import batches_of_epoch, floor
+    from psr.yardsticks import batches_of_epoch, floor_epochs
 
     fit_many = import_module("psr.joint").fit_many  # by name: the figure is left out where there is none
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     examples, settings = attributes(material, method), replace(FAST_MSE, epochs=EPOCHS)
     every = [example for some in examples.values() for example in some]
     batches = batches_of_epoch(pose(lm, every, method, layers, settings, None))
-
-    def floors() -> None:
-        for _ in range(EPOCHS):
-            for batch in batches:
-                floor(lm, batch)
-
-    fitted, alone = material.seconds([partial(fit_many, lm, examples, method, layers, settings), floors], warm_up=False)
+    runs = [partial(fit_many, lm, examples, method, layers, settings), partial(floor_epochs, lm, batches, EPOCHS)]
+    fitted, alone = material.seconds(runs, warm_up=False)
     seen = EPOCHS * len(every) / 1000
     note = f"{median(fitted) / seen:.1f} against {median(alone) / seen:.1f} ms for each triplet seen; {ATTRIBUTES} × {TRIPLETS} triplets"
     return [Figure("fit-joint", f"fitting A-PSR MSE for {ATTRIBUTES} attributes in one pass, targets included: seconds",

@@ -1,4 +1,4 @@
-"""The floor is the transformer's own gradient, and the paper's loop is a fit at batch 1."""
+"""The floor takes the batches of a fit, and the paper's loop is a fit at batch 1."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ from dataclasses import replace
 import torch
 from toy import LAYERS, examples, toy
 
+from psr import yardsticks
 from psr.fitting import batch_loss, initial_params
 from psr.methods import parse_method
 from psr.presets import PAPER_MSE
 from psr.problem import pose
 from psr.recording import record
-from psr.yardsticks import batches_of_epoch, floor, paper_loop
+from psr.yardsticks import batches_of_epoch, floor_epochs, paper_loop
 
 METHOD, ALL = parse_method("a-psr-mse-r"), tuple(range(LAYERS))
 BARE = replace(PAPER_MSE, regulariser=0.0, normalise=False)
 
 
-def test_the_floor_is_the_gradient_at_block_0s_output():
-    lm = toy()
-    for batch in batches_of_epoch(pose(lm, examples(), METHOD, ALL, replace(BARE, batch_size=3), None)):
-        first = lm.model.model.layers[0](lm.model.model.E(batch.ids)).detach().requires_grad_()
-        last = lm.model.model.layers[1](first)
-        (expected,) = torch.autograd.grad((last * batch.span.unsqueeze(-1)).sum(), first)
-        torch.testing.assert_close(floor(lm, batch), expected)
-        assert not lm.model.model.layers[0]._forward_hooks
-
-
-def test_the_floor_leaves_no_gradient_in_the_model():
-    lm = toy()
-    floor(lm, batches_of_epoch(pose(lm, examples(), METHOD, ALL, replace(BARE, batch_size=2), None))[0])
+def test_the_floor_runs_every_batch_so_many_times_and_leaves_nothing_behind(monkeypatch):
+    lm, seen = toy(), []
+    batches = batches_of_epoch(pose(lm, examples(), METHOD, ALL, replace(BARE, batch_size=2), None))
+    floor_epochs(lm, batches, 1)
     assert all(parameter.grad is None for parameter in lm.model.parameters())
+    monkeypatch.setattr(yardsticks, "floor_step", lambda lm, batch: seen.append(batch))
+    floor_epochs(lm, batches, 3)
+    assert [id(batch) for batch in seen] == [id(batch) for batch in batches] * 3
 
 
 def test_the_batches_of_an_epoch_hold_every_example_once():
