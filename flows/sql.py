@@ -1,8 +1,8 @@
 """Ask results.duckdb a question: python -m flows.sql "select method, ta_cp from headline" [--format markdown]
 
 Views: headline, completions, judgements, curves, trait_coherence, alphas, token_strengths, modules, triplets, dropped,
-lineage, faithfulness, deviations, delta, delta_strengths, delta_tokens, readability.
-Nothing can be written, and no file can be read, from SQL.
+lineage, faithfulness, deviations, delta, delta_strengths, delta_tokens, readability,
+bench. Nothing can be written, and no file can be read, from SQL.
 """
 
 import argparse

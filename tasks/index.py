@@ -34,6 +34,7 @@ KEYS = {
     "delta_strengths": ("profile", "attribute", "kind", "layer"),
     "delta_tokens": ("profile", "completion", "kind", "layer", "position"),
     "readability": ("profile", "attribute", "kind", "reads", "reader", "layer"),
+    "bench": ("profile", "device", "name"),
 }
 
 

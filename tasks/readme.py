@@ -21,6 +21,7 @@ FOLDERS = {
     "psr/testbed": "the embedded instruct language: grammar, exact judges, trainer",
     "flows": "one file a step, like the paper's method section; and the commands",
     "tasks": "load, call psr, save; the only place that knows files, DuckDB, MLflow and DVC",
+    "tasks/bench": "what flows.bench measures: speed as ratios of alternating pairs",
 }
 QUESTIONS = {
     "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_c80), 1) AS ta_c80, bool_and(reached_cp) AS reached

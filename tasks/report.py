@@ -19,6 +19,7 @@ from psr.errors import PsrError
 from psr.methods import BY_SLUG
 from tasks.charts import rank, styles
 from tasks.published import PUBLISHED
+from tasks.report_bench import speed_sections
 from tasks.report_charts import alignment, attributes, coherence, training
 from tasks.report_faithfulness import faithfulness
 from tasks.report_tokens import LAYERS, SHADES, shaded
@@ -35,10 +36,12 @@ def write_report(data: Path, out: Path, *, title: str = "Prompt Steering Replace
     return build(data, out, title=title)
 
 
-def build(data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement") -> Path:
-    """As `write_report`, as a plain function. Returns the page's path."""
+def build(
+    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement", speed: Sequence[Row] = ()
+) -> Path:
+    """As `write_report`, as a plain function; `speed`: rows of the table bench. Returns the page's path."""
     data, out = Path(data), Path(out)
-    page = render(_read(data), title)
+    page = render({**_read(data), "bench": list(speed)}, title)
     out.mkdir(parents=True, exist_ok=True)
     part = out / ".index.html.part"
     part.write_text(page, encoding="utf-8")
@@ -71,6 +74,7 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
         faithful=faithfulness(tables, names, style),
         training=training(tables["curves"], tables["modules"], names, style),
         answers=shaded(headline, tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
+        speed=speed_sections(tables.get("bench", [])),
     )
 
 

@@ -70,6 +70,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     "readability": _schema(
         """attribute str, kind str, reads str, reader str, layer int32, r_squared float?, low float?, high float?,
         n int"""
+    "bench": _schema(
+        """name str, measured str, against str, goal str?, median float, low float, high float, n int, verdict str?,
+        note str, device str, cores int, threads int, torch str, dtype str, model str"""
     ),
 }
 
@@ -91,5 +94,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "delta_strengths": ("faithfulness",),
     "delta_tokens": ("faithfulness",),
     "readability": ("faithfulness",),
+    "bench": ("bench",),  # no stage of DVC's: flows.bench
 }
 """Which stages write a table of that name."""

@@ -72,3 +72,7 @@ CREATE TABLE stg_delta_tokens AS
 CREATE TABLE stg_readability AS
     SELECT profile, attribute, kind, reads, reader, layer, r_squared, low, high, n FROM staged('readability')
     ORDER BY profile, attribute, kind, reads, reader, layer;
+
+CREATE TABLE stg_bench AS
+    SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
+    FROM staged('bench') ORDER BY profile, device, name;

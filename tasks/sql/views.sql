@@ -158,3 +158,8 @@ CREATE VIEW delta_tokens AS
 CREATE VIEW readability AS
     SELECT profile, attribute, kind, reads, reader, layer, r_squared, low, high, n
     FROM stg_readability ORDER BY profile, attribute, kind, reads, reader, layer;
+
+-- Speed, as python -m flows.bench measured it: each figure a ratio, `measured` divided by `against`, and whether it meets its goal.
+CREATE VIEW bench AS
+    SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
+    FROM stg_bench ORDER BY profile, device, name;

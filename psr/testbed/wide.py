@@ -1,0 +1,35 @@
+"""A random language model as wide as those used in earnest, and a random module for it: their speed is real, nothing else.
+
+Nothing is fetched: the model is made from its config, with the tokenizer of a model that is there.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from psr.forms import form_named, init_params
+from psr.models import DTYPES, LanguageModel, wrap
+from psr.module import SteeringModule
+
+HEAD = 64  # width of an attention head
+
+
+def random_model(like: LanguageModel, width: int, layers: int, dtype: str) -> LanguageModel:
+    """A Llama so wide and deep, on the device and with the tokenizer of `like`, its weights from one seed.
+
+    width: a multiple of 64; dtype: one of psr.models.DTYPES.
+    """
+    config = LlamaConfig(vocab_size=len(like.tokenizer), max_position_embeddings=like.context, hidden_size=width,
+                         num_hidden_layers=layers, num_attention_heads=width // HEAD, intermediate_size=11 * width // 4)
+    with torch.random.fork_rng(), torch.device(like.device):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype])
+    return wrap(model, like.tokenizer)
+
+
+def random_module(lm: LanguageModel) -> SteeringModule:
+    """An all-layer PSR module on span R as it is before fitting."""
+    layers = tuple(range(lm.n_layers))
+    params = init_params(form_named("PSR"), len(layers), lm.d_model, torch.Generator().manual_seed(0))
+    return SteeringModule("random", "PSR", layers, "R", lm.fingerprint, params)

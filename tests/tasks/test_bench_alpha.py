@@ -1,0 +1,70 @@
+"""The search's costs, replayed: counted by hand on curves whose crossing is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from psr.alpha_search import Scores
+from tasks.bench.alpha import Replay, alpha_search, costs, width
+from tasks.bench.material import Material
+from tests.results_folder import SLUGS, write_results
+
+ALPHAS = (0.0, 1.0, 2.0, 3.0, 4.0)
+PROMPT = np.full(2, 90.0)
+TOLD = {"alphas": [0, 1, 2, 3], "alpha_max": 4, "rounds": 1, "points": 1}
+
+
+def falling() -> Scores:
+    """Coherence 100 at alpha 0, 20 less at each whole alpha: 90 is crossed at 0.5 and 80 at 1."""
+    coherence = np.array([[100 - 20 * alpha] * 2 for alpha in ALPHAS])
+    return Scores(ALPHAS, 100 - coherence, coherence)
+
+
+def test_what_was_recorded_is_given_back_and_what_lies_between_is_interpolated():
+    replay = Replay(falling(), np.array([10.0, 20.0, 30.0, 40.0, 50.0]))
+    found = replay((0.0, 1.0, 1.5))
+    assert found.coherence[:, 0].tolist() == [100, 80, 70]
+    assert (replay.calls, replay.spent) == (1, 45.0)  # alpha 0 is the plain model's, which is there already
+    replay((0.0,))
+    assert (replay.calls, replay.spent) == (1, 45.0)
+
+
+def test_both_costs_by_hand():
+    found = costs(falling(), np.array([10.0] * 5), PROMPT, TOLD)
+    # grid: 1, 2, 3, 4; then one alpha inside 0–1, where the prompt's coherence is crossed, and one inside 1–2
+    assert (found.calls, found.tokens) == (2, 60.0)
+    assert found.bisected_calls == (4, 4)  # 4, 2, 1, and 0.5 or 1.5: the same width of 0.5
+    assert found.bisected_tokens == (40.0, 40.0)
+
+
+def test_without_a_crossing_a_bisection_asks_for_the_largest_alpha_alone():
+    level = Scores(ALPHAS, np.zeros((5, 2)), np.full((5, 2), 95.0))
+    found = costs(level, np.array([10.0] * 5), PROMPT, TOLD)
+    assert (found.bisected_calls, found.calls) == ((1, 1), 1)
+
+
+@pytest.mark.parametrize(("point", "expected"), [("C80", 1.0), ("Cp", 1.0)])
+def test_the_width_is_that_of_the_bracket_the_search_leaves(point, expected):
+    assert width(point, falling(), PROMPT) == expected
+
+
+def test_every_module_of_a_profile_is_replayed(tmp_path, monkeypatch):
+    data = write_results(tmp_path)
+    found = {f.name: f for f in alpha_search(_with_unsteered(data, monkeypatch))}
+    assert set(found) == {"alpha-tokens", "alpha-calls"}
+    assert found["alpha-calls"].ratio.n == 2 * len(SLUGS)
+
+
+def _with_unsteered(data, monkeypatch) -> Material:
+    """The folder's search with plain and instructed answers, which its small fixture leaves out."""
+    from psr.types import INSTRUCTED, PLAIN
+    from tasks import tables
+    from tests.results_folder import answer, verdicts
+
+    pairs = tables.read_pairs(data / "search/pairs.parquet")
+    more = [answer(pair, method, 0.0, method) for pair in pairs for method in (PLAIN, INSTRUCTED)]
+    file, judged = data / "search/completions.parquet", data / "search/judgements.parquet"
+    tables.write_completions(file, [*tables.read_completions(file), *more])
+    tables.write_judgements(judged, [*tables.read_judgements(judged), *(v for c in more for v in verdicts(c, 50.0))])
+    return Material(data, None, {}, {"alphas": [0, 0.5], "alpha_max": 1.0, "rounds": 1, "points": 2})
