@@ -66,16 +66,22 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
         title=title, css=Markup(css), policy=_policy(css), head=headline[0], names=names, style=style,  # noqa: S704
         keys=attributes(headline), methods=_methods(headline), published=PUBLISHED.get(headline[0]["benchmark"]),
         claims=_claims(headline), alignment=alignment(headline, style), legend=[(names[s], style[s]) for s in names],
-        coherence=coherence(tables["curve"], names, style),
-        training=training(tables["curves"], tables["modules"], names, style),
-        answers=shaded(headline, tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
+        coherence=coherence(_first_seed(tables["curve"]), names, style),
+        training=training(tables["curves"], _first_seed(tables["modules"]), names, style),
+        answers=shaded(tables["headline_seeds"], tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
     )
 
 
 def _read(data: Path) -> dict[str, list[Row]]:
-    places = {"headline": "results", "curve": "results", "curves": "distill", "modules": "distill",
+    places = {"headline": "results", "headline_seeds": "results", "curve": "results", "curves": "distill", "modules": "distill",
               "strengths": "steer", "completions": "steer", "pairs": "steer"}
     return {name: read_table(data / stage / f"{name}.parquet", name) for name, stage in places.items()}
+
+
+def _first_seed(rows: Sequence[Row]) -> list[Row]:
+    """One repetition, for curves: those of the first seed, and what has none."""
+    first = min((row["seed"] for row in rows if row["seed"] is not None), default=None)
+    return [row for row in rows if row["seed"] in (None, first)]
 
 
 def _environment() -> jinja2.Environment:
