@@ -33,14 +33,17 @@ def verdicts(completion: Completion, trait: float | None, coherence: float = 97.
 
 
 def write_results(
-    root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False
+    root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False,
+    suite: bool = True,
 ) -> Path:
-    """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too."""
+    """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too, and
+    without `suite` no figures of format instructions and concepts."""
     data = root / "data" / profile
     _write_fitting(data)
     _write_search(data)
     _write_steering(data, text)
     _write_results(data)
+    write_suite(data, suite)
     if adapters:
         _write_adapters(data)
     return data
@@ -118,7 +121,6 @@ def _write_results(data: Path) -> None:
     rows = [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP]
     tables.write_table(data / "results/headline.parquet", "headline", rows)
     tables.write_table(data / "results/headline_seeds.parquet", "headline_seeds", [_of_seed(row) for row in rows])
-    write_suite(data, [row for row in rows if row["method"] != "s-const-dim-r"])
     tables.write_table(data / "results/curve.parquet", "curve", [
         {"attribute": attribute, "method": slug, "module": module_id(attribute, slug), "seed": 123, "alpha": alpha,
          "trait": TA_CP[slug] * alpha / 4, "coherence": 98.0 - 10 * alpha, "n": 2}
@@ -130,8 +132,9 @@ def _of_seed(row: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if name != "seeds"} | {"seed": 123}
 
 
-def write_suite(data: Path, rows: list[dict[str, object]]) -> None:
-    """The tables of the other two benchmarks, with the headline's figures as theirs."""
+def write_suite(data: Path, measured: bool) -> None:
+    """The tables of the other two benchmarks, with the headline's figures as theirs; empty unless `measured`."""
+    rows = [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP] if measured else []
     for name, main in (("ifeval", "strict"), ("axbench", "overall")):
         scale = 1.0 if name == "ifeval" else 0.02
         made = []

@@ -15,7 +15,7 @@ from tasks.schemas import SCHEMAS
 from tests.results_folder import SLUGS, write_results
 
 VIEWS = ("completions", "judgements", "headline", "curves", "token_strengths", "lineage", "modules", "triplets",
-         "dropped", "alphas", "trait_coherence", "scores")
+         "dropped", "alphas", "trait_coherence", "scores", "headline_seeds", "ifeval", "ifeval_seeds", "axbench", "axbench_seeds")
 
 
 @pytest.fixture(scope="module")
