@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.params import Benchmark, Complete, Model, Sampling
 from flows.steps import stage
-from tasks.benchmarks import load_attributes
+from tasks.benchmarks import attributes_of
 from tasks.complete import complete_attribute
 from tasks.gather import gather
 from tasks.models import ModelPlace
@@ -14,9 +12,9 @@ from tasks.place import Place
 
 
 @stage
-def complete(place: Place, model: Model, benchmark: Benchmark, sampling: Sampling, complete: Complete) -> None:
+def complete(place: Place, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, complete: Complete) -> None:
     """x' -> y' and x -> y, for every fitting question × instruction × sample of every attribute."""
-    attributes = load_attributes(benchmark.name, Path(benchmark.path), benchmark.attributes)
+    attributes = attributes_of(benchmarks)
     lm = ModelPlace(**model.model_dump())
     parts = [
         complete_attribute(attribute, lm, place.scratch, **sampling.model_dump(), **complete.model_dump())

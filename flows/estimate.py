@@ -14,11 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.params import Profile
+from psr.methods import parse_method, trained
 from tasks.files import read_json
 from tasks.planning import Step
 from tasks.timings import read_timing
 
 STARTING = 4.0  # seconds a stage takes to start: DVC, Python, Prefect
+ALL = 48  # questions, where a profile asks all that a benchmark has
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = {  # per unit of Amount.count, two cores, the shipped model
     "complete": 0.012, "select": 0.0003, "extract": 0.01, "distill": 0.004, "search": 0.008, "steer": 0.02,
@@ -36,26 +38,40 @@ class Amount:
 
 def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
-    each, methods = len(settings.benchmark.attributes), len(settings.methods)
+    each, seeds = sum(len(benchmark.attributes) for benchmark in settings.benchmarks), len(settings.seeds)
+    cells = {benchmark.name: len(benchmark.attributes) * len(benchmark.methods or settings.methods)
+             for benchmark in settings.benchmarks}
+    modules, methods = _modules(settings), sum(cells.values())
     c, s, t, f = settings.complete, settings.search, settings.steer, settings.faithfulness
-    answers = each * c.questions * c.instructions * c.samples
+    answers = each * (c.questions or ALL) * c.instructions * c.samples
     kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
     epochs = settings.distill.epochs or 15
-    alphas = len(s.alphas) + 1 + 2 * s.rounds * s.points
-    searched = each * s.questions * s.samples * (2 + methods * alphas)
-    steered = each * t.questions * t.samples * (2 + 3 * methods)
+    tried = {"persona": len(s.alphas) + 1 + 2 * s.rounds * s.points, "axbench": len(s.factors), "ifeval": 0}
+    searched = seeds * (s.questions or ALL) * s.samples * sum(2 + cells[name] * tried[name] for name in cells)
+    taken = {"persona": 3, "axbench": 3, "ifeval": 1}  # strengths that a resample might choose, in the mean
+    steered = seeds * (t.questions or ALL) * t.samples * (
+        each * (2 + len(t.with_prompt)) + sum(cells[name] * taken[name] for name in cells))
     return {
         "complete": Amount(2 * answers, f"{2 * answers} completions"),
         "select": Amount(2 * answers, f"{2 * answers} judged, at most {kept} triplets kept"),
         "extract": Amount(kept, f"at most {_size(cache_bytes(settings, root, kept))} of activations"),
-        "distill": Amount(kept * methods * epochs, f"{each * methods} modules"),
+        "distill": Amount(kept / each * modules * epochs, f"{modules} modules"),
         "search": Amount(searched, f"about {searched} completions"),
         "steer": Amount(steered, f"about {steered} completions"),
         "judge": Amount(steered, f"about {steered} judged"),
         "faithfulness": Amount(each * (f.questions * (7 + 2 * methods) + 3 * f.triplets), f"{each * f.questions} answers taken apart"),
-        "results": Amount(each * methods, f"{each * (methods + 2)} rows"),
+        "results": Amount(seeds * methods, f"{2 * each + methods} rows"),
         "report": Amount(1, "1 page"),
     }
+
+
+def _modules(settings: Profile) -> int:
+    """How many are fitted: one a seed, or one for all seeds where fitting draws nothing at random."""
+    return sum(
+        len(benchmark.attributes) * (len(settings.seeds) if trained(parse_method(slug)) else 1)
+        for benchmark in settings.benchmarks
+        for slug in benchmark.methods or settings.methods
+    )
 
 
 def cache_bytes(settings: Profile, root: Path, triplets: int) -> int | None:

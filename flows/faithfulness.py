@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.params import Benchmark, Faithfulness, Model, Sampling
 from flows.steps import stage
-from tasks.benchmarks import load_attributes
+from tasks.benchmarks import attributes_of
 from tasks.faithfulness import TABLES, measure_attribute
 from tasks.gather import gather
 from tasks.models import ModelPlace
@@ -15,14 +13,13 @@ from tasks.place import Place
 
 @stage
 def faithfulness(
-    place: Place, model: Model, benchmark: Benchmark, sampling: Sampling, faithfulness: Faithfulness
+    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, faithfulness: Faithfulness
 ) -> None:
     """Δ_acc and Δ_loc on unseen questions (Eq. 3); relative RMSE per layer of every module beside paraphrased prompts."""
-    attributes = load_attributes(benchmark.name, Path(benchmark.path), benchmark.attributes)
     lm = ModelPlace(**model.model_dump())
     parts = [
         measure_attribute(attribute, *(place.of(name) for name in ("complete", "select", "distill", "search")), lm,
                           place.scratch, **sampling.model_dump(), **faithfulness.model_dump())
-        for attribute in attributes
+        for attribute in attributes_of(benchmarks)
     ]
     gather(parts, place.out, TABLES)

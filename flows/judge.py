@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.params import Benchmark, Judge
 from flows.steps import stage
-from tasks.judges import judge_named
+from tasks.benchmarks import attributes_of
+from tasks.judges import judges_named
 from tasks.place import Place
 from tasks.select import judge_completions
 
 
 @stage
-def judge(place: Place, benchmark: Benchmark, judge: Judge) -> None:
+def judge(place: Place, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
     """Completions -> judgements, by the same function that judged the training data."""
-    asked = judge_named(judge.name, benchmark.name, Path(benchmark.path), benchmark.attributes)
-    judge_completions(place.of("steer"), asked, place.scratch, place.out, "judge")
+    judges = judges_named(judge.name, attributes_of(benchmarks))
+    judge_completions(place.of("steer"), judges, place.scratch, place.out, "judge")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from psr.errors import PsrError
 from psr.methods import parse_method
+from psr.presets import AXBENCH_FACTORS
 
 DEFAULT_PROFILE = "quick"
 FILE = "params.yaml"
@@ -24,6 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -43,11 +45,17 @@ class Model(Section):
 
 
 class Benchmark(Section):
-    """Whose attributes are steered for, and where its files lie."""
+    """Whose attributes are steered for, and where its files lie. `methods` replace the profile's for these attributes."""
 
     name: Literal["persona", "ifeval", "axbench"]
     path: str
     attributes: Names
+    methods: Names | None = None
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if methods is None else steering_methods(methods)
 
     @field_validator("attributes")
     @classmethod
@@ -72,9 +80,9 @@ class Sampling(Section):
 
 
 class Complete(Section):
-    """Fitting questions × instructions × samples an attribute."""
+    """Fitting questions × instructions × samples an attribute; without `questions` all that the benchmark has."""
 
-    questions: Count
+    questions: Count | None = None
     instructions: Count
     samples: Count
     seed: int
@@ -98,26 +106,31 @@ class Extract(Section):
 
 
 class Distill(Section):
-    """Fitting. `epochs`, `batch_size` and `lr` replace the preset's where they are given; `layer` is scope S's."""
+    """Fitting. `epochs`, `batch_size` and `lr` replace the preset's where they are given; `layer` is scope S's.
+
+    The regulariser and the normalised MSE come with the benchmark (psr.presets.PACKAGES).
+    """
 
     preset: Literal["fast", "paper"]
-    package: Literal["persona", "ifeval", "axbench"]
     epochs: Count | None = None
     batch_size: Count | None = None
     lr: Positive | None = None
-    seed: int
     layer: Annotated[int, Field(ge=0)]
 
 
 class Search(Section):
-    """The search for alpha: a coarse grid, then `rounds` of `points` new alphas where coherence crosses its targets."""
+    """The search for alpha: a coarse grid, then `rounds` of `points` new alphas where coherence crosses its targets.
 
-    questions: Count
+    AxBench's concepts choose among `factors` instead; format instructions are steered at alpha 1.
+    """
+
+    questions: Count | None = None
     samples: Count
     alphas: Annotated[tuple[NotNegative, ...], Field(min_length=2)]
     alpha_max: Positive
     rounds: Annotated[int, Field(ge=0)]
     points: Count
+    factors: Annotated[tuple[Positive, ...], Field(min_length=1)] = AXBENCH_FACTORS
     resamples: Count
     seed: int
     batch_size: Count
@@ -126,17 +139,28 @@ class Search(Section):
     def _grid(self) -> Search:
         if list(self.alphas) != sorted(set(self.alphas)) or self.alphas[0] != 0 or self.alphas[-1] > self.alpha_max:
             raise ValueError(f"alphas must rise from 0 to at most alpha_max = {self.alpha_max}")
+        if list(self.factors) != sorted(set(self.factors)):
+            raise ValueError("factors must rise")
         return self
 
 
 class Steer(Section):
-    """The evaluation's answers; per-token strengths are kept for `strengths` completions a module."""
+    """The evaluation's answers; per-token strengths are kept for `strengths` completions a module.
 
-    questions: Count
+    Modules of the methods `with_prompt` also answer on top of the prompt, at alpha 1: rows `METHOD+prompt`.
+    """
+
+    questions: Count | None = None
     samples: Count
     seed: int
     batch_size: Count
     strengths: Annotated[int, Field(ge=0)]
+    with_prompt: tuple[str, ...] = ()
+
+    @field_validator("with_prompt")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        return steering_methods(methods)
 
 
 class Faithfulness(Section):
@@ -168,9 +192,10 @@ class Profile(Section):
     """Everything one profile sets; a field's name is its section's name in params.yaml and in dvc.yaml."""
 
     model: Model
-    benchmark: Benchmark
+    benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
     judge: Judge
     methods: Names
+    seeds: Seeds
     sampling: Sampling
     complete: Complete
     select: Select
@@ -185,14 +210,42 @@ class Profile(Section):
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        named = [parse_method(text) for text in methods]
-        adapters = ", ".join(method.slug for method in named if method.adapts)
-        if adapters:
-            raise ValueError(f"{adapters} changes the model's weights; the pipeline steers activations (psr.learn fits it)")
-        slugs = tuple(method.slug for method in named)
-        if len(set(slugs)) < len(slugs):
-            raise ValueError(f"a method is named twice in {', '.join(slugs)}")
-        return slugs
+        return steering_methods(methods)
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _each_once(cls, benchmarks: tuple[Benchmark, ...]) -> tuple[Benchmark, ...]:
+        names = [benchmark.name for benchmark in benchmarks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a benchmark is named twice in {', '.join(names)}")
+        return benchmarks
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is named twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _fitted_before_prompted(self) -> Profile:
+        fitted = {slug for benchmark in self.benchmarks for slug in benchmark.methods or self.methods}
+        unknown = [slug for slug in self.steer.with_prompt if slug not in fitted]
+        if unknown:
+            raise ValueError(f"steer.with_prompt names {', '.join(unknown)}, which methods does not")
+        return self
+
+
+def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """The methods' slugs. Raises PsrError for an unknown one, ValueError for one named twice or that steers nothing."""
+    named = [parse_method(text) for text in methods]
+    adapters = ", ".join(method.slug for method in named if method.adapts)
+    if adapters:
+        raise ValueError(f"{adapters} changes the model's weights; the pipeline steers activations (psr.learn fits it)")
+    slugs = tuple(method.slug for method in named)
+    if len(set(slugs)) < len(slugs):
+        raise ValueError(f"a method is named twice in {', '.join(slugs)}")
+    return slugs
 
     @model_validator(mode="after")
     def _own_answers(self) -> Profile:
@@ -220,12 +273,12 @@ def check_attributes(root: Path, settings: Profile) -> None:
 
     Only persona vectors name their attributes by files; the other benchmarks' loaders refuse what they do not know.
     """
-    benchmark = settings.benchmark
-    known = {path.stem for path in (root / benchmark.path).glob("*extract/*.json")}
-    unknown = [name for name in benchmark.attributes if name not in known]
-    if benchmark.name == "persona" and known and unknown:
-        raise PsrError("unknown attribute", where=benchmark.path, expected=f"some of {', '.join(sorted(known))}",
-                       got=", ".join(map(repr, unknown)), do="Correct benchmark.attributes in params.yaml.")
+    for benchmark in settings.benchmarks:
+        known = {path.stem for path in (root / benchmark.path).glob("*extract/*.json")}
+        unknown = [name for name in benchmark.attributes if name not in known]
+        if benchmark.name == "persona" and known and unknown:
+            raise PsrError("unknown attribute", where=benchmark.path, expected=f"some of {', '.join(sorted(known))}",
+                           got=", ".join(map(repr, unknown)), do="Correct the benchmark's attributes in params.yaml.")
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -268,7 +321,7 @@ def _fields_at(place: tuple[int | str, ...]) -> tuple[str, ...]:
     """The known keys at a place in the tree of sections."""
     here: Any = Profile
     for step in place:
-        here = here.model_fields[str(step)].annotation
+        here = get_args(here)[0] if isinstance(step, int) else here.model_fields[step].annotation
     return tuple(here.model_fields)
 
 

@@ -24,7 +24,7 @@ from flows.estimate import plan_table, total_line
 from psr.errors import PsrError
 from tasks.disk import disk_error
 from tasks.dvc_repair import keep, repair
-from tasks.headline import headline_rows, headline_table
+from tasks.headline import benchmark_tables, headline_rows, headline_table
 from tasks.locks import reproducing
 from tasks.planning import Step, plan, to_do
 from tasks.prefect_server import server
@@ -110,6 +110,8 @@ def _headline(root: Path, profile: str) -> None:
     rows = headline_rows(root, profile)
     if rows:
         _console().print(headline_table(rows))
+    for table in benchmark_tables(root, profile):
+        _console().print(table)
 
 
 def _console() -> Console:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.params import Benchmark, Judge, Model, Sampling, Search
 from flows.steps import stage
-from tasks.benchmarks import load_attributes
+from psr.pairs import sampling_seeds
+from tasks.benchmarks import attributes_of
 from tasks.gather import gather
-from tasks.judges import judge_named
+from tasks.judges import judges_named
 from tasks.models import ModelPlace
 from tasks.place import Place
 from tasks.search import search_attribute
@@ -16,15 +15,18 @@ from tasks.search import search_attribute
 
 @stage
 def search(
-    place: Place, model: Model, benchmark: Benchmark, judge: Judge, sampling: Sampling, search: Search
+    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], judge: Judge, seeds: tuple[int, ...], sampling: Sampling,
+    search: Search,
 ) -> None:
     """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
-    attributes = load_attributes(benchmark.name, Path(benchmark.path), benchmark.attributes)
-    asked = judge_named(judge.name, benchmark.name, Path(benchmark.path), benchmark.attributes)
+    attributes = attributes_of(benchmarks)
+    judges = judges_named(judge.name, attributes)
+    settings = search.model_dump(exclude={"seed", "samples"})
     lm = ModelPlace(**model.model_dump())
     parts = [
-        search_attribute(attribute, place.of("distill"), lm, asked, place.scratch, **sampling.model_dump(),
-                         **search.model_dump())
+        search_attribute(attribute, seed, sampled, place.of("distill"), lm, judges[attribute.benchmark], place.scratch,
+                         **sampling.model_dump(), **settings)
         for attribute in attributes
+        for seed, sampled in sampling_seeds(seeds, search.seed, search.samples).items()
     ]
-    gather(parts, place.out, ["pairs", "completions", "judgements", "candidates"])
+    gather(parts, place.out, ["pairs", "completions", "judgements", "candidates", "draws"])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.params import Benchmark, Model, Sampling, Steer
 from flows.steps import stage
-from tasks.benchmarks import load_attributes
+from psr.pairs import sampling_seeds
+from tasks.benchmarks import attributes_of
 from tasks.gather import gather
 from tasks.models import ModelPlace
 from tasks.place import Place
@@ -14,13 +13,17 @@ from tasks.steer import steer_attribute
 
 
 @stage
-def steer(place: Place, model: Model, benchmark: Benchmark, sampling: Sampling, steer: Steer) -> None:
+def steer(
+    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], seeds: tuple[int, ...], sampling: Sampling, steer: Steer
+) -> None:
     """A' = A + alpha · lambda(A) · z (Eq. 7) at every candidate alpha, and lambda per token for a few answers."""
-    attributes = load_attributes(benchmark.name, Path(benchmark.path), benchmark.attributes)
+    attributes = attributes_of(benchmarks)
+    settings = steer.model_dump(exclude={"seed", "samples"})
     lm = ModelPlace(**model.model_dump())
     parts = [
-        steer_attribute(attribute, place.of("distill"), place.of("search"), lm, place.scratch, **sampling.model_dump(),
-                        **steer.model_dump())
+        steer_attribute(attribute, seed, sampled, place.of("distill"), place.of("search"), lm, place.scratch,
+                        **sampling.model_dump(), **settings)
         for attribute in attributes
+        for seed, sampled in sampling_seeds(seeds, steer.seed, steer.samples).items()
     ]
-    gather(parts, place.out, ["pairs", "completions", "strengths"])
+    gather(parts, place.out, ["pairs", "completions", "strengths", "draws"])

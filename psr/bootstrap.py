@@ -3,7 +3,7 @@
 A figure at a matched coherence comes from two sets of questions: the search questions choose alpha, the evaluation
 questions give the trait alignment. Each resample draws both anew, chooses alpha again among the candidates, and reads
 the trait there. Every figure keeps its resampled values, so that two figures on the same evaluation questions can be
-compared draw by draw, and several averaged.
+compared draw by draw, and several averaged: over seeds, which are drawn anew as well, and over attributes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psr.errors import PsrError
 from psr.resampling import Array, mean_and_error, once, resample
 
 RESAMPLES, LEVEL = 1000, 0.95
-SEARCH, EVALUATE = 0, 1  # streams of random numbers: figures with one seed share their evaluation draws
+SEARCH, EVALUATE, SEEDS = 0, 1, 2  # streams of random numbers: figures with one seed share their evaluation draws
 
 
 class Interval(NamedTuple):
@@ -80,7 +80,7 @@ def matched(
     trait, _ = mean_and_error(evaluation.trait, resample(evaluation.questions, resamples, seed, EVALUATE))
     samples = trait[np.arange(resamples), drawn]
     taken = evaluation.trait[index], evaluation.coherence[index]
-    return _figure(*taken, samples, evaluation.alphas[index], reached, seed, level)
+    return figure_of(*taken, samples, evaluation.alphas[index], reached, seed, level)
 
 
 def plain_mean(
@@ -90,12 +90,13 @@ def plain_mean(
     rows = (np.asarray(values, dtype=np.float64)[np.newaxis] for values in (trait, coherence))
     scores = Scores((0.0,), *rows)
     samples, _ = mean_and_error(scores.trait, resample(scores.questions, resamples, seed, EVALUATE))
-    return _figure(scores.trait[0], scores.coherence[0], samples[:, 0], None, True, seed, level)
+    return figure_of(scores.trait[0], scores.coherence[0], samples[:, 0], None, True, seed, level)
 
 
-def _figure(
-    trait: Array, coherence: Array, samples: Array, alpha: float | None, reached: bool, seed: int, level: float
+def figure_of(
+    trait: Array, coherence: Array, samples: Array, alpha: float | None, reached: bool, seed: int, level: float = LEVEL
 ) -> Figure:
+    """The figure of trait and coherence [question] as they are, with what `samples` [resample] made of them."""
     value, low, high = interval_of(_mean(trait), samples, level)
     unscored = int(np.isnan(trait).sum())
     return Figure(value, low, high, len(trait) - unscored, unscored, _mean(coherence), alpha, reached, samples, seed)
@@ -115,6 +116,31 @@ def paired(first: Figure, second: Figure, *, level: float = LEVEL) -> Interval:
         raise PsrError("two figures were not resampled together", expected="equal seed, resamples and questions",
                        got=alike)
     return interval_of(first.value - second.value, first.samples - second.samples, level)
+
+
+def over_seeds(figures: Sequence[Figure], *, level: float = LEVEL) -> Figure:
+    """One method's figures of several seeds as one: their mean, with an interval over seeds × questions.
+
+    Each resample draws the seeds anew, and the questions for all seeds together (they are the same questions). Two
+    methods' figures are drawn alike, so that `paired` compares them seed by seed. n counts question × seed; alpha is the
+    mean; reached: with every seed. A bootstrap over few seeds is too narrow, by √((S − 1)/S) in the seeds' own spread.
+    Raises PsrError when there is none, or when they were not resampled together.
+    """
+    alike = sorted({(figure.seed, len(figure.samples), figure.questions) for figure in figures})
+    if len(alike) != 1:
+        raise PsrError("figures of several seeds were not resampled together", got=alike or "no figure",
+                       expected="at least one, with equal seed, resamples and questions")
+    if len(figures) == 1:
+        return figures[0]
+    (seed, resamples, _), n = alike[0], len(figures)
+    counts = resample(n, resamples, seed, SEEDS).T
+    values = np.where(counts > 0, np.stack([figure.samples for figure in figures]), 0.0)
+    samples = (counts * values).sum(axis=0) / n
+    value, low, high = interval_of(float(np.mean([figure.value for figure in figures])), samples, level)
+    alphas = [figure.alpha for figure in figures if figure.alpha is not None]
+    return Figure(value, low, high, sum(f.n for f in figures), sum(f.n_unscored for f in figures),
+                  float(np.mean([f.coherence for f in figures])), float(np.mean(alphas)) if alphas else None,
+                  all(f.reached for f in figures), samples, seed)
 
 
 def average(figures: Sequence[Figure], *, level: float = LEVEL) -> Interval:

@@ -5,9 +5,9 @@ local files, and its cache lies in a folder that is given or thrown away.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from psr.errors import PsrError
 from psr.types import Attribute
@@ -16,6 +16,22 @@ from tasks import axbench, ifeval, persona
 Rows = list[dict[str, Any]]
 Format = Literal["json", "parquet"]
 BENCHMARKS = {"persona": persona, "ifeval": ifeval, "axbench": axbench}
+
+
+class Chosen(Protocol):
+    """A benchmark's name, its folder, and which of its attributes are wanted."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def attributes(self) -> Sequence[str]: ...
+
+
+def attributes_of(benchmarks: Iterable[Chosen]) -> tuple[Attribute, ...]:
+    """The wanted attributes of every benchmark, in order. Raises PsrError as `load_attributes` does."""
+    return tuple(a for chosen in benchmarks for a in load_attributes(chosen.name, Path(chosen.path), chosen.attributes))
 
 
 def load_attributes(

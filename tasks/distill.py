@@ -1,10 +1,10 @@
-"""Distillation: one module for every attribute and method, fitted to the cached activations."""
+"""Distillation: one module for every attribute, method and seed, fitted to the cached activations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,30 +61,36 @@ class Material:
         return self.instructed.last([example.tokens.length for example in examples], method.span)
 
 
+@lru_cache(maxsize=1)
+def material_of(attribute: str, complete: Path, select: Path, extract: Path, model: ModelPlace) -> Material:
+    """Read once for all modules of an attribute, which are fitted one after the other."""
+    rejected = {(pair.id, c.seed): c.token_ids for pair, c in plain_answers(complete)[attribute]}
+    return Material(attribute, triplets_by_attribute(complete, select)[attribute], rejected, open_model(model), extract)
+
+
 @task(cache_policy=NO_CACHE)
 def distill_module(
-    attribute: str, method: Method, complete: Path, select: Path, extract: Path, model: ModelPlace, scratch: Scratch, *,
-    layer: int, settings: dict[str, Any],
+    attribute: str, method: Method, seed: int | None, complete: Path, select: Path, extract: Path, model: ModelPlace,
+    scratch: Scratch, *, layer: int, settings: dict[str, Any],
 ) -> Path:
-    """Fit one module. Returns the part: its row, its training curve, its folder."""
+    """Fit one module (seed None: of a method without training). Returns the part: its row, its training curve, its folder."""
+    home = Path("modules") / attribute.replace("/", "-") / method.slug / ("" if seed is None else f"seed-{seed}")
 
     def write(folder: Path) -> None:
         from psr.module import save_module
 
-        lm = open_model(model)
-        rejected = {(pair.id, c.seed): c.token_ids for pair, c in plain_answers(complete)[attribute]}
-        material = Material(attribute, triplets_by_attribute(complete, select)[attribute], rejected, lm, extract)
+        material = material_of(attribute, complete, select, extract, model)
+        lm = material.lm
         layers = (layer,) if method.scope == "S" else tuple(range(lm.n_layers))
-        module, curve = fit_module(material, method, layers, settings)
-        home = Path("modules") / attribute.replace("/", "-") / method.slug
+        module, curve = fit_module(material, method, layers, {**settings, "seed": seed})
         save_module(module, folder / home)
         write_curves(folder / "curves.parquet", {module.id: curve})
         row = {"id": module.id, "attribute": attribute, "method": method.slug, **asdict(method),
-               "layer": layer if method.scope == "S" else None, "seed": settings["seed"],
+               "layer": layer if method.scope == "S" else None, "seed": seed,
                "triplets": len(material.triplets), "folder": home.as_posix(), "model": lm.fingerprint}
         write_table(folder / "modules.parquet", "modules", [row])
 
-    return part(scratch, f"part-{attribute.replace('/', '-')}-{method.slug}", write)
+    return part(scratch, f"part-{'-'.join(home.parts[1:])}", write)
 
 
 def fit_module(
@@ -94,7 +100,7 @@ def fit_module(
     from psr.learn import learn
     from psr.module import SteeringModule
 
-    settings = fit_settings(method.objective, told)
+    settings = fit_settings(method, told, material.attribute.partition("/")[0])
     sources = [t.id for t in material.triplets]
     id = short_hash("module", VERSION, material.attribute, method.slug, layers, asdict(settings) if settings else {},
                     sources, material.lm.fingerprint)
@@ -113,19 +119,20 @@ def fit_module(
     return fitted.module, fitted.curve
 
 
-def fit_settings(objective: str, told: dict[str, Any]) -> FitSettings | None:
+def fit_settings(method: Method, told: dict[str, Any], benchmark: str) -> FitSettings | None:
     """The preset with what params.yaml changes of it; None for methods without training.
 
-    The package (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
+    The benchmark's package (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
     """
-    from psr.methods import GRADIENT
+    from psr.methods import trained
     from psr.presets import package, preset
 
-    if objective not in (*GRADIENT, "ReFT-r1"):
+    if not trained(method):
         return None
+    objective = method.objective
     ours = ("seed",) if objective == "ReFT-r1" else ("seed", "epochs", "batch_size", "lr")
     base = replace(preset(told["preset"], objective), **{name: told[name] for name in ours if told[name] is not None})
-    return replace(base, **package(told["package"])) if objective == "MSE" else base  # type: ignore[arg-type]
+    return replace(base, **package(benchmark)) if objective == "MSE" else base  # type: ignore[arg-type]
 
 
 @task(cache_policy=NO_CACHE)

@@ -1,7 +1,7 @@
 """What dvc.yaml says about one stage of one profile: its dependencies, sections and outputs, without importing DVC.
 
 A stage process needs this at once and DVC's own reader costs a second, so the three kinds of placeholder that
-dvc.yaml uses are filled in here: `${key}`, `${item.name}` and `${profile.section.key}` from params.yaml.
+dvc.yaml uses are filled in here: `${key}`, `${item.name}` and `${profile.section.key}` from params.yaml, `[0]` included.
 A test holds this reader against DVC's.
 """
 
@@ -88,7 +88,9 @@ def _fill(value: Any, values: Mapping[str, Any]) -> Any:
 
 def _lookup(dotted: str, values: Mapping[str, Any]) -> Any:
     here: Any = values
-    for step in dotted.split("."):
+    for step in dotted.replace("]", "").replace("[", ".").split("."):
+        here = dict(enumerate(here)) if isinstance(here, list) else here
+        step = int(step) if step.isdecimal() else step  # type: ignore[assignment]
         if not isinstance(here, Mapping) or step not in here:
             raise PsrError("a placeholder of dvc.yaml has no value", where=f"${{{dotted}}}", do="Add it to params.yaml.")
         here = here[step]

@@ -66,9 +66,12 @@ def measure_attribute(
 
 
 def alphas_at_prompt(search: Path) -> dict[str, float]:
-    """module id -> the alpha chosen at the prompt's coherence; 0 where no other is as coherent."""
+    """module id -> the alpha chosen at the prompt's coherence, 0 where no other is as coherent; elsewhere the chosen one.
+
+    A module that no seed changes was searched in every repetition: the first one's alpha is taken.
+    """
     rows = read_table(search / "candidates.parquet", "candidates")
-    return {row["module"]: row["alpha"] for row in rows if row["point"] == "Cp" and row["chosen"]}
+    return {row["module"]: row["alpha"] for row in reversed(rows) if row["point"] != "C80" and row["chosen"]}
 
 
 def deviation_rows(study: Study, modules: Sequence[SteeringModule], chosen: dict[str, float]) -> tuple[Rows, Rows]:

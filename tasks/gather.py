@@ -24,6 +24,10 @@ def part(scratch: Scratch, name: str, write: Callable[[Path], None]) -> Path:
 
 @task(cache_policy=NO_CACHE)
 def gather(parts: Sequence[Path], out: Path, tables: Sequence[str]) -> None:
-    """Write out/{table}.parquet with the rows of every part, in the parts' order."""
+    """Write out/{table}.parquet with the rows of every part, in the parts' order.
+
+    What several parts hold under one id (a pair that is asked under several seeds) stands there once.
+    """
     for table in tables:
-        write_table(out / f"{table}.parquet", table, [row for p in parts for row in read_table(p / f"{table}.parquet", table)])
+        rows = [row for p in parts for row in read_table(p / f"{table}.parquet", table)]
+        write_table(out / f"{table}.parquet", table, {row.get("id", place): row for place, row in enumerate(rows)}.values())

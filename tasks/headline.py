@@ -1,12 +1,15 @@
-"""The headline table as a terminal shows it: trait alignment at the prompt's coherence and at coherence 80."""
+"""The tables as a terminal shows them: trait alignment at matched coherence, and the other benchmarks' own figures."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from tasks.report_benchmarks import Section
 
 Row = dict[str, Any]
 
@@ -34,6 +37,31 @@ def headline_table(rows: list[Row]) -> Table:
         found = [cells.get((method, attribute)) for attribute in attributes]
         means = (_mean(found, "ta_cp"), _mean(found, "ta_c80"))
         table.add_row(Text(method), *map(_cell, found), *(_number(mean) for mean in means))
+    return table
+
+
+def benchmark_tables(root: Path, profile: str) -> list[Table]:
+    """The other benchmarks' tables; none of what the profile does not measure."""
+    from tasks.report_benchmarks import BENCHMARKS, sections
+    from tasks.tables import read_table
+
+    paths = {name: root / "data" / profile / "results" / f"{name}.parquet" for name in BENCHMARKS}
+    return [_section_table(section) for section in
+            sections({name: read_table(path, name) if path.exists() else [] for name, path in paths.items()})]
+
+
+def _section_table(section: Section) -> Table:
+    """Methods down, attributes across with 95 % intervals, then the means of every measure."""
+    main, means = section.benchmark.main, section.benchmark.means
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"{section.benchmark.title.lower()}: {main.name}")
+    for name in [*section.attributes, *(f"mean {measure.name}" for measure in means)]:
+        table.add_column(Text(name), justify="right")
+    for line in section.lines:
+        cells = ["–" if cell is None else f"{_number(cell[main.column], main.digits)} "
+                 f"({_number(cell[main.column + '_low'], main.digits)}–{_number(cell[main.column + '_high'], main.digits)})"
+                 for cell in line.cells]
+        table.add_row(Text(line.name), *cells, *(_number(value, m.digits) for value, m in zip(line.means, means, strict=True)))
     return table
 
 

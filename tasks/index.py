@@ -25,7 +25,8 @@ KEYS = {
     "dropped": ("profile", "completion"),
     "modules": ("profile", "id"),
     "curves": ("profile", "module", "epoch"),
-    "candidates": ("profile", "module", "point", "alpha"),
+    "candidates": ("profile", "module", "seed", "point", "alpha"),
+    "draws": ("profile", "stage", "attribute", "sampled"),
     "strengths": ("profile", "completion", "layer", "position"),
     "headline": ("profile", "benchmark", "model", "attribute", "method"),
     "faithfulness": ("profile", "attribute", "method", "alpha", "layer"),
@@ -35,6 +36,11 @@ KEYS = {
     "delta_tokens": ("profile", "completion", "kind", "layer", "position"),
     "readability": ("profile", "attribute", "kind", "reads", "reader", "layer"),
     "bench": ("profile", "device", "name"),
+    "ifeval": ("profile", "benchmark", "model", "attribute", "method"),
+    "axbench": ("profile", "benchmark", "model", "attribute", "method"),
+    "headline_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),
+    "ifeval_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),
+    "axbench_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),
 }
 
 

@@ -18,12 +18,17 @@ def module_rows(distill: Path, attribute: str | None = None) -> list[dict[str, A
     return [row for row in rows if attribute in (None, row["attribute"])]
 
 
-def modules_of(distill: Path, attribute: str) -> list[SteeringModule]:
-    """The attribute's modules, in the order of the table. Raises PsrError when a folder holds another module."""
+def rows_of_seed(distill: Path, attribute: str, seed: int | None) -> list[dict[str, Any]]:
+    """The attribute's modules for one repetition: those fitted with `seed`, and those that no seed changes. None: all."""
+    return [row for row in module_rows(distill, attribute) if seed is None or row["seed"] in (None, seed)]
+
+
+def modules_of(distill: Path, attribute: str, seed: int | None = None) -> list[SteeringModule]:
+    """These modules, in the order of the table. Raises PsrError when a folder holds another module."""
     from psr.module import load_module
 
     found = []
-    for row in module_rows(distill, attribute):
+    for row in rows_of_seed(distill, attribute, seed):
         module = load_module(distill / row["folder"])
         if module.id != row["id"]:
             raise PsrError("a folder holds another module than the table says", where=distill / row["folder"],

@@ -20,6 +20,7 @@ from psr.methods import BY_SLUG
 from tasks.charts import rank, styles
 from tasks.published import PUBLISHED
 from tasks.report_bench import speed_sections
+from tasks.report_benchmarks import sections
 from tasks.report_charts import alignment, attributes, coherence, training
 from tasks.report_faithfulness import faithfulness
 from tasks.report_tokens import LAYERS, SHADES, shaded
@@ -60,29 +61,47 @@ def figure_svg(rows: Sequence[Mapping[str, Any]]) -> str:
 def render(tables: Mapping[str, list[Row]], title: str) -> str:
     """The page as text, out of the tables' rows by name."""
     headline = tables["headline"]
-    if not headline:
+    figured = [*headline, *tables["ifeval"], *tables["axbench"]]
+    if not figured:
         raise PsrError("there is nothing to report", expected="rows in the headline table", got="none")
-    names = _names(headline) | {row["method"]: _name(row["method"]) for row in tables["curve"] + tables["modules"]
-                                if row["method"] not in {r["method"] for r in headline}}
+    names = _names(figured) | {row["method"]: _name(row["method"]) for row in tables["curve"] + tables["modules"]
+                                if row["method"] not in {r["method"] for r in figured}}
     style = styles(names)
     css = _environment().get_template("style.css").render(shades=range(1, SHADES + 1), last=SHADES, views=range(LAYERS + 1))
     return _environment().get_template("report.html").render(
-        title=title, css=Markup(css), policy=_policy(css), head=headline[0], names=names, style=style,  # noqa: S704
-        keys=attributes(headline), methods=_methods(headline), published=PUBLISHED.get(headline[0]["benchmark"]),
+        title=title, css=Markup(css), policy=_policy(css), head=figured[0], names=names, style=style,  # noqa: S704
+        measured=_measured(figured), sections=sections(tables),
+        keys=attributes(headline), methods=_methods(headline), published=PUBLISHED.get(figured[0]["benchmark"]),
         claims=_claims(headline), alignment=alignment(headline, style), legend=[(names[s], style[s]) for s in names],
-        coherence=coherence(tables["curve"], names, style),
+        aligned=[(name, style[slug]) for slug, name in _names(headline).items()],
+        coherence=coherence(_first_seed(tables["curve"]), names, style),
+        training=training(tables["curves"], _first_seed(tables["modules"]), names, style),
+        answers=shaded(tables["headline_seeds"], tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
         faithful=faithfulness(tables, names, style),
-        training=training(tables["curves"], tables["modules"], names, style),
-        answers=shaded(headline, tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
         speed=speed_sections(tables.get("bench", [])),
     )
 
 
 def _read(data: Path) -> dict[str, list[Row]]:
-    places = {"headline": "results", "curve": "results", "curves": "distill", "modules": "distill",
+    places = {"headline": "results", "headline_seeds": "results", "ifeval": "results", "axbench": "results",
+              "curve": "results", "curves": "distill", "modules": "distill",
               "strengths": "steer", "completions": "steer", "pairs": "steer",
               **dict.fromkeys(("faithfulness", "delta", "delta_strengths", "readability"), "faithfulness")}
     return {name: read_table(data / stage / f"{name}.parquet", name) for name, stage in places.items()}
+
+
+def _measured(rows: Sequence[Row]) -> str:
+    """How many attributes of which benchmarks: "3 attributes of persona, 1 attribute of ifeval"."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["benchmark"], set()).add(row["attribute"])
+    return ", ".join(f"{len(keys)} attribute{'' if len(keys) == 1 else 's'} of {name}" for name, keys in found.items())
+
+
+def _first_seed(rows: Sequence[Row]) -> list[Row]:
+    """One repetition, for curves: those of the first seed, and what has none."""
+    first = min((row["seed"] for row in rows if row["seed"] is not None), default=None)
+    return [row for row in rows if row["seed"] in (None, first)]
 
 
 def _environment() -> jinja2.Environment:
@@ -129,7 +148,7 @@ def _mean(headline: Sequence[Row], slug: str, column: str) -> float | None:
 def _claims(headline: Sequence[Row]) -> list[dict[str, Any]]:
     """The paper's claims about mean TA@Cp as differences: what, there, here (None: a method was not measured)."""
     here = {slug: _mean(headline, slug, "ta_cp") for slug in _names(headline)}
-    published = PUBLISHED.get(headline[0]["benchmark"])
+    published = PUBLISHED.get(headline[0]["benchmark"]) if headline else None
     there = {slug: row[0] for slug, row in published.rows.items()} if published and published.columns[0] == "TA@Cp" else {}
     pairs = (
         ("PSR above constant, one layer", ("s-psr-mse-qr",), ("s-const-dim-r", "s-const-mse-qr")),

@@ -91,7 +91,8 @@ def shaded(
     for row in strengths:
         if row["completion"] in kept:
             by_completion.setdefault(row["completion"], []).append(row)
-    score = {row["module"]: row["ta_cp"] for row in headline if row["module"] and row["ta_cp"] is not None}
+    score = {row["module"]: row["ta_cp"] for row in headline
+             if row["module"] and row["ta_cp"] is not None and not row["method"].endswith("+prompt")}
     home = {row["id"]: row for row in modules}
     asked = {row["id"]: row for row in pairs}
     found: dict[str, tuple[float, str]] = {}

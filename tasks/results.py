@@ -1,11 +1,10 @@
-"""From judgements to the headline table: trait alignment at a matched coherence, with intervals."""
+"""From judgements to each benchmark's table: the paper's own figures, with intervals, per seed and over seeds."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +14,36 @@ from prefect.cache_policies import NO_CACHE
 
 from psr.alpha_search import Scores
 from psr.bootstrap import Figure, matched, plain_mean
-from psr.methods import parse_method
-from psr.types import INSTRUCTED, PLAIN, Completion, PromptPair
-from tasks.modules import module_rows
-from tasks.scores import Values, by_question, scores_of, values_of
-from tasks.tables import read_completions, read_judgements, read_pairs, read_table, write_table
+from psr.types import INSTRUCTED, PLAIN
+from tasks.entries import UNSTEERED, Columns, Entry, Figures, known, mean_rows, module_facts, seed_rows, unsteered_facts
+from tasks.modules import rows_of_seed
+from tasks.results_suite import axbench_columns, axbench_entries, ifeval_columns, ifeval_entries
+from tasks.sides import WITH_PROMPT, Side, sides
+from tasks.tables import read_table, write_table
 
-UNSTEERED = {PLAIN: "plain", INSTRUCTED: "prompt"}
-
-
-@dataclass(frozen=True)
-class Side:
-    """One set of questions of one attribute with everything answered and judged there."""
-
-    pairs: Sequence[PromptPair]
-    completions: Sequence[Completion]
-    values: Values
-
-    def of(self, method: str) -> list[Completion]:
-        return [c for c in self.completions if c.method == method]
-
-    def scores(self, module: str) -> Scores:
-        """A module's scores; its alpha 0 are the plain completions."""
-        return scores_of([*self.of(PLAIN), *self.of(module)], self.values, self.pairs)
-
-    def mean(self, method: str, dimension: str) -> Any:
-        return by_question(self.of(method), self.values, dimension, self.pairs)
+Row = dict[str, Any]
 
 
 @task(cache_policy=NO_CACHE)
 def write_results(
     distill: Path, search: Path, steer: Path, judge: Path, out: Path, *, resamples: int, seed: int
 ) -> None:
-    """Write out/headline.parquet, out/headline.json (the same, readable) and out/curve.parquet (trait against coherence)."""
-    headline: list[dict[str, Any]] = []
-    curve: list[dict[str, Any]] = []
+    """Write every benchmark's table, over seeds and seed by seed ({table}_seeds), and persona's trait against coherence.
+
+    The table of persona is called `headline`. What a profile does not measure is a table without rows.
+    """
+    entries: dict[str, list[Entry]] = {name: [] for name in TABLES}
+    curve: list[Row] = []
     searched, evaluated = sides(search, search), sides(steer, judge)
-    for attribute in sorted(searched):
-        modules = module_rows(distill, attribute)
-        looked, taken = searched[attribute], evaluated[attribute]
-        headline += [unsteered_row(attribute, method, taken, resamples, seed) for method in (PLAIN, INSTRUCTED)]
-        headline += [module_row(row, looked, taken, resamples, seed) for row in modules]
-        curve += [point for row in modules for point in curve_rows(row, looked.scores(row["id"]))]
-        curve += [unsteered_point(attribute, method, looked) for method in (PLAIN, INSTRUCTED)]
-    write_table(out / "headline.parquet", "headline", headline)
+    for (attribute, run), taken in sorted(evaluated.items(), key=lambda item: item[0]):
+        benchmark = attribute.partition("/")[0]
+        modules, looked = rows_of_seed(distill, attribute, run), searched[attribute, run]
+        entries[benchmark] += TABLES[benchmark].entries(attribute, run, modules, looked, taken, resamples, seed)
+        if benchmark == "persona":
+            curve += curve_points(attribute, run, modules, looked)
+    for benchmark, table in TABLES.items():
+        write_table(out / f"{table.name}.parquet", table.name, mean_rows(entries[benchmark], table.columns))
+        write_table(out / f"{table.name}_seeds.parquet", f"{table.name}_seeds", seed_rows(entries[benchmark], table.columns))
     write_table(out / "curve.parquet", "curve", curve)
 
 
@@ -75,75 +60,82 @@ def write_metrics(results: Path, out: Path) -> None:
     out.write_text(json.dumps(metrics, indent=1) + "\n")
 
 
-def sides(answered: Path, judged: Path) -> dict[str, Side]:
-    """attribute -> its side, from pairs and completions in `answered` and judgements in `judged`."""
-    values = values_of(read_judgements(judged / "judgements.parquet"))
-    pairs: dict[str, list[PromptPair]] = {}
-    home: dict[str, str] = {}
-    for pair in read_pairs(answered / "pairs.parquet"):
-        pairs.setdefault(pair.attribute, []).append(pair)
-        home[pair.id] = pair.attribute
-    completions: dict[str, list[Completion]] = {attribute: [] for attribute in pairs}
-    for completion in read_completions(answered / "completions.parquet"):
-        completions[home[completion.pair]].append(completion)
-    return {attribute: Side(pairs[attribute], completions[attribute], values) for attribute in pairs}
+def persona_entries(
+    attribute: str, run: int, modules: Iterable[Row], search: Side, evaluation: Side, resamples: int, seed: int
+) -> Iterator[Entry]:
+    """One repetition of a trait: plain, prompt, every module at matched coherence, and at alpha 1 on top of the prompt.
 
-
-def unsteered_row(attribute: str, method: str, side: Side, resamples: int, seed: int) -> dict[str, Any]:
-    """The plain model or the prompt: trait at its own coherence, nothing at coherence 80."""
-    figure = plain_mean(side.mean(method, "trait"), side.mean(method, "coherence"), resamples=resamples, seed=seed)
-    name = UNSTEERED[method]
-    empty = dict.fromkeys(("scope", "form", "objective", "span", "layer", "module"))
-    return {**_place(attribute, side.completions[0].model), "method": name, "name": name, **empty,
-            **_point("cp", figure), **_point("c80", None), "n": figure.n, "n_unscored": figure.n_unscored}
-
-
-def module_row(row: Mapping[str, Any], search: Side, evaluation: Side, resamples: int, seed: int) -> dict[str, Any]:
-    """A module at the prompt's coherence and at coherence 80; alpha from the search questions, figures from the others."""
-    looked, taken = search.scores(row["id"]), evaluation.scores(row["id"])
+    alpha is chosen on the search questions and the figures are of the others. Figures keep their resampled values: two
+    methods of one seed, or of all seeds, can be compared by psr.bootstrap.paired.
+    """
+    told = {"resamples": resamples, "seed": seed}
+    model = evaluation.completions[0].model
+    for method in (PLAIN, INSTRUCTED):
+        figure = plain_mean(evaluation.mean(method, "trait"), evaluation.mean(method, "coherence"), **told)
+        yield Entry(unsteered_facts(attribute, model, method), run, {"cp": figure, "c80": None})
     prompt = search.mean(INSTRUCTED, "coherence")
-    cp, c80 = (matched(looked, prompt, taken, point, resamples=resamples, seed=seed) for point in ("Cp", "C80"))
-    method = parse_method(row["method"])
-    facts = {name: row[name] for name in ("method", "scope", "form", "objective", "span", "layer")}
-    return {**_place(row["attribute"], row["model"]), **facts, "name": method.name, "module": row["id"],
-            **_point("cp", cp), **_point("c80", c80), "n": cp.n, "n_unscored": cp.n_unscored}
+    for row in modules:
+        looked, taken = search.scores(row["id"]), evaluation.scores(row["id"])
+        cp, c80 = (matched(looked, prompt, taken, point, **told) for point in ("Cp", "C80"))  # type: ignore[arg-type]
+        yield Entry(module_facts(row), run, {"cp": cp, "c80": c80})
+        label = row["id"] + WITH_PROMPT
+        if evaluation.of(label):
+            figure = plain_mean(evaluation.mean(label, "trait"), evaluation.mean(label, "coherence"), **told)
+            yield Entry(module_facts(row, with_prompt=True), run, {"cp": replace(figure, alpha=1.0), "c80": None})
 
 
-def _place(attribute: str, model: str) -> dict[str, str]:
-    return {"benchmark": attribute.partition("/")[0], "model": model, "attribute": attribute}
+def headline_columns(figures: Figures) -> Row:
+    """The columns of both points of comparison, and how many evaluation answers were scored."""
+    cp = figures["cp"]
+    counted = {"n": cp.n, "n_unscored": cp.n_unscored} if cp is not None else {"n": 0, "n_unscored": 0}
+    return {**_point("cp", cp), **_point("c80", figures["c80"]), **counted}
 
 
-def _point(suffix: str, figure: Figure | None) -> dict[str, Any]:
+def _point(suffix: str, figure: Figure | None) -> Row:
     """The columns of one point of comparison; all empty without a figure."""
     names = ("alpha", "ta", "ta_low", "ta_high", "coherence", "reached")
     values: Iterable[Any] = [None] * len(names)
     if figure is not None:
         values = (figure.alpha, figure.value, figure.low, figure.high, figure.coherence, figure.reached)
     columns = {"ta_low": f"ta_{suffix}_low", "ta_high": f"ta_{suffix}_high"}
-    return {columns.get(name, f"{name}_{suffix}"): _known(value) for name, value in zip(names, values, strict=True)}
+    return {columns.get(name, f"{name}_{suffix}"): known(value) for name, value in zip(names, values, strict=True)}
 
 
-def curve_rows(row: Mapping[str, Any], scores: Scores) -> list[dict[str, Any]]:
+def curve_points(attribute: str, run: int, modules: Iterable[Row], side: Side) -> Iterator[Row]:
+    """Every module's curve on the search questions, and where the plain model and the prompt lie among them."""
+    for row in modules:
+        yield from curve_rows(row, run, side.scores(row["id"]))
+    for method in (PLAIN, INSTRUCTED):
+        yield {"attribute": attribute, "method": UNSTEERED[method], "module": None, "seed": run, "alpha": None,
+               **_means(side.mean(method, "trait"), side.mean(method, "coherence"))}
+
+
+def curve_rows(row: Mapping[str, Any], run: int, scores: Scores) -> list[Row]:
     """Trait and coherence at every alpha that was searched; n counts the questions with a trait score."""
     return [
-        {"attribute": row["attribute"], "method": row["method"], "module": row["id"], "alpha": alpha,
+        {"attribute": row["attribute"], "method": row["method"], "module": row["id"], "seed": run, "alpha": alpha,
          **_means(scores.trait[i], scores.coherence[i])}
         for i, alpha in enumerate(scores.alphas)
     ]
 
 
-def unsteered_point(attribute: str, method: str, side: Side) -> dict[str, Any]:
-    """Where the plain model or the prompt lies among the curves."""
-    return {"attribute": attribute, "method": UNSTEERED[method], "module": None, "alpha": None,
-            **_means(side.mean(method, "trait"), side.mean(method, "coherence"))}
-
-
-def _means(trait: Any, coherence: Any) -> dict[str, Any]:
+def _means(trait: Any, coherence: Any) -> Row:
     scored = ~np.isnan(trait)
     mean = [float(np.mean(x[~np.isnan(x)])) if (~np.isnan(x)).any() else None for x in (trait, coherence)]
     return {"trait": mean[0], "coherence": mean[1], "n": int(scored.sum())}
 
 
-def _known(value: Any) -> Any:
-    """nan is how arrays say "not known"; tables say it with an empty cell."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+@dataclass(frozen=True)
+class Figured:
+    """A benchmark's table: its name, its entries of one attribute and seed, and their columns."""
+
+    name: str
+    entries: Callable[..., Iterable[Entry]]
+    columns: Columns
+
+
+TABLES = {
+    "persona": Figured("headline", persona_entries, headline_columns),
+    "ifeval": Figured("ifeval", ifeval_entries, ifeval_columns),
+    "axbench": Figured("axbench", axbench_entries, axbench_columns),
+}

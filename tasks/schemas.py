@@ -16,10 +16,19 @@ _TYPES = {
 }
 
 
+_WHOSE = """benchmark str, model str, attribute str, method str, name str, scope str?, form str?, objective str?, span str?,
+        layer int32?, module str?"""
+
+
 def _schema(columns: str) -> pa.Schema:
     """A schema from "name type, name type"; a type that ends in ? may be empty."""
     pairs = [column.split() for column in columns.split(",")]
     return pa.schema([pa.field(name, _TYPES[kind.rstrip("?")], kind.endswith("?")) for name, kind in pairs])
+
+
+def _by_seed(schema: pa.Schema) -> pa.Schema:
+    """The table before its means over seeds: a row a seed."""
+    return pa.schema([field if field.name != "seeds" else pa.field("seed", pa.int64(), False) for field in schema])
 
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -35,20 +44,29 @@ SCHEMAS: dict[str, pa.Schema] = {
     "triplets": _schema("""id str, pair str, completion str, trait float, coherence float"""),
     "dropped": _schema("""completion str, reason str"""),
     "modules": _schema(
-        """id str, attribute str, method str, scope str, form str, objective str, span str, layer int32?, seed int,
+        """id str, attribute str, method str, scope str, form str, objective str, span str, layer int32?, seed int?,
         triplets int, folder str, model str"""
     ),
     "curves": _schema("""module str, epoch int32, loss float, objective float, regulariser float, dead float"""),
-    "candidates": _schema("""module str, point str, alpha float, share float, chosen bool"""),
+    "candidates": _schema("""module str, seed int, point str, alpha float, share float, chosen bool"""),
+    "draws": _schema("""attribute str, seed int, sampled int"""),
     "strengths": _schema("""completion str, layer int32, position int32, token str, strength float32"""),
     "headline": _schema(
         """benchmark str, model str, attribute str, method str, name str, scope str?, form str?, objective str?,
         span str?, layer int32?, module str?, alpha_cp float?, ta_cp float?, ta_cp_low float?, ta_cp_high float?,
         coherence_cp float?, reached_cp bool?, alpha_c80 float?, ta_c80 float?, ta_c80_low float?,
-        ta_c80_high float?, coherence_c80 float?, reached_c80 bool?, n int, n_unscored int"""
+        ta_c80_high float?, coherence_c80 float?, reached_c80 bool?, n int, n_unscored int, seeds int"""
+    ),
+    "ifeval": _schema(
+        f"""{_WHOSE}, alpha float?, strict float?, strict_low float?, strict_high float?, loose float?, loose_low float?,
+        loose_high float?, coherence float?, coherence_low float?, coherence_high float?, n int, n_unscored int, seeds int"""
+    ),
+    "axbench": _schema(
+        f"""{_WHOSE}, alpha float?, overall float?, overall_low float?, overall_high float?, concept float?,
+        instruction float?, fluency float?, n int, n_unscored int, seeds int"""
     ),
     "curve": _schema(
-        """attribute str, method str, module str?, alpha float?, trait float?, coherence float?, n int"""
+        """attribute str, method str, module str?, seed int, alpha float?, trait float?, coherence float?, n int"""
     ),
     "faithfulness": _schema(
         """attribute str, method str, alpha float, chosen bool, layer int32, relative_rmse float?, low float?,
@@ -70,11 +88,13 @@ SCHEMAS: dict[str, pa.Schema] = {
     "readability": _schema(
         """attribute str, kind str, reads str, reader str, layer int32, r_squared float?, low float?, high float?,
         n int"""
+    ),
     "bench": _schema(
         """name str, measured str, against str, goal str?, median float, low float, high float, n int, verdict str?,
         note str, device str, cores int, threads int, torch str, dtype str, model str"""
     ),
 }
+SCHEMAS |= {f"{name}_seeds": _by_seed(SCHEMAS[name]) for name in ("headline", "ifeval", "axbench")}
 
 STAGES: dict[str, tuple[str, ...]] = {
     "pairs": ("complete", "search", "steer", "faithfulness"),
@@ -85,8 +105,10 @@ STAGES: dict[str, tuple[str, ...]] = {
     "modules": ("distill",),
     "curves": ("distill",),
     "candidates": ("search",),
+    "draws": ("search", "steer"),
     "strengths": ("steer",),
     "headline": ("results",),
+    **dict.fromkeys(("headline_seeds", "ifeval", "ifeval_seeds", "axbench", "axbench_seeds"), ("results",)),
     "curve": ("results",),
     "faithfulness": ("faithfulness",),
     "deviations": ("faithfulness",),

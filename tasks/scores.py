@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from psr.alpha_search import Scores
+from psr.dimensions import RATINGS
+from psr.ratings import TOP, harmonic_mean
 from psr.resampling import Array
 from psr.types import Completion, Judgement, PromptPair
 
@@ -16,6 +18,16 @@ Values = Mapping[tuple[str, str], float | None]
 def values_of(judgements: Iterable[Judgement]) -> dict[tuple[str, str], float | None]:
     """(completion, dimension) -> value from 0 to 100, None where the judge failed."""
     return {(j.completion, j.dimension): None if j.value is None else 100 * j.value / j.scale for j in judgements}
+
+
+def ratings_of(judgements: Iterable[Judgement]) -> dict[tuple[str, str], float | None]:
+    """AxBench's: (completion, dimension) -> 0 to 2, with their harmonic mean as "harmonic"; None where the judge failed."""
+    rated = {key: None if value is None else value / 100 * TOP for key, value in values_of(judgements).items()}
+    known = sorted({completion for completion, dimension in rated if dimension in RATINGS})
+    table = np.array([[rated[completion, name] for name in RATINGS] for completion in known], dtype=np.float64)
+    means = harmonic_mean(table.reshape(-1, len(RATINGS)))
+    return rated | {(completion, "harmonic"): None if np.isnan(mean) else float(mean)
+                    for completion, mean in zip(known, means, strict=True)}
 
 
 def by_question(
@@ -30,7 +42,10 @@ def by_question(
     return np.array([np.mean(scores) if scores else np.nan for scores in found.values()])
 
 
-def scores_of(completions: Iterable[Completion], values: Values, pairs: Sequence[PromptPair]) -> Scores:
+def scores_of(
+    completions: Iterable[Completion], values: Values, pairs: Sequence[PromptPair],
+    dimensions: tuple[str, str] = ("trait", "coherence"),
+) -> Scores:
     """Scores [alpha, question] of one method's completions, alphas ascending."""
     by_alpha: dict[float, list[Completion]] = {}
     for completion in completions:
@@ -38,6 +53,6 @@ def scores_of(completions: Iterable[Completion], values: Values, pairs: Sequence
     alphas = sorted(by_alpha)
     trait, coherence = (
         np.stack([by_question(by_alpha[alpha], values, dimension, pairs) for alpha in alphas])
-        for dimension in ("trait", "coherence")
+        for dimension in dimensions
     )
     return Scores(tuple(alphas), trait, coherence)

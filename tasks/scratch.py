@@ -53,6 +53,10 @@ class Scratch:
             remove(aside)
         return target
 
+    def within(self, name: str) -> Scratch:
+        """A scratch of its own inside this one: its items are looked through without those of others."""
+        return Scratch(self.folder / _file_name(f"within-{name}"))
+
     def items(self, prefix: str = "") -> list[Path]:
         """The finished items whose names begin with `prefix`, sorted by name."""
         if not self.folder.is_dir():

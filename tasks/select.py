@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from psr.dimensions import asked_and_sense
 from psr.errors import PsrError
 from psr.judging import Judge
 from psr.selection import means, select
-from psr.types import INSTRUCTED, Dropped, Triplet
+from psr.types import INSTRUCTED, Dropped, Judgement, Triplet
 from tasks.answers import judge_once
 from tasks.scratch import Scratch
 from tasks.tables import (
@@ -25,11 +27,16 @@ from tasks.tables import (
 
 
 @task(cache_policy=NO_CACHE)
-def judge_completions(source: Path, judge: Judge, scratch: Scratch, out: Path, label: str) -> None:
-    """Judge every completion of the folder `source`; write out/judgements.parquet."""
+def judge_completions(source: Path, judges: Mapping[str, Judge], scratch: Scratch, out: Path, label: str) -> None:
+    """Judge every completion of the folder `source`, each by its benchmark's judge; write out/judgements.parquet."""
     pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet")}
     completions = read_completions(source / "completions.parquet")
-    write_judgements(out / "judgements.parquet", judge_once(judge, completions, pairs, scratch, label=label))
+    made: list[Judgement] = []
+    for benchmark, judge in judges.items():
+        here = [c for c in completions if pairs[c.pair].attribute.partition("/")[0] == benchmark]
+        told = label if len(judges) == 1 else f"{label} {benchmark}"
+        made += judge_once(judge, here, pairs, scratch.within(benchmark), label=told)
+    write_judgements(out / "judgements.parquet", made)
 
 
 @task(cache_policy=NO_CACHE)
@@ -42,12 +49,12 @@ def select_triplets(
     """
     pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet")}
     judgements = read_judgements(out / "judgements.parquet")
-    trait, coherence = means(judgements, "trait"), means(judgements, "coherence")
     answers = [c for c in read_completions(source / "completions.parquet") if c.method == INSTRUCTED]
     kept: list[Triplet] = []
     dropped: list[Dropped] = []
     for attribute in sorted({pair.attribute for pair in pairs.values()}):
         here = [c for c in answers if pairs[c.pair].attribute == attribute]
+        trait, coherence = (means(judgements, dimension) for dimension in asked_and_sense(attribute))
         good, bad = select(pairs, here, trait, coherence, min_trait=min_trait, min_coherence=min_coherence, limit=limit)
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(Counter(d.reason for d in bad).items())) or "none"
         if not good:

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from psr.pairs import held_out_pairs
 from psr.types import INSTRUCTED, PLAIN, Attribute, Completion, PromptPair
 from tasks.answers import complete_once
+from tasks.asking import write_draws
 from tasks.gather import part
 from tasks.models import ModelPlace, open_model
 from tasks.modules import modules_of
@@ -27,56 +28,74 @@ if TYPE_CHECKING:
 
 @task(cache_policy=NO_CACHE)
 def steer_attribute(
-    attribute: Attribute, distill: Path, search: Path, model: ModelPlace, scratch: Scratch, *, questions: int,
-    samples: int, seed: int, temperature: float, max_new_tokens: int, batch_size: int, strengths: int,
+    attribute: Attribute, seed: int, sampled: Sequence[int], distill: Path, search: Path, model: ModelPlace, scratch: Scratch,
+    *, questions: int | None, temperature: float, max_new_tokens: int, batch_size: int, strengths: int,
+    with_prompt: Sequence[str],
 ) -> Path:
-    """Answer the evaluation questions by every method. Returns the part: pairs, completions, and the token strengths of
-    the first `strengths` answers of each gated module at its chosen alpha."""
+    """Answer the evaluation questions by every method, for one repetition: its fit seed and its sampling seeds.
+
+    Returns the part: pairs, completions, and the token strengths of the first `strengths` answers of each gated module
+    at its chosen alpha. Modules of the methods `with_prompt` answer on top of the prompt too, at alpha 1.
+    """
     from psr.sampling import Sampling
 
     pairs = held_out_pairs(attribute, "evaluate", questions)
-    modules = modules_of(distill, attribute.key)
-    wanted = candidate_alphas(search)
+    name = f"{attribute.benchmark}-{attribute.name}-seed-{seed}"
+    modules = modules_of(distill, attribute.key, seed)
+    prompted = [module for module in modules if module.origin["method"] in with_prompt]
 
     def write(folder: Path) -> None:
         lm = open_model(model)
-        asks = evaluation_asks(pairs, modules, wanted, samples, seed)
-        made = complete_once(lm, asks, Sampling(max_new_tokens, temperature), scratch, batch_size=batch_size,
+        asks = evaluation_asks(pairs, modules, candidate_alphas(search, seed), sampled)
+        asks += prompted_asks(pairs, prompted, sampled)
+        made = complete_once(lm, asks, Sampling(max_new_tokens, temperature), scratch.within(name), batch_size=batch_size,
                              label=f"steer {attribute.key}")
         write_pairs(folder / "pairs.parquet", pairs, "evaluate", "held_out")
         write_completions(folder / "completions.parquet", made)
-        rows = strength_rows(lm, pairs, modules, made, chosen_alphas(search), strengths, f"strengths {attribute.key}")
+        write_draws(folder, attribute.key, seed, sampled)
+        chosen = chosen_alphas(search, seed)
+        rows = strength_rows(lm, pairs, modules, made, chosen, strengths, f"strengths {attribute.key}")
         write_table(folder / "strengths.parquet", "strengths", rows)
 
-    return part(scratch, f"part-{attribute.benchmark}-{attribute.name}", write)
+    return part(scratch, f"part-{name}", write)
 
 
-def candidate_alphas(search: Path) -> dict[str, tuple[float, ...]]:
+def candidate_rows(search: Path, seed: int) -> list[dict[str, Any]]:
+    """What the search found for one repetition."""
+    return [row for row in read_table(search / "candidates.parquet", "candidates") if row["seed"] == seed]
+
+
+def candidate_alphas(search: Path, seed: int) -> dict[str, tuple[float, ...]]:
     """module id -> the alphas that some resample of the search questions would choose, ascending."""
     found: dict[str, set[float]] = {}
-    for row in read_table(search / "candidates.parquet", "candidates"):
+    for row in candidate_rows(search, seed):
         found.setdefault(row["module"], set()).add(row["alpha"])
     return {module: tuple(sorted(alphas)) for module, alphas in found.items()}
 
 
-def chosen_alphas(search: Path) -> dict[str, float]:
-    """module id -> the alpha chosen at the prompt's coherence, or at coherence 80 where the first one is 0."""
-    rows = read_table(search / "candidates.parquet", "candidates")
-    chosen = {(row["point"], row["module"]): row["alpha"] for row in rows if row["chosen"]}
-    return {module: alpha or chosen["C80", module] for (point, module), alpha in chosen.items() if point == "Cp"}
+def chosen_alphas(search: Path, seed: int) -> dict[str, float]:
+    """module id -> the chosen alpha; of persona's two points the prompt's coherence, or coherence 80 where the first is 0."""
+    chosen = {(row["point"], row["module"]): row["alpha"] for row in candidate_rows(search, seed) if row["chosen"]}
+    return {module: alpha or chosen["C80", module] for (point, module), alpha in chosen.items() if point != "C80"}
 
 
 def evaluation_asks(
-    pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], wanted: Mapping[str, Sequence[float]], samples: int,
-    seed: int,
+    pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], wanted: Mapping[str, Sequence[float]],
+    sampled: Sequence[int],
 ) -> list[Ask]:
     """Plain, instructed, and each module at each wanted alpha but 0, which is plain."""
     from psr.complete import Ask
 
     methods: list[tuple[str, Any, float]] = [(PLAIN, None, 0.0), (INSTRUCTED, None, 0.0)]
     methods += [(module.id, module, alpha) for module in modules for alpha in wanted[module.id] if alpha != 0]
-    return [Ask(pair, method, seed + sample, module, alpha)
-            for method, module, alpha in methods for pair in pairs for sample in range(samples)]
+    return [Ask(pair, method, seed, module, alpha) for method, module, alpha in methods for pair in pairs for seed in sampled]
+
+
+def prompted_asks(pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], sampled: Sequence[int]) -> list[Ask]:
+    """Each module on top of the prompt, at alpha 1."""
+    from psr.complete import Ask
+
+    return [Ask(pair, module.id, seed, module, 1.0, instructed=True) for module in modules for pair in pairs for seed in sampled]
 
 
 def strength_rows(

@@ -74,7 +74,8 @@ def _store(root: Path, profile: str, tracking_uri: str | None) -> Iterator[track
 def cells(data: Path, profile: str) -> list[Cell]:
     """The modules of a profile's folder, in the order of their table."""
     distill = data / "distill"
-    headline = {row["module"]: row for row in read_table(data / "results" / "headline.parquet", "headline")}
+    rows = read_table(data / "results" / "headline_seeds.parquet", "headline_seeds")
+    headline = {row["module"]: row for row in reversed(rows) if not row["method"].endswith("+prompt")}  # the first seed's
     curves = read_table(distill / "curves.parquet", "curves")
     return [
         Cell(f"{profile}/{row['id']}", row, distill / row["folder"], _digest(distill / row["folder"]),

@@ -33,9 +33,11 @@ def verdicts(completion: Completion, trait: float | None, coherence: float = 97.
 
 
 def write_results(
-    root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False
+    root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False,
+    suite: bool = True,
 ) -> Path:
-    """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too."""
+    """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too, and
+    without `suite` no figures of format instructions and concepts."""
     data = root / "data" / profile
     _write_fitting(data)
     _write_search(data)
@@ -43,6 +45,7 @@ def write_results(
     _write_results(data)
     _write_faithfulness(data)
     tables.write_table(data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")])
+    write_suite(data, suite)
     if adapters:
         _write_adapters(data)
     return data
@@ -91,9 +94,10 @@ def _write_search(data: Path) -> None:
     tables.write_completions(data / "search/completions.parquet", answers)
     tables.write_judgements(data / "search/judgements.parquet", [v for c in answers for v in verdicts(c, 50.0)])
     tables.write_table(data / "search/candidates.parquet", "candidates", [
-        {"module": module_id(attribute, slug), "point": point, "alpha": 1.0, "share": 1.0, "chosen": True}
+        {"module": module_id(attribute, slug), "seed": 123, "point": point, "alpha": 1.0, "share": 1.0, "chosen": True}
         for attribute in ATTRIBUTES for slug in SLUGS for point in ("C80", "Cp")
     ])
+    _write_draws(data / "search")
 
 
 def _write_steering(data: Path, text: str) -> None:
@@ -109,6 +113,7 @@ def _write_steering(data: Path, text: str) -> None:
     tables.write_pairs(data / "steer/pairs.parquet", asked, "evaluate", "held_out")
     tables.write_completions(data / "steer/completions.parquet", [*answers, *steered.values()])
     tables.write_judgements(data / "judge/judgements.parquet", judged)
+    _write_draws(data / "steer")
     tables.write_table(data / "steer/strengths.parquet", "strengths", [
         {"completion": c.id, "layer": layer, "position": 9 + i, "token": token, "strength": layer + 0.1 * i}
         for (_, slug), c in steered.items() if slug == "a-psr-mse-qr"
@@ -116,11 +121,16 @@ def _write_steering(data: Path, text: str) -> None:
     ])
 
 
+def _write_draws(stage: Path) -> None:
+    tables.write_table(stage / "draws.parquet", "draws", [{"attribute": a, "seed": 123, "sampled": 7} for a in ATTRIBUTES])
+
+
 def _write_results(data: Path) -> None:
-    tables.write_table(data / "results/headline.parquet", "headline",
-                       [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP])
+    rows = [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP]
+    tables.write_table(data / "results/headline.parquet", "headline", rows)
+    tables.write_table(data / "results/headline_seeds.parquet", "headline_seeds", [_of_seed(row) for row in rows])
     tables.write_table(data / "results/curve.parquet", "curve", [
-        {"attribute": attribute, "method": slug, "module": module_id(attribute, slug), "alpha": alpha,
+        {"attribute": attribute, "method": slug, "module": module_id(attribute, slug), "seed": 123, "alpha": alpha,
          "trait": TA_CP[slug] * alpha / 4, "coherence": 98.0 - 10 * alpha, "n": 2}
         for attribute in ATTRIBUTES for slug in SLUGS for alpha in (0.0, 1.0, 2.0, 4.0)
     ])
@@ -156,6 +166,23 @@ def _write_faithfulness(data: Path) -> None:
              "delta_tokens": tokens, "readability": read}
     for name, rows in found.items():
         tables.write_table(data / f"faithfulness/{name}.parquet", name, rows)
+def _of_seed(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if name != "seeds"} | {"seed": 123}
+
+
+def write_suite(data: Path, measured: bool) -> None:
+    """The tables of the other two benchmarks, with the headline's figures as theirs; empty unless `measured`."""
+    rows = [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP] if measured else []
+    for name, main in (("ifeval", "strict"), ("axbench", "overall")):
+        scale = 1.0 if name == "ifeval" else 0.02
+        made = []
+        for row in rows:
+            made.append({column: row.get(column) for column in tables.SCHEMAS[name].names} | {
+                "benchmark": name, "attribute": str(row["attribute"]).replace("persona", name), "alpha": 1.0,
+                main: row["ta_cp"] * scale, f"{main}_low": row["ta_cp_low"] * scale, f"{main}_high": row["ta_cp_high"] * scale,
+            })
+        tables.write_table(data / f"results/{name}.parquet", name, made)
+        tables.write_table(data / f"results/{name}_seeds.parquet", f"{name}_seeds", [_of_seed(row) for row in made])
 
 
 def _headline_row(attribute: str, slug: str) -> dict[str, object]:
@@ -164,7 +191,7 @@ def _headline_row(attribute: str, slug: str) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(tables.SCHEMAS["headline"].names)
     row |= {"benchmark": "persona", "model": MODEL, "attribute": attribute, "method": slug, "name": slug, "ta_cp": ta,
             "ta_cp_low": max(0.0, ta - 3), "ta_cp_high": min(100.0, ta + 3), "coherence_cp": 97.0, "n": 2,
-            "n_unscored": 1 if slug == "prompt" else 0}
+            "n_unscored": 1 if slug == "prompt" else 0, "seeds": 1}
     if method:
         row |= {"name": method.name, "scope": method.scope, "form": method.form, "objective": method.objective,
                 "span": method.span, "layer": 2 if method.scope == "S" else None, "module": module_id(attribute, slug),

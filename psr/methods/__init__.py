@@ -37,6 +37,11 @@ RANKED = re.compile(r"([sa])-(psr|loreft)([1-9]\d{0,3})-(mse|ll|kl|reps)-(r|qr)|
 PATTERNS = "{s,a}-psrN-{mse,ll,kl,reps}-{r,qr}, {s,a}-loreftN-{mse,ll,kl,reps}-{r,qr}, loraN-ll (N a rank, such as 4)"
 
 
+def trained(method: Method) -> bool:
+    """Whether fitting draws random numbers, so that another seed gives another module."""
+    return method.adapts or method.objective in (*GRADIENT, "ReFT-r1")
+
+
 def parse_method(text: str) -> Method:
     """The method called `text` (slug or printed name, any case). Raises PsrError that lists the known ones."""
     slug = "-".join(text.replace("·", "-").split()).lower()

@@ -94,13 +94,13 @@ def width(point: Point, scores: Scores, prompt: Array) -> float:
 
 def curves(material: Material) -> list[tuple[Scores, Array, Array]]:
     """(scores, tokens [alpha], the prompt's coherence [question]) of every module that was searched."""
-    from tasks.modules import module_rows
-    from tasks.results import sides
+    from tasks.modules import rows_of_seed
+    from tasks.sides import sides
 
     data, found = material.data, []
-    for attribute, side in sorted(sides(data / "search", data / "search").items()):
+    for (attribute, seed), side in sorted(sides(data / "search", data / "search").items()):
         prompt = side.mean(INSTRUCTED, "coherence")
-        for row in module_rows(data / "distill", attribute):
+        for row in rows_of_seed(data / "distill", attribute, seed):
             scores = side.scores(row["id"])
             found.append((scores, _tokens(side.of(row["id"]), scores.alphas), prompt))
     return found

@@ -31,8 +31,11 @@ CREATE TABLE stg_curves AS
     ORDER BY profile, module, epoch;
 
 CREATE TABLE stg_candidates AS
-    SELECT profile, module, point, alpha, share, chosen FROM staged('candidates')
-    ORDER BY profile, module, point, alpha;
+    SELECT profile, module, seed, point, alpha, share, chosen FROM staged('candidates')
+    ORDER BY profile, module, seed, point, alpha;
+
+CREATE TABLE stg_draws AS
+    SELECT profile, stage, attribute, seed, sampled FROM staged('draws') ORDER BY ALL;
 
 CREATE TABLE stg_strengths AS
     SELECT profile, completion, layer, position, token, strength FROM staged('strengths')
@@ -41,12 +44,20 @@ CREATE TABLE stg_strengths AS
 CREATE TABLE stg_headline AS
     SELECT profile, benchmark, model, attribute, method, name, scope, form, objective, span, layer, module,
            alpha_cp, ta_cp, ta_cp_low, ta_cp_high, coherence_cp, reached_cp,
-           alpha_c80, ta_c80, ta_c80_low, ta_c80_high, coherence_c80, reached_c80, n, n_unscored
+           alpha_c80, ta_c80, ta_c80_low, ta_c80_high, coherence_c80, reached_c80, n, n_unscored, seeds
     FROM staged('headline') ORDER BY profile, attribute, method;
 
+CREATE TABLE stg_headline_seeds AS
+    SELECT * EXCLUDE (stage) FROM staged('headline_seeds') ORDER BY profile, attribute, method, seed;
+
+CREATE TABLE stg_ifeval AS SELECT * EXCLUDE (stage) FROM staged('ifeval') ORDER BY profile, attribute, method;
+CREATE TABLE stg_ifeval_seeds AS SELECT * EXCLUDE (stage) FROM staged('ifeval_seeds') ORDER BY profile, attribute, method, seed;
+CREATE TABLE stg_axbench AS SELECT * EXCLUDE (stage) FROM staged('axbench') ORDER BY profile, attribute, method;
+CREATE TABLE stg_axbench_seeds AS SELECT * EXCLUDE (stage) FROM staged('axbench_seeds') ORDER BY profile, attribute, method, seed;
+
 CREATE TABLE stg_curve AS
-    SELECT profile, attribute, method, module, alpha, trait, coherence, n
-    FROM staged('curve') ORDER BY profile, attribute, method, alpha NULLS FIRST;
+    SELECT profile, attribute, method, module, seed, alpha, trait, coherence, n
+    FROM staged('curve') ORDER BY profile, attribute, method, seed, alpha NULLS FIRST;
 
 CREATE TABLE stg_faithfulness AS
     SELECT profile, attribute, method, alpha, chosen, layer, relative_rmse, low, high,

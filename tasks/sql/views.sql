@@ -8,14 +8,18 @@ CREATE VIEW scores AS
            count(*) FILTER (value IS NULL) AS unscored
     FROM stg_judgements GROUP BY profile, completion;
 
--- Every answer. method: plain, instructed or a steering method; module: the one that steered.
+-- Every answer. method: plain, instructed, a steering method, or one on top of the prompt (METHOD+prompt); module: the
+-- one that steered; seed: of sampling; fit_seed: the repetition that the answer belongs to (of fitting data: none).
 CREATE VIEW completions AS
     SELECT c.profile, c.stage, c.id, p.attribute, p.question, p.instruction, p.question_set,
-           coalesce(m.method, c.method) AS method, m.id AS module, c.alpha, c.seed, s.trait, s.coherence,
+           coalesce(m.method || if(c.method LIKE '%+instructed', '+prompt', ''), c.method) AS method, m.id AS module,
+           c.alpha, c.seed, d.seed AS fit_seed, s.trait, s.coherence,
            len(c.token_ids) AS tokens, c.finished, c.text, c.pair, c.model, c.sampling
     FROM stg_completions c
     LEFT JOIN stg_pairs p ON p.profile = c.profile AND p.stage = c.stage AND p.id = c.pair
-    LEFT JOIN stg_modules m ON m.profile = c.profile AND m.id = c.method
+    LEFT JOIN stg_modules m ON m.profile = c.profile AND m.id = split_part(c.method, '+', 1)
+    LEFT JOIN stg_draws d
+        ON d.profile = c.profile AND d.stage = c.stage AND d.attribute = p.attribute AND d.sampled = c.seed
     LEFT JOIN scores s ON s.profile = c.profile AND s.completion = c.id
     ORDER BY c.profile, c.stage, p.attribute, method, c.alpha, c.id;
 
@@ -27,12 +31,36 @@ CREATE VIEW judgements AS
     ORDER BY j.profile, j.stage, c.attribute, c.method, c.alpha, j.completion, j.dimension;
 
 -- The table of the paper. method: as printed; ta: trait alignment; cp: at the prompt's coherence; c80: at coherence 80.
+-- Means over `seeds` seeds; n counts question × seed.
 CREATE VIEW headline AS
     SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer,
            ta_cp, ta_cp_low, ta_cp_high, coherence_cp, alpha_cp, reached_cp,
            ta_c80, ta_c80_low, ta_c80_high, coherence_c80, alpha_c80, reached_c80,
-           n, n_unscored, method AS slug, module
-    FROM stg_headline ORDER BY profile, benchmark, model, attribute, module IS NOT NULL, slug;
+           n, n_unscored, method AS slug, module, seeds
+    FROM stg_headline ORDER BY profile, benchmark, model, attribute, scope IS NOT NULL, slug;
+
+-- The same seed by seed; module and prompt of one seed answered with the same random numbers.
+CREATE VIEW headline_seeds AS
+    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
+    FROM stg_headline_seeds ORDER BY profile, benchmark, model, attribute, scope IS NOT NULL, slug, seed;
+
+-- Format instructions at alpha 1: strict and loose accuracy and coherence, 0 to 100, with 95 % intervals; over `seeds` seeds.
+CREATE VIEW ifeval AS
+    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
+    FROM stg_ifeval ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+
+CREATE VIEW ifeval_seeds AS
+    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
+    FROM stg_ifeval_seeds ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
+
+-- Concepts: `overall` is the harmonic mean of the three ratings, 0 to 2, at the factor `alpha` chosen on other questions.
+CREATE VIEW axbench AS
+    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
+    FROM stg_axbench ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+
+CREATE VIEW axbench_seeds AS
+    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
+    FROM stg_axbench_seeds ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
 
 -- Fitted modules, and what they were fitted on.
 CREATE VIEW modules AS
@@ -47,14 +75,14 @@ CREATE VIEW curves AS
 
 -- Trait against coherence over alpha, on the search questions.
 CREATE VIEW trait_coherence AS
-    SELECT profile, attribute, method, module, alpha, trait, coherence, n
-    FROM stg_curve ORDER BY profile, attribute, method, alpha NULLS FIRST;
+    SELECT profile, attribute, method, module, seed, alpha, trait, coherence, n
+    FROM stg_curve ORDER BY profile, attribute, method, seed, alpha NULLS FIRST;
 
 -- The alphas that the search chose, and those that a bootstrap over questions might have chosen.
 CREATE VIEW alphas AS
-    SELECT a.profile, m.attribute, m.method, a.module, a.point, a.alpha, a.share, a.chosen
+    SELECT a.profile, m.attribute, m.method, a.module, a.seed, a.point, a.alpha, a.share, a.chosen
     FROM stg_candidates a LEFT JOIN stg_modules m ON m.profile = a.profile AND m.id = a.module
-    ORDER BY a.profile, m.attribute, m.method, a.module, a.point, a.alpha;
+    ORDER BY a.profile, m.attribute, m.method, a.module, a.seed, a.point, a.alpha;
 
 -- λ token by token, for the completions whose strengths were kept.
 CREATE VIEW token_strengths AS
@@ -80,7 +108,7 @@ CREATE VIEW lineage AS
     SELECT profile, 'completion', id, 'pair', pair FROM stg_completions
     UNION ALL
     SELECT c.profile, 'completion', c.id, 'module', m.id
-    FROM stg_completions c JOIN stg_modules m ON m.profile = c.profile AND m.id = c.method
+    FROM stg_completions c JOIN stg_modules m ON m.profile = c.profile AND m.id = split_part(c.method, '+', 1)
     UNION ALL
     SELECT profile, 'triplet', id, 'completion', completion FROM stg_triplets
     UNION ALL
@@ -98,9 +126,9 @@ CREATE VIEW items AS
     FROM stg_pairs
     UNION ALL
     SELECT c.profile, 'completion', c.id, MAP {
-        'stage': c.stage, 'method': coalesce(m.method, c.method), 'alpha': c.alpha::VARCHAR, 'seed': c.seed::VARCHAR,
+        'stage': c.stage, 'method': coalesce(m.method || if(c.method LIKE '%+instructed', '+prompt', ''), c.method), 'alpha': c.alpha::VARCHAR, 'seed': c.seed::VARCHAR,
         'text': c.text, 'model': c.model, 'sampling': c.sampling}
-    FROM stg_completions c LEFT JOIN stg_modules m ON m.profile = c.profile AND m.id = c.method
+    FROM stg_completions c LEFT JOIN stg_modules m ON m.profile = c.profile AND m.id = split_part(c.method, '+', 1)
     UNION ALL
     SELECT profile, 'judgement', id, MAP {
         'stage': stage, 'judge': judge, 'rubric': rubric, 'dimension': dimension,
@@ -111,9 +139,11 @@ CREATE VIEW items AS
     UNION ALL
     SELECT m.profile, 'module', m.id, MAP {
         'attribute': m.attribute, 'method': m.method, 'layer': coalesce(m.layer::VARCHAR, 'all'),
-        'seed': m.seed::VARCHAR, 'folder': m.folder, 'model': m.model,
+        'seed': coalesce(m.seed::VARCHAR, 'none'), 'folder': m.folder, 'model': m.model,
         'trait at the prompt''s coherence': coalesce(format('{:.1f} at alpha {:.3g}', h.ta_cp, h.alpha_cp), '–')}
-    FROM stg_modules m LEFT JOIN stg_headline h ON h.profile = m.profile AND h.module = m.id;
+    FROM stg_modules m LEFT JOIN (
+        SELECT profile, module, method, avg(ta_cp) AS ta_cp, avg(alpha_cp) AS alpha_cp FROM stg_headline_seeds GROUP BY ALL
+    ) h ON h.profile = m.profile AND h.module = m.id AND h.method = m.method;
 
 -- Relative RMSE per layer between what a module adds up to and what the prompt does (1: no steering), on unseen questions.
 -- method paraphrase: another wording of the prompt, the noise floor. chosen: alpha is the one at the prompt's coherence.

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from flows import params
 from psr.errors import PsrError
+from tasks.dvc_file import stage_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "params.yaml"
@@ -27,7 +28,7 @@ def edited(tmp_path: Path) -> Callable[..., Path]:
             *above, last = dotted.split(".")
             here = sections["quick"]
             for step in above:
-                here = here[step]
+                here = here[int(step) if step.isdecimal() else step]
             here[last] = value
         if drop:
             section, name = drop.split(".")
@@ -53,14 +54,23 @@ def test_sections_are_frozen():
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"distill.lrr": 0.1}, ["unknown parameter quick.distill.lrr", "preset", "epochs"]),
-    ({"extras": {}}, ["unknown parameter quick.extras", "model", "benchmark"]),
+    ({"extras": {}}, ["unknown parameter quick.extras", "model", "benchmarks"]),
+    ({"benchmarks.0.names": []}, ["unknown parameter quick.benchmarks.0.names", "attributes", "methods"]),
+    ({"benchmarks": []}, ["quick.benchmarks", "at least 1"]),
+    ({"benchmarks": [{"name": "persona", "path": "a", "attributes": ["b"]}] * 2}, ["quick.benchmarks", "named twice", "persona"]),
+    ({"benchmarks.0.methods": ["a-psr-mse"]}, ["unknown method", "quick", "'a-psr-mse'"]),
+    ({"benchmarks.0.methods": []}, ["quick.benchmarks.0.methods", "at least 1"]),
+    ({"seeds": []}, ["quick.seeds", "at least 1"]),
+    ({"seeds": [1, 2, 1]}, ["quick.seeds", "a seed is named twice"]),
+    ({"steer.with_prompt": ["a-psr-ll-r"]}, ["steer.with_prompt", "a-psr-ll-r", "which methods does not"]),
+    ({"search.factors": [1, 0.5]}, ["quick.search", "factors must rise"]),
+    ({"search.factors": [0, 1]}, ["quick.search.factors.0", "greater than 0"]),
     ({"methods": ["a-psr-mse"]}, ["unknown method", "quick.methods", "a-psr-mse-qr", "'a-psr-mse'"]),
     ({"methods": []}, ["quick.methods", "at least 1"]),
     ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["quick.methods", "named twice"]),
     ({"model.dtype": "float8"}, ["quick.model.dtype", "'float32'", "'float8'"]),
-    ({"benchmark.name": "mmlu"}, ["quick.benchmark.name", "'persona'", "'mmlu'"]),
+    ({"benchmarks.0.name": "mmlu"}, ["quick.benchmarks.0.name", "'persona'", "'mmlu'"]),
     ({"judge.name": "gpt"}, ["quick.judge.name", "'testbed'", "'gpt'"]),
-    ({"distill.package": "x"}, ["quick.distill.package", "'persona'"]),
     ({"distill.epochs": 0}, ["quick.distill.epochs", "greater than 0", "0"]),
     ({"distill.lr": float("nan")}, ["quick.distill.lr", "nan"]),
     ({"search.alphas": [1, 2]}, ["quick.search", "alphas must rise from 0"]),
@@ -81,8 +91,8 @@ def test_what_is_wrong_is_said_in_one_line(edited, changes, words):
 
 
 def test_a_missing_parameter_is_named(edited):
-    with pytest.raises(PsrError, match=r"missing parameter quick\.distill\.seed"):
-        params.load(edited({}, drop="distill.seed"), "quick")
+    with pytest.raises(PsrError, match=r"missing parameter quick\.steer\.seed"):
+        params.load(edited({}, drop="steer.seed"), "quick")
 
 
 def test_several_problems_are_said_at_once(edited):
@@ -118,13 +128,20 @@ def test_methods_are_kept_as_slugs_however_they_are_written(edited):
 
 
 def test_attributes_may_be_written_with_their_benchmark_but_not_twice(edited):
-    assert params.load(edited({"benchmark.attributes": ["persona/pirate"]}), "quick").benchmark.attributes == ("pirate",)
-    with pytest.raises(PsrError, match=r"quick\.benchmark\.attributes: an attribute is named twice"):
-        params.load(edited({"benchmark.attributes": ["persona/pirate", "pirate"]}), "quick")
+    assert params.load(edited({"benchmarks.0.attributes": ["persona/pirate"]}), "quick").benchmarks[0].attributes == ("pirate",)
+    with pytest.raises(PsrError, match=r"quick\.benchmarks\.0\.attributes: an attribute is named twice"):
+        params.load(edited({"benchmarks.0.attributes": ["persona/pirate", "pirate"]}), "quick")
 
 
 def test_an_attribute_that_the_benchmark_does_not_have_is_refused_with_the_known_ones(edited):
-    settings = params.load(edited({"benchmark.attributes": ["pirate", "grumpy"]}), "quick")
+    settings = params.load(edited({"benchmarks.0.attributes": ["pirate", "grumpy"]}), "quick")
     with pytest.raises(PsrError, match=r"unknown attribute.*pirate.*'grumpy'"):
         params.check_attributes(ROOT, settings)
     params.check_attributes(ROOT, params.load(SHIPPED, "quick"))
+
+
+@pytest.mark.parametrize("profile", sorted(yaml.safe_load(SHIPPED.read_text())))
+def test_every_benchmark_lies_in_the_folder_that_dvc_watches_for_the_profile(profile):
+    spec = stage_spec(ROOT, "complete", profile)
+    for benchmark in params.load(SHIPPED, profile).benchmarks:
+        assert any(Path(benchmark.path).is_relative_to(dep) for dep in spec.deps), benchmark.path

@@ -199,7 +199,7 @@ def test_the_report_stands_alone(finished):
 
 def test_the_psr_command_steers_with_a_module_of_the_run(finished):
     folder, _ = finished
-    module = folder / "data/smoke/distill/modules/persona-pirate/a-psr-mse-qr"
+    module = folder / "data/smoke/distill/modules/persona-pirate/a-psr-mse-qr/seed-123"
     done = subprocess.run([sys.executable, "-c", "from psr.cli import main; main()", "steer", "--model", "data/testbed/model", "--module",
                            str(module), "--alpha", "1.2", "Tell me about trains."], cwd=folder, capture_output=True, text=True,
                           env=environment(), check=False)
@@ -209,7 +209,7 @@ def test_the_psr_command_steers_with_a_module_of_the_run(finished):
 
 @pytest.mark.parametrize(("file", "message"), [
     ("data/smoke/distill/modules.parquet", "damaged"),
-    ("data/smoke/distill/modules/persona-pirate/a-psr-mse-qr/adapter_model.safetensors", "damaged"),
+    ("data/smoke/distill/modules/persona-pirate/a-psr-mse-qr/seed-123/adapter_model.safetensors", "damaged"),
 ])
 def test_a_damaged_output_is_named_or_made_again_and_never_used(finished, tmp_path, file, message):
     folder, _ = finished

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from psr.alpha_search import Scores, choose_at
-from psr.bootstrap import average, interval_of, matched, paired, plain_mean
+from psr.bootstrap import average, interval_of, matched, over_seeds, paired, plain_mean
 from psr.errors import PsrError
 
 ALPHAS = (0.0, 1.0, 2.0)
@@ -151,3 +151,47 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         figure = matched(looked, prompt(20_000 + trial, 40), taken, "C80", resamples=300, seed=trial)
         covered += figure.low <= 75.0 <= figure.high  # alpha 2: coherence 81 clears 80 but for rare samples
     assert 0.87 <= covered / 150 <= 0.995
+
+
+def of_seeds(count: int, shift: float = 0.0, spread: float = 8.0, questions: int = 20) -> list:
+    levels = np.random.default_rng(7).normal(60 + shift, spread, count)
+    return [plain_mean(*np.random.default_rng(i).normal(level, 5, (2, questions)), resamples=400, seed=3)
+            for i, level in enumerate(levels)]
+
+
+def test_one_seed_is_its_own_mean():
+    (figure,) = of_seeds(1)
+    assert over_seeds([figure]) is figure
+
+
+def test_over_seeds_equals_a_loop_that_redraws_seeds_and_questions():
+    figures = of_seeds(3)
+    mean = over_seeds(figures)
+    counts = np.random.default_rng([3, 2]).multinomial(3, np.full(3, 1 / 3), size=400)
+    by_hand = [np.mean([figures[s].samples[r] for s in np.repeat(np.arange(3), row)]) for r, row in enumerate(counts)]
+    assert mean.samples == pytest.approx(np.array(by_hand))
+    assert mean.value == pytest.approx(np.mean([figure.value for figure in figures]))
+    assert (mean.low, mean.high) == pytest.approx(tuple(np.percentile(by_hand, [2.5, 97.5])))
+    assert (mean.n, mean.n_unscored, mean.alpha) == (60, 0, None)
+
+
+def test_seeds_that_differ_widen_the_interval_and_a_paired_difference_cancels_what_they_share():
+    first, second = over_seeds(of_seeds(5)), over_seeds(of_seeds(5, shift=4))
+    alike = over_seeds(of_seeds(5, spread=0))
+    difference = paired(second, first)
+    assert first.high - first.low > 2 * (alike.high - alike.low)
+    assert difference.value == pytest.approx(4)
+    assert difference.high - difference.low < 1e-6
+
+
+def test_a_seed_without_scores_does_not_hide_draws_that_leave_it_out():
+    known, empty = of_seeds(1)[0], plain_mean([np.nan] * 20, [np.nan] * 20, resamples=400, seed=3)
+    samples = over_seeds([known, empty]).samples
+    assert 0 < np.isnan(samples).sum() < 400
+
+
+def test_figures_of_several_seeds_have_to_be_drawn_alike():
+    one, other = of_seeds(1)[0], plain_mean(np.ones(20), np.ones(20), resamples=400, seed=4)
+    for figures in ([one, other], []):
+        with pytest.raises(PsrError, match="several seeds were not resampled together"):
+            over_seeds(figures)

@@ -17,7 +17,7 @@ from psr.errors import PsrError
 from tasks import report, tables
 from tasks.charts import Axis, rank, styles
 from tasks.report_tokens import SHADES, shade, views
-from tests.results_folder import ATTRIBUTES, write_results
+from tests.results_folder import ATTRIBUTES, write_results, write_suite
 
 HOSTILE = "<script>document.title='owned'</script> <img src=x onerror=alert(1)> \x1b[31m & \u202e end"
 
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return write_results(tmp_path, text=HOSTILE)
+    return write_results(tmp_path, text=HOSTILE, suite=False)
 
 
 def built(data: Path) -> str:
@@ -115,7 +115,7 @@ def test_the_page_needs_nothing_and_lets_nothing_run(data: Path) -> None:
 
 
 def test_equal_results_give_equal_bytes(data: Path, tmp_path: Path) -> None:
-    other = write_results(tmp_path / "elsewhere", text=HOSTILE)
+    other = write_results(tmp_path / "elsewhere", text=HOSTILE, suite=False)
     assert report.build(data, tmp_path / "a").read_bytes() == report.build(other, tmp_path / "b").read_bytes()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["index.html"]
 
@@ -157,8 +157,30 @@ def test_every_benchmark_has_its_own_published_table(data: Path, benchmark: str,
     assert (">paper: " in text) == bool(told)
 
 
+def test_every_benchmark_has_a_section_with_its_own_figures(data: Path) -> None:
+    write_suite(data, True)
+    text = built(data)
+    assert "2 attributes of persona, 2 attributes of ifeval, 2 attributes of axbench" in text
+    rows = Page(text.split("<h2>Format instructions</h2>")[1].split("<h2>Concepts</h2>")[0]).rows
+    assert rows[1] == ["method", "gloomy", "pirate", "strict", "loose", "coherence"]
+    assert rows[-1] == ["prompt", *["95.0|92.0 to 98.0|α 1"] * 2, "95.0", "–", "–"]  # loose was not measured
+    concepts = {row[0]: row for row in Page(text.split("<h2>Concepts</h2>")[1].split("<h2>")[0]).rows}
+    assert concepts["A-PSR MSE·QR"][1:4] == ["1.86|1.80 to 1.92|α 1"] * 2 + ["1.860"]
+
+
+def test_a_profile_without_persona_has_a_report_too(data: Path) -> None:
+    write_suite(data, True)
+    for name in ("headline", "headline_seeds", "curve", "axbench"):
+        tables.write_table(data / f"results/{name}.parquet", name, [])
+    text = built(data)
+    assert "Format instructions" in text
+    assert "Headline" not in text
+    assert "Concepts" not in text
+
+
 def test_missing_or_empty_results_are_named(data: Path) -> None:
-    tables.write_table(data / "results/headline.parquet", "headline", [])
+    for name in ("headline", "ifeval", "axbench"):
+        tables.write_table(data / f"results/{name}.parquet", name, [])
     with pytest.raises(PsrError, match="nothing to report"):
         built(data)
     (data / "steer/strengths.parquet").unlink()

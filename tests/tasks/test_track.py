@@ -61,12 +61,12 @@ def best(repo: Path, profile: str, attribute: str) -> str:
 
 
 def set_headline(data: Path, attribute: str, slug: str, **values: float | None) -> None:
-    path = data / "results/headline.parquet"
-    rows = tables.read_table(path, "headline")
+    path = data / "results/headline_seeds.parquet"
+    rows = tables.read_table(path, "headline_seeds")
     for row in rows:
         if (row["attribute"], row["method"]) == (attribute, slug):
             row.update(values)
-    tables.write_table(path, "headline", rows)
+    tables.write_table(path, "headline_seeds", rows)
 
 
 def test_every_module_gets_a_run_with_its_parameters_curve_and_figures(repo: Path, profile: str) -> None:
