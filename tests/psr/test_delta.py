@@ -5,7 +5,7 @@ from dataclasses import replace
 import hand
 import pytest
 import torch
-from toy import D, LAYERS, examples, toy
+from toy import LAYERS, D, examples, toy
 
 from psr.delta import contrast, instructed_run, steered_run
 from psr.errors import PsrError
@@ -108,9 +108,9 @@ def test_hooks_are_gone_afterwards_even_after_an_error():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(PsrError, match="span QR.*span R at 0"):
+    with pytest.raises(PsrError, match=r"span QR.*span R at 0"):
         contrast(LM, [example.tokens for example in examples("R")])
-    with pytest.raises(PsrError, match="span QR.*none"):
+    with pytest.raises(PsrError, match=r"span QR.*none"):
         contrast(LM, [])
     other = replace(module("Const", (0,), z=torch.ones(1, D)), model="another")
     with pytest.raises(PsrError, match="another model"):

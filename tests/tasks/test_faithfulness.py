@@ -87,7 +87,7 @@ def test_every_table_fits_its_schema(study, tmp_path):
 
 def test_the_report_draws_what_steers_and_says_what_it_is(tmp_path):
     data = write_results(tmp_path)
-    places = {name: "faithfulness" for name in ("faithfulness", "delta", "delta_strengths", "readability")} | {"modules": "distill"}
+    places = dict.fromkeys(("faithfulness", "delta", "delta_strengths", "readability"), "faithfulness") | {"modules": "distill"}
     tables = {name: read_table(data / stage / f"{name}.parquet", name) for name, stage in places.items()}
     rows = shown(tables["faithfulness"])
     const = module_id("persona/pirate", SLUGS[0])
