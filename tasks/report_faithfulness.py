@@ -44,7 +44,7 @@ def faithfulness(tables: Mapping[str, Sequence[Row]], names: Names, style: Names
     ranks = sorted({row["r"] for row in tables["delta"]})
     return Section(
         tuple(_errors(rows, methods, called, look)), tuple((called[slug], look[slug]) for slug in drawn),
-        tuple(_shares(tables["delta"], ranks)), tuple((str(r), f"m{i}") for i, r in enumerate(ranks)),
+        tuple(_shares(tables["delta"], ranks)), tuple((f"r = {r}", f"m{i}") for i, r in enumerate(ranks)),
         tuple(_strengths(tables["delta_strengths"])), layers, tuple(_readable(tables["readability"], layers)), rows[0]["n"])
 
 
