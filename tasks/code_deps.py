@@ -67,8 +67,9 @@ def write(root: Path) -> None:
     lines = (root / "dvc.yaml").read_text(encoding="utf-8").splitlines()
     stages, current, kept = stage_names(root), "", []
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        if line.startswith("  ") and line[2:3].strip() and line.rstrip().endswith(":"):
-            current = line.strip().rstrip(":")
+        bare = line.partition(" #")[0].rstrip()
+        if bare.startswith("  ") and bare[2:3].strip() and bare.endswith(":"):
+            current = bare.strip().rstrip(":")
         entry = line.strip().removeprefix("- ")
         if line.strip().startswith("- ") and entry.endswith(".py") and entry.split("/")[0] in PACKAGES:
             continue

@@ -39,7 +39,7 @@ def edited(tmp_path: Path) -> Callable[..., Path]:
     return edit
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "full", "all"])
 def test_every_shipped_profile_is_valid(profile):
     settings = params.load(SHIPPED, profile)
     assert settings.model.threads >= 1
@@ -101,7 +101,7 @@ def test_several_problems_are_said_at_once(edited):
 
 
 def test_an_unknown_profile_lists_the_known_ones():
-    with pytest.raises(PsrError, match=r"unknown profile .*smoke, quick, full.*'quik'"):
+    with pytest.raises(PsrError, match=r"unknown profile .*smoke, quick, full, all.*'quik'"):
         params.load(SHIPPED, "quik")
 
 

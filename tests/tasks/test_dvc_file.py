@@ -12,7 +12,7 @@ from psr.errors import PsrError
 from tasks.dvc_file import stage_names, stage_spec
 
 ROOT = Path(__file__).resolve().parents[2]
-PROFILES = ("smoke", "quick", "full")
+PROFILES = ("smoke", "quick", "full", "all")
 
 
 def test_it_agrees_with_dvc():
