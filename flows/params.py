@@ -235,6 +235,12 @@ class Profile(Section):
             raise ValueError(f"steer.with_prompt names {', '.join(unknown)}, which methods does not")
         return self
 
+    @model_validator(mode="after")
+    def _own_answers(self) -> Profile:
+        if self.faithfulness.seed in range(self.steer.seed, self.steer.seed + self.steer.samples):
+            raise ValueError(f"faithfulness.seed {self.faithfulness.seed} is one of steer's: choose another")
+        return self
+
 
 def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
     """The methods' slugs. Raises PsrError for an unknown one, ValueError for one named twice or that steers nothing."""
@@ -246,12 +252,6 @@ def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(slugs)) < len(slugs):
         raise ValueError(f"a method is named twice in {', '.join(slugs)}")
     return slugs
-
-    @model_validator(mode="after")
-    def _own_answers(self) -> Profile:
-        if self.faithfulness.seed in range(self.steer.seed, self.steer.seed + self.steer.samples):
-            raise ValueError(f"faithfulness.seed {self.faithfulness.seed} is one of steer's: choose another")
-        return self
 
 
 def load(path: Path, profile: str) -> Profile:

@@ -58,7 +58,7 @@ def token_rows(study: Study, count: int) -> Rows:
     for kind in KINDS:
         norms = getattr(study.seen, kind).norm(dim=-1)
         for i, (answer, one) in enumerate(zip(study.answers[:count], study.tokens, strict=False)):
-            first = len(one.plain_ids) - one.response
+            first = len(one.plain_ids) - one.response - 1
             tokens = [study.lm.tokenizer.decode([token]) for token in one.plain_ids[first:]]
             here = norms[:, study.offsets[i] : study.offsets[i + 1]].tolist()
             rows += [{"completion": answer.id, "kind": kind, "layer": layer, "position": first + at, "token": token,

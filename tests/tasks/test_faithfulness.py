@@ -103,7 +103,7 @@ def test_the_report_draws_what_steers_and_says_what_it_is(tmp_path):
 
 
 def test_the_alpha_at_the_prompts_coherence_is_read_even_where_it_is_zero(tmp_path):
-    rows = [{"module": "a", "point": point, "alpha": alpha, "share": 0.5, "chosen": chosen}
+    rows = [{"module": "a", "seed": 1, "point": point, "alpha": alpha, "share": 0.5, "chosen": chosen}
             for point, alpha, chosen in (("Cp", 0.0, True), ("Cp", 1.0, False), ("C80", 2.0, True))]
     write_table(tmp_path / "candidates.parquet", "candidates", rows)
     assert alphas_at_prompt(tmp_path) == {"a": 0.0}
