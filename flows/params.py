@@ -237,7 +237,7 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _own_answers(self) -> Profile:
-        if self.faithfulness.seed in range(self.steer.seed, self.steer.seed + self.steer.samples):
+        if self.faithfulness.seed in range(self.steer.seed, self.steer.seed + len(self.seeds) * self.steer.samples):
             raise ValueError(f"faithfulness.seed {self.faithfulness.seed} is one of steer's: choose another")
         return self
 

@@ -88,7 +88,7 @@ def test_config_keys_that_do_not_change_answers_do_not_change_it(key, value):
 
 
 def test_the_attention_kernel_does_not_change_it():
-    model = AutoModelForCausalLM.from_config(FAMILIES["llama"]().config, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_config(_llama().config, attn_implementation="sdpa")
     model.load_state_dict(FAMILIES["llama"]().state_dict())
     assert _name(model) == _name(_llama())
 
