@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from inspect import signature
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ def _compared(fitted: list[float], alone: list[float], looped: list[float]) -> l
 
 
 def fit_layers(material: Material) -> list[Figure]:
-    """S-PSR at every layer: seconds of an epoch after the first (in which a fit may run the frozen layers below once)."""
+    """S-PSR at every layer: seconds of an epoch after the first (in which the frozen layers below are run once)."""
     from psr.presets import FAST_MSE
     from psr.recording import record
 
@@ -91,9 +90,7 @@ def _later_epochs(material: Material, examples: list[Any], settings: FitSettings
             settle(material.lm.device)
             ends.append(time.perf_counter())
 
-    known: dict[str, Any] = {"frozen_once": True} if "frozen_once" in signature(fit).parameters else {}
-    fit(material.lm, examples, parse_method("s-psr-mse-qr"), (layer,), settings, targets=targets, module_id="bench", progress=note,
-        **known)
+    fit(material.lm, examples, parse_method("s-psr-mse-qr"), (layer,), settings, targets=targets, module_id="bench", progress=note)
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -21,11 +20,11 @@ ATTRIBUTES, TRIPLETS, EPOCHS = 16, 12, 5
 
 def joint_fitting(material: Material) -> list[Figure]:
     """16 attributes' A-PSR modules by MSE in one pass, targets included, against one forward + backward of all their tokens."""
+    from psr.joint import fit_many
     from psr.presets import FAST_MSE
     from psr.problem import pose
     from psr.yardsticks import batches_of_epoch, floor_epochs
 
-    fit_many = import_module("psr.joint").fit_many  # by name: the figure is left out where there is none
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     examples, settings = attributes(material, method), replace(FAST_MSE, epochs=EPOCHS)
     every = [example for some in examples.values() for example in some]
