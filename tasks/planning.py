@@ -16,13 +16,14 @@ State = Literal["run", "maybe", "cached"]
 @dataclass(frozen=True)
 class Step:
     """One stage of the plan. needs: the steps before it. state: "run"; "maybe", if what it needs comes out
-    different; or "cached". reasons: why DVC calls it changed."""
+    different; or "cached". reasons: why DVC calls it changed. computes: it runs the model, on all its threads."""
 
     name: str
     needs: tuple[str, ...]
     state: State
     reasons: tuple[str, ...]
     outs: tuple[str, ...]
+    computes: bool = False
 
 
 def plan(root: Path, profile: str) -> tuple[Step, ...]:
@@ -65,7 +66,8 @@ def _steps(repo: Any, profile: str) -> tuple[Step, ...]:
         above = any(steps[need].state != "cached" for need in needs)
         state: State = "run" if changed else "maybe" if above else "cached"
         outs = tuple(str(out) for out in stage.outs)
-        steps[stage.addressing] = Step(stage.addressing, needs, state, _reasons(changed), outs)
+        computes = any(f"{profile}.model" in getattr(dep, "params", ()) for dep in stage.deps)
+        steps[stage.addressing] = Step(stage.addressing, needs, state, _reasons(changed), outs, computes)
     _refuse_missing(status, [Path(out) for step in steps.values() for out in step.outs])
     return tuple(steps.values())
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tasks.scratch import discard
 
 GENTLE = 2.0  # seconds between asking a stage to end and ending it
 
+_computing = threading.Lock()  # two stages' threads on the same cores spin against each other: tenfold the time of both
 _live: dict[int, subprocess.Popen[str]] = {}
 _stopping = threading.Event()
 
@@ -48,9 +49,11 @@ def _may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
 @task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=_may_pass)
 def run_stage(root: Path, step: Step) -> State[None]:
     """Bring one stage up to date. State "Cached" when DVC had nothing to run, "Completed" when it ran."""
-    if step.state == "cached" or not reproduce_stage(root, step.name, say):
+    if step.state == "cached":
         return Completed(name="Cached", message="up to date")
-    return Completed(message="ran")
+    with _computing if step.computes else nullcontext():
+        ran = reproduce_stage(root, step.name, say)
+    return Completed(message="ran") if ran else Completed(name="Cached", message="up to date")
 
 
 def reproduce_stage(root: Path, stage: str, say: Callable[[str, str], None]) -> bool:

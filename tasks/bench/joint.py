@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from psr.methods import parse_method
 from tasks.bench.figures import Figure, Goal
-from tasks.bench.pairs import ratio
+from tasks.bench.pairs import Run, ratio
 
 if TYPE_CHECKING:
     from psr.types import Example, Method
@@ -29,7 +29,7 @@ def joint_fitting(material: Material) -> list[Figure]:
     examples, settings = attributes(material, method), replace(FAST_MSE, epochs=EPOCHS)
     every = [example for some in examples.values() for example in some]
     batches = batches_of_epoch(pose(lm, every, method, layers, settings, None))
-    runs = [partial(fit_many, lm, examples, method, layers, settings), partial(floor_epochs, lm, batches, EPOCHS)]
+    runs: list[Run] = [partial(fit_many, lm, examples, method, layers, settings), partial(floor_epochs, lm, batches, EPOCHS)]
     fitted, alone = material.seconds(runs, warm_up=False)
     seen = EPOCHS * len(every) / 1000
     note = f"{median(fitted) / seen:.1f} against {median(alone) / seen:.1f} ms for each triplet seen; {ATTRIBUTES} × {TRIPLETS} triplets"

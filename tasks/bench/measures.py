@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
@@ -37,10 +36,9 @@ MEASURES = {
     "alpha": Measure("tasks.bench.alpha:alpha_search", 1),  # counted, not timed
     "generate": Measure("tasks.bench.generation:steered_generation", 31),
     "wide": Measure("tasks.bench.generation:wide_generation", 31),
+    "joint": Measure("tasks.bench.joint:joint_fitting", 3),
     "record": Measure("tasks.bench.recording:recording", 31),
 }
-if find_spec("psr.joint") is not None:
-    MEASURES["joint"] = Measure("tasks.bench.joint:joint_fitting", 3)
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:

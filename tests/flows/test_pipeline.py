@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 from repository import environment, family, started, until
 
 from tasks.files import read_json
+from tasks.planning import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("complete", "select", "extract", "distill", "search", "steer", "judge", "results", "report")
@@ -137,6 +139,14 @@ def test_killed_at_five_moments_it_goes_on_to_the_same_files_and_repeats_no_fini
     assert "A-PSR MSE·QR" in door(other, "flows.reproduce", "--profile", "smoke").stdout
     assert {name for name, at in begun.items() if timing(other, name)["started"] != at} == set()
     assert outputs(other) == outputs(folder)
+
+
+def test_stages_that_run_the_model_run_one_at_a_time(finished):
+    folder, _ = finished
+    ours = [step.name.partition("@")[0] for step in plan(folder, "smoke") if step.computes]
+    assert {"distill", "steer", "faithfulness"} <= set(ours)
+    spans = sorted((timing(folder, stage)["started"], timing(folder, stage)["ended"]) for stage in ours)
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
 def timing(folder: Path, stage: str) -> dict[str, Any]:
