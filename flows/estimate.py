@@ -19,12 +19,12 @@ from tasks.files import read_json
 from tasks.planning import Step
 from tasks.timings import read_timing
 
-STARTING = 4.0  # seconds a stage takes to start: DVC, Python, Prefect
+STARTING = 3.0  # seconds a stage takes to start: DVC, Python, Prefect
 ALL = 48  # questions, where a profile asks all that a benchmark has
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = {  # per unit of Amount.count, two cores, the shipped model
-    "complete": 0.012, "select": 0.0003, "extract": 0.01, "distill": 0.004, "search": 0.008, "steer": 0.02,
-    "judge": 0.0003, "faithfulness": 0.004, "results": 0.3, "report": 2.0,
+    "complete": 0.006, "select": 0.0003, "extract": 0.006, "distill": 0.0025, "search": 0.0045, "steer": 0.007,
+    "judge": 0.0003, "faithfulness": 0.006, "results": 0.1, "report": 0.5,
 }
 
 

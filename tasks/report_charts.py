@@ -13,8 +13,8 @@ BOX = (38.0, 292.0, 190.0, 12.0)  # left, right, bottom, top of the other charts
 
 
 def attributes(rows: Iterable[Row]) -> list[str]:
-    """Attribute keys, in the order in which they come."""
-    return list(dict.fromkeys(row["attribute"] for row in rows))
+    """Attribute keys, sorted: as everywhere in the report."""
+    return sorted({row["attribute"] for row in rows})
 
 
 def alignment(headline: Sequence[Row], style: Names) -> list[Panel]:

@@ -136,8 +136,8 @@ def _readable(rows: Sequence[Row], layers: Sequence[int]) -> list[tuple[str, tup
 
 
 def _by_kind(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
-    """(attribute, kind, its rows by layer), in the tables' order."""
-    keys = dict.fromkeys((row["attribute"], row["kind"]) for row in rows)
+    """(attribute, kind, its rows by layer), sorted."""
+    keys = sorted({(row["attribute"], row["kind"]) for row in rows})
     return [(attribute, kind, sorted((row for row in rows if (row["attribute"], row["kind"]) == (attribute, kind)),
                                      key=lambda row: row["layer"])) for attribute, kind in keys]
 
