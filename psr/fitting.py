@@ -61,7 +61,7 @@ class Diverged(PsrError):
 
 def fit(
     lm: LanguageModel, examples: Sequence[Example], method: Method, layers: tuple[int, ...], settings: FitSettings, *,
-    targets: Store | None = None, module_id: str, origin: Mapping[str, Any] | None = None, frozen_once: bool = False,
+    targets: Store | None = None, module_id: str, origin: Mapping[str, Any] | None = None, frozen_once: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Fit `method` at `layers` on `examples`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from psr.types import Example, Method
     from tasks.bench.material import Material
 
-ATTRIBUTES, TRIPLETS, EPOCHS = 16, 12, 5
+ATTRIBUTES, TRIPLETS = 16, 12
 
 
 def joint_fitting(material: Material) -> list[Figure]:
@@ -26,12 +25,12 @@ def joint_fitting(material: Material) -> list[Figure]:
     from psr.yardsticks import batches_of_epoch, floor_epochs
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
-    examples, settings = attributes(material, method), replace(FAST_MSE, epochs=EPOCHS)
+    examples, settings = attributes(material, method), FAST_MSE
     every = [example for some in examples.values() for example in some]
     batches = batches_of_epoch(pose(lm, every, method, layers, settings, None))
-    runs: list[Run] = [partial(fit_many, lm, examples, method, layers, settings), partial(floor_epochs, lm, batches, EPOCHS)]
+    runs: list[Run] = [partial(fit_many, lm, examples, method, layers, settings), partial(floor_epochs, lm, batches, settings.epochs)]
     fitted, alone = material.seconds(runs, warm_up=False)
-    seen = EPOCHS * len(every) / 1000
+    seen = settings.epochs * len(every) / 1000
     note = f"{median(fitted) / seen:.1f} against {median(alone) / seen:.1f} ms for each triplet seen; {ATTRIBUTES} × {TRIPLETS} triplets"
     return [Figure("fit-joint", f"fitting A-PSR MSE for {ATTRIBUTES} attributes in one pass, targets included: seconds",
                    "one forward + backward of the frozen model, the same tokens: seconds", ratio(fitted, alone),
