@@ -68,10 +68,11 @@ def _bench(root: Path, told: argparse.Namespace) -> None:
 
 def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> None:
     """The table, its view, and the profile's report with the figures in it."""
+    from tasks.claims import claim_rows
     from tasks.index import rebuild
     from tasks.report import build
 
-    build(data, data / "bench", title=title, speed=store(data, rows))
+    build(data, data / "bench", title=title, speed=store(data, rows), claims=claim_rows(data))
     rebuild(root)
 
 

@@ -2,7 +2,7 @@
 
 Views: headline, completions, judgements, curves, trait_coherence, alphas, token_strengths, modules, triplets, dropped,
 lineage, faithfulness, deviations, delta, delta_strengths, delta_tokens, readability,
-bench. Nothing can be written, and no file can be read, from SQL.
+bench, claims. Nothing can be written, and no file can be read, from SQL.
 """
 
 import argparse

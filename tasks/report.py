@@ -22,6 +22,7 @@ from tasks.published import PUBLISHED
 from tasks.report_bench import speed_sections
 from tasks.report_benchmarks import sections
 from tasks.report_charts import alignment, attributes, coherence, training
+from tasks.report_claims import claim_sections
 from tasks.report_faithfulness import faithfulness
 from tasks.report_tokens import LAYERS, SHADES, shaded
 from tasks.tables import read_table
@@ -38,11 +39,12 @@ def write_report(data: Path, out: Path, *, title: str = "Prompt Steering Replace
 
 
 def build(
-    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement", speed: Sequence[Row] = ()
+    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement", speed: Sequence[Row] = (),
+    claims: Sequence[Row] = (),
 ) -> Path:
-    """As `write_report`, as a plain function; `speed`: rows of the table bench. Returns the page's path."""
+    """As `write_report`, as a plain function; `speed`, `claims`: rows of the tables bench and claims. Returns the page's path."""
     data, out = Path(data), Path(out)
-    page = render({**_read(data), "bench": list(speed)}, title)
+    page = render({**_read(data), "bench": list(speed), "claims": list(claims)}, title)
     out.mkdir(parents=True, exist_ok=True)
     part = out / ".index.html.part"
     part.write_text(page, encoding="utf-8")
@@ -72,7 +74,8 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
         title=title, css=Markup(css), policy=_policy(css), head=figured[0], names=names, style=style,  # noqa: S704
         measured=_measured(figured), sections=sections(tables),
         keys=attributes(headline), methods=_methods(headline), published=PUBLISHED.get(figured[0]["benchmark"]),
-        claims=_claims(headline), alignment=alignment(headline, style), legend=[(names[s], style[s]) for s in names],
+        claims=_claims(headline), claimed=claim_sections(tables.get("claims", [])),
+        alignment=alignment(headline, style), legend=[(names[s], style[s]) for s in names],
         aligned=[(name, style[slug]) for slug, name in _names(headline).items()],
         coherence=coherence(_first_seed(tables["curve"]), names, style),
         training=training(tables["curves"], _first_seed(tables["modules"]), names, style),

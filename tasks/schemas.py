@@ -93,6 +93,10 @@ SCHEMAS: dict[str, pa.Schema] = {
         """name str, measured str, against str, goal str?, median float, low float, high float, n int, verdict str?,
         note str, device str, cores int, threads int, torch str, dtype str, model str"""
     ),
+    "claims": _schema(
+        """claim int32, says str, part str, compared str, published float?, value float?, low float?, high float?,
+        margin float, unit str, why str, verdict str, claim_verdict str, seeds int, attributes int, which str, note str, sql str?"""
+    ),
 }
 SCHEMAS |= {f"{name}_seeds": _by_seed(SCHEMAS[name]) for name in ("headline", "ifeval", "axbench")}
 
@@ -117,5 +121,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "delta_tokens": ("faithfulness",),
     "readability": ("faithfulness",),
     "bench": ("bench",),  # no stage of DVC's: flows.bench
+    "claims": ("claims",),  # likewise: flows.claims
 }
 """Which stages write a table of that name."""

@@ -45,6 +45,7 @@ def write_results(
     _write_results(data)
     _write_faithfulness(data)
     tables.write_table(data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")])
+    tables.write_table(data / "claims/claims.parquet", "claims", [claim_row()])
     write_suite(data, suite)
     if adapters:
         _write_adapters(data)
@@ -55,6 +56,13 @@ def bench_row(name: str, median: float, verdict: str | None = "met", device: str
     return {"name": name, "measured": f"{name}: a/s", "against": "b/s", "goal": None if verdict is None else "≥ 0.9",
             "median": median, "low": median - 0.1, "high": median + 0.1, "n": 5, "verdict": verdict, "note": "1 against 2 ms",
             "device": device, "cores": 2, "threads": 2, "torch": "2.13.0", "dtype": "float32", "model": MODEL}
+
+
+def claim_row() -> dict[str, object]:
+    return {"claim": 4, "says": "PSR is at least the prompt", "part": "persona", "compared": "TA@Cp", "published": 12.3, "value": -2.0,
+            "low": -4.0, "high": 1.0, "margin": -3.0, "unit": "points", "why": "what is as good", "verdict": "undecided",
+            "claim_verdict": "undecided", "seeds": 1, "attributes": 2, "which": ", ".join(ATTRIBUTES), "note": "1 seed: goal 5",
+            "sql": "select 1"}
 
 
 def _write_fitting(data: Path) -> None:

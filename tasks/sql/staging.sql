@@ -87,3 +87,8 @@ CREATE TABLE stg_readability AS
 CREATE TABLE stg_bench AS
     SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
     FROM staged('bench') ORDER BY profile, device, name;
+
+CREATE TABLE stg_claims AS
+    SELECT profile, claim, says, part, compared, published, value, low, high, margin, unit, why, verdict, claim_verdict,
+           seeds, attributes, which, note, sql
+    FROM staged('claims') ORDER BY profile, claim, part;

@@ -193,3 +193,10 @@ CREATE VIEW readability AS
 CREATE VIEW bench AS
     SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
     FROM stg_bench ORDER BY profile, device, name;
+
+-- The paper's claims, as python -m flows.claims measured them: a row a part, each a difference that the claim calls larger
+-- than `margin`, with its 95 % interval and verdict. claim_verdict: of all parts together; sql: the question that gives `value`.
+CREATE VIEW claims AS
+    SELECT profile, claim, says, part, compared, published, value, low, high, margin, unit, verdict, claim_verdict,
+           seeds, attributes, which, note, why, sql
+    FROM stg_claims ORDER BY profile, claim, part;

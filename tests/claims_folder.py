@@ -1,0 +1,129 @@
+"""A finished profile with judged answers that were never generated: what the claims are measured on, its truth known.
+
+Three traits (the prompt at 80, 98 and 80) and a format instruction (the prompt at 70), two seeds. The results are
+computed by the real task.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from psr.methods import BY_SLUG, trained
+from psr.types import Completion, Judgement, PromptPair, short_hash
+from tasks import tables
+from tasks.results import write_results as results_of
+from tests.results_folder import MODEL, write_results
+
+SEEDS = (1, 2)
+QUESTIONS = 10
+ALPHAS = (0.5, 1.0)
+PROMPT = {"persona/gloomy": 80.0, "persona/pirate": 98.0, "persona/hedging": 80.0, "ifeval/no_comma": 70.0}
+TRAIT = {"s-const-dim-r": 5.0, "s-const-mse-qr": 20.0, "s-psr-mse-qr": 50.0, "a-const-mse-qr": 60.0, "a-psr-mse-qr": 90.0}
+WITH_PROMPT = {"s-psr-ll-r": 95.0}
+LAYERS = 4
+DRAWN = {"resamples": 60, "seed": 4}
+
+
+def module_id(attribute: str, slug: str, seed: int | None) -> str:
+    return short_hash("module", attribute, slug, seed)
+
+
+def methods_of(attribute: str) -> tuple[str, ...]:
+    return tuple(TRAIT) if attribute.startswith("persona/") else tuple(WITH_PROMPT)
+
+
+def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, ...] = ()) -> Path:
+    """data/{profile} under `root`; `without`: methods that were not measured."""
+    data = write_results(root, profile)
+    for made in ("claims", "bench"):
+        shutil.rmtree(data / made)
+    rows = [_module(attribute, slug, seed) for attribute in PROMPT for slug in methods_of(attribute) if slug not in without
+            for seed in (SEEDS if trained(BY_SLUG[slug]) else (None,))]
+    tables.write_table(data / "distill/modules.parquet", "modules", rows)
+    tables.write_curves(data / "distill/curves.parquet", {})
+    for stage, judged, question_set in (("search", "search", "search"), ("steer", "judge", "evaluate")):
+        _write_answers(data / stage, data / judged, rows, question_set)
+    tables.write_table(data / "search/candidates.parquet", "candidates", [])
+    tables.write_table(data / "steer/strengths.parquet", "strengths", [])
+    _write_faithfulness(data / "faithfulness", rows)
+    results_of.fn(*(data / name for name in ("distill", "search", "steer", "judge", "results")), **DRAWN)
+    return data
+
+
+def _module(attribute: str, slug: str, seed: int | None) -> dict[str, object]:
+    method = BY_SLUG[slug]
+    key = module_id(attribute, slug, seed)
+    return {"id": key, "attribute": attribute, "method": slug, "scope": method.scope, "form": method.form,
+            "objective": method.objective, "span": method.span, "layer": 1 if method.scope == "S" else None, "seed": seed,
+            "triplets": 2, "folder": f"modules/{key}", "model": MODEL}
+
+
+def _write_answers(asked: Path, judged: Path, modules: list[dict[str, object]], question_set: str) -> None:
+    pairs = {a: [PromptPair(a, f"Question {i} ({question_set})?", "Do it.") for i in range(QUESTIONS)] for a in PROMPT}
+    answers, judgements = [], []
+    for attribute, asks in pairs.items():
+        for run in SEEDS:
+            for label, alpha, level in _labels(attribute, run, modules):
+                for i, pair in enumerate(asks):
+                    made = Completion(pair.id, label, alpha, 10 * run, MODEL, "t1", (5,), f"{label} {alpha} {run}", True)
+                    answers.append(made)
+                    judgements += _verdicts(made, attribute, level, 100 * run + i)
+    tables.write_pairs(asked / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], question_set, "held_out")
+    tables.write_completions(asked / "completions.parquet", answers)
+    tables.write_judgements(judged / "judgements.parquet", judgements)
+    draws = [{"attribute": a, "seed": run, "sampled": 10 * run} for a in PROMPT for run in SEEDS]
+    tables.write_table(asked / "draws.parquet", "draws", draws)
+
+
+def _labels(attribute: str, run: int, modules: list[dict[str, object]]) -> list[tuple[str, float, float]]:
+    """(label, alpha, level of what is asked for) of everything answered with one seed."""
+    found = [("plain", 0.0, 2.0), ("instructed", 0.0, PROMPT[attribute])]
+    for row in modules:
+        if row["attribute"] == attribute and row["seed"] in (None, run):
+            level = TRAIT.get(str(row["method"]), 30.0)
+            found += [(str(row["id"]), alpha, alpha * level) for alpha in ALPHAS]
+            if row["method"] in WITH_PROMPT:
+                found.append((f"{row['id']}+instructed", 1.0, WITH_PROMPT[str(row["method"])]))
+    return found
+
+
+def _verdicts(made: Completion, attribute: str, level: float, seed: int) -> list[Judgement]:
+    """Noise shared by everything that answers the same question with the same seed, and a little of its own."""
+    own = np.random.default_rng(int(made.id[:8], 16)).normal(0, 1)
+    value = float(np.clip(level + np.random.default_rng(seed).normal(0, 2) + own, 0, 100))
+    values = {"trait": value, "coherence": 95.0} if attribute.startswith("persona/") else {
+        "accuracy": value, "accuracy_loose": value, "coherence": 95.0}
+    return [Judgement(made.id, "testbed", "1", name, value, 100.0) for name, value in values.items()]
+
+
+def _write_faithfulness(folder: Path, modules: list[dict[str, object]]) -> None:
+    """Sums that leave a relative RMSE of `level` with a little noise, and the table of it as the stage writes it."""
+    traits = [a for a in PROMPT if a.startswith("persona/")]
+    pairs = {a: [PromptPair(a, f"Question {i}?", "Do it.") for i in range(QUESTIONS)] for a in traits}
+    sums, errors = [], []
+    for attribute in traits:
+        subjects = [("paraphrase", 0.0, None), *((row["id"], 1.0, row) for row in modules if row["attribute"] == attribute)]
+        for method, alpha, row in subjects:
+            for layer in range(LAYERS):
+                level = 0.2 if row is None else _rmse(row, layer)
+                noise = np.random.default_rng(int(short_hash(attribute, method, layer)[:8], 16)).uniform(0.95, 1.05, QUESTIONS)
+                made = [{"pair": pair.id, "method": method, "alpha": alpha, "layer": layer, "squared_error": 4 * (level * x) ** 2,
+                         "energy": 4.0, "tokens": 7} for pair, x in zip(pairs[attribute], noise, strict=True)]
+                rmse = float(np.sqrt(sum(one["squared_error"] for one in made) / sum(one["energy"] for one in made)))
+                sums += made
+                errors.append({"attribute": attribute, "method": method, "alpha": alpha, "chosen": row is None, "layer": layer,
+                               "relative_rmse": rmse, "low": rmse, "high": rmse, "above_floor": rmse, "above_floor_low": rmse,
+                               "above_floor_high": rmse, "n": QUESTIONS})
+    floor = {(row["attribute"], row["layer"]): row["relative_rmse"] for row in errors if row["method"] == "paraphrase"}
+    errors = [{**row, "above_floor": row["relative_rmse"] - floor[row["attribute"], row["layer"]]} for row in errors]
+    tables.write_pairs(folder / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], "evaluate", "held_out")
+    tables.write_table(folder / "faithfulness.parquet", "faithfulness", errors)
+    tables.write_table(folder / "deviations.parquet", "deviations", sums)
+
+
+def _rmse(row: dict[str, object], layer: int) -> float:
+    """A-PSR falls below the floor in the upper half; S-Const is above 1 at its own layer and below later."""
+    if row["method"] == "a-psr-mse-qr":
+        return 0.5 if layer < 2 else 0.1
+    return 1.0 if layer < 1 else 1.4 if layer == 1 else 0.8

@@ -1,0 +1,166 @@
+"""The claims on a profile whose truth is known: verdicts, figures that SQL gives too, and words for what is missing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from psr.claims import CONTRASTS
+from psr.errors import PsrError
+from tasks import index, report, tables
+from tasks.claims import check_finished, claim_rows, claims_table, measure, questions, store
+from tasks.claims_faithfulness import sums_of
+from tasks.claims_methods import figures_of, published
+from tasks.claims_sql import question
+from tasks.query import ask
+from tests.claims_folder import DRAWN, LAYERS, PROMPT, QUESTIONS, SEEDS, module_id, write_claims_folder
+from tests.results_folder import write_results
+
+Rows = dict[tuple[int, str], dict]
+CONST = "one layer, against Const MSE, at the prompt's coherence"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_claims_folder(tmp_path_factory.mktemp("claims"))
+
+
+@pytest.fixture(scope="module")
+def rows(data: Path) -> list[dict]:
+    return store(data, measure(data, "quick", DRAWN, DRAWN))
+
+
+def by_part(rows: list[dict]) -> Rows:
+    return {(row["claim"], row["part"]): row for row in rows}
+
+
+def test_every_claim_has_a_verdict_and_the_known_ones_are_right(rows):
+    verdicts = {row["claim"]: row["claim_verdict"] for row in rows}
+    assert verdicts == {1: "undecided", 2: "holds", 3: "holds", 4: "holds", 5: "holds", 6: "holds", 7: "undecided"}
+    parts = by_part(rows)
+    assert parts[1, "99th over 1st percentile"]["value"] == pytest.approx(2.0)  # log10 of the folder's 100: at the margin
+    assert parts[2, CONST]["value"] == pytest.approx(30, abs=2)
+    assert parts[7, "S-PSR LL, format instructions, prompt at most 95"]["verdict"] == "holds"
+    assert parts[7, "S-PSR LL, persona, prompt at most 95"]["verdict"] == "not measured"
+
+
+def test_every_question_gives_the_stored_figure(data, rows):
+    database = index.rebuild(data.parents[1])
+    asked = [row for row in rows if row["sql"]]
+    assert {row["claim"] for row in asked} == {1, 2, 3, 4, 5, 6, 7}
+    for row in asked:
+        assert "\n" not in row["sql"]
+        assert '"' not in row["sql"]
+        assert ask(database, row["sql"]).rows[0][0] == pytest.approx(row["value"], abs=1e-9), row["part"]
+        assert ask(database, "select sql from claims where claim = ? and part = ?", [row["claim"], row["part"]]).rows == ((row["sql"],),)
+
+
+def test_a_paired_difference_is_that_of_the_judgements_redrawn_by_hand(data, rows):
+    """Claim 7: no strength is chosen, so that a loop over seeds and questions is all there is to it."""
+    row = by_part(rows)[7, "S-PSR LL, format instructions, prompt at most 95"]
+    answers = {c.id: c for c in tables.read_completions(data / "steer/completions.parquet")}
+    order = [pair.id for pair in tables.read_pairs(data / "steer/pairs.parquet") if pair.attribute == "ifeval/no_comma"]
+    values = np.zeros((2, len(SEEDS), QUESTIONS))
+    for judged in tables.read_judgements(data / "judge/judgements.parquet"):
+        made = answers[judged.completion]
+        if made.pair in order and judged.dimension == "accuracy" and made.method.endswith("instructed"):
+            values[int(made.method == "instructed"), SEEDS.index(made.seed // 10), order.index(made.pair)] = judged.value
+    difference = values[0] - values[1]
+    n, seed, times = QUESTIONS, DRAWN["seed"], DRAWN["resamples"]
+    on = np.random.default_rng([seed, 1]).multinomial(n, np.full(n, 1 / n), size=times)
+    of = np.random.default_rng([seed, 2]).multinomial(1, [0.5, 0.5], size=times)  # S − 1 = 1 of 2 seeds
+    drawn = [difference[np.repeat([0, 1], s)][:, np.repeat(np.arange(n), q)].mean() for q, s in zip(on, of, strict=True)]
+    assert row["value"] == pytest.approx(difference.mean())
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
+
+
+def test_figures_are_those_of_the_results(data):
+    figures = figures_of(data, **DRAWN)
+    seeds = tables.read_table(data / "results/headline_seeds.parquet", "headline_seeds")
+    for row in seeds:
+        for column in ("ta_cp", "ta_c80"):
+            if row[column] is not None:
+                figure = figures[column, row["method"], row["attribute"]][row["seed"]]
+                assert (figure.value, figure.low, figure.high) == (row[column], row[f"{column}_low"], row[f"{column}_high"])
+
+
+def test_the_prompt_is_compared_only_below_its_ceiling(rows):
+    row = by_part(rows)[4, "prompt at 50 to 95"]
+    assert row["which"] == "persona/gloomy, persona/hedging"  # pirate's prompt is at 98
+    assert (row["value"], row["verdict"]) == (pytest.approx(10, abs=2), "holds")
+    assert by_part(rows)[2, CONST]["attributes"] == 3
+
+
+def test_few_seeds_are_said(rows):
+    parts = by_part(rows)
+    assert parts[4, "prompt at 50 to 95"]["note"] == "2 seeds: goal 5"
+    assert parts[1, "99th over 1st percentile"]["note"].startswith("1 seed: goal 5")
+    assert parts[5, "layers of the upper half"]["seeds"] == 2
+    assert "no fit seed changes this module" in parts[6, "Const DiM, later layers"]["note"]
+
+
+def test_sums_are_read_question_by_question(data):
+    errors, energy = sums_of(data / "faithfulness")["persona/gloomy", module_id("persona/gloomy", "a-psr-mse-qr", 2)]
+    assert errors.shape == energy.shape == (LAYERS, QUESTIONS)
+    assert np.sqrt(errors[3].sum() / energy[3].sum()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_method_or_a_range_that_is_missing_is_named(tmp_path):
+    data = write_claims_folder(tmp_path, without=("s-const-mse-qr", "a-psr-mse-qr"))
+    parts = by_part(measure(data, "quick", DRAWN, DRAWN))
+    assert parts[2, CONST]["note"] == "no S-Const MSE·QR on persona"
+    assert parts[2, CONST]["sql"] is None
+    assert parts[2, CONST]["claim_verdict"] == "undecided"  # a part holds, a part was not measured
+    assert parts[3, "PSR MSE, at coherence 80"]["note"] == "no A-PSR MSE·QR on persona"
+    assert parts[5, "layers of the upper half"]["claim_verdict"] == "not measured"
+    assert parts[6, "Const MSE, its own layer"]["note"] == "no s-const-mse with something to compare it with in faithfulness/deviations"
+    assert parts[7, "S-PSR LL, concepts, prompt at most 95"]["note"] == "no S-PSR LL·R + prompt and no prompt on axbench"
+
+
+def test_prompts_at_their_ceiling_leave_nothing_to_compare(tmp_path, monkeypatch):
+    for attribute in PROMPT:
+        monkeypatch.setitem(PROMPT, attribute, 98.0)
+    parts = by_part(measure(write_claims_folder(tmp_path), "quick", DRAWN, DRAWN))
+    assert parts[4, "prompt at 50 to 95"]["verdict"] == "not measured"
+    assert parts[4, "prompt at 50 to 95"]["note"].startswith("no attribute whose prompt is at 50 to 95 (gloomy 9")
+
+
+def test_the_papers_own_differences_stand_beside_ours(rows):
+    found = {(c.claim, c.part): published(c) for c in CONTRASTS}
+    assert found[4, "prompt at 50 to 95"] == 12.3
+    assert found[2, "all layers, against Const MSE, at coherence 80"] == 0.7
+    assert found[7, "S-PSR LL, format instructions, prompt at most 95"] == 7.4
+    assert found[7, "S-PSR LL, concepts, prompt at most 95"] is None
+    assert all(by_part(rows)[key]["published"] == value for key, value in found.items())
+
+
+def test_the_table_and_the_questions_are_printed_for_every_part(rows):
+    table = claims_table(rows)
+    assert table.row_count == 7 + len(rows)
+    assert len(questions(rows)) == sum(row["sql"] is not None for row in rows)
+    assert all('python -m flows.sql "SELECT ' in told for told in questions(rows))
+
+
+def test_the_report_shows_verdicts_where_claims_were_measured_and_directions_elsewhere(data, rows, tmp_path):
+    page = report.build(data, tmp_path / "a", claims=claim_rows(data)).read_text(encoding="utf-8")
+    assert page.count("<h2>The paper’s claims</h2>") == 1
+    assert "a direction, no test" not in page
+    assert page.count("not measured") >= 2
+    without = report.build(data, tmp_path / "b").read_text(encoding="utf-8")
+    assert without.count("<h2>The paper’s claims</h2>") == 1
+    assert "a direction, no test" in without
+
+
+def test_an_unfinished_profile_says_what_is_missing(tmp_path):
+    with pytest.raises(PsrError, match=r"claims are measured on a finished profile \(data/quick\).*no distill/modules\.parquet"):
+        check_finished(tmp_path, "quick")
+    data = write_results(tmp_path)
+    check_finished(data, "quick")
+    (data / "faithfulness/deviations.parquet").unlink()
+    with pytest.raises(PsrError, match=r"got no faithfulness/deviations\.parquet. Run `python -m flows.reproduce --profile quick`"):
+        check_finished(data, "quick")
+
+
+def test_an_unknown_question_is_an_error():
+    with pytest.raises(KeyError):
+        question("none")
