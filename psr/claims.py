@@ -1,6 +1,6 @@
 """The paper's seven claims (method section 6) and what counts as each of them holding.
 
-A verdict compares the interval of a difference with a margin that stands here, chosen before the difference was known:
+A verdict compares the interval of a difference with a margin that stands here, fixed before the run that is judged by it:
 
     holds      low > margin        fails      high < margin        undecided      otherwise
 
