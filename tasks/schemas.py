@@ -93,6 +93,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         """name str, measured str, against str, goal str?, median float, low float, high float, n int, verdict str?,
         note str, device str, cores int, threads int, torch str, dtype str, model str"""
     ),
+    "adaptation": _schema(
+        """attribute str, method str, name str, seed int, alpha float?, reached bool, trait float?, trait_low float?,
+        trait_high float?, coherence float?, coherence_low float?, coherence_high float?, n int, drift float,
+        drift_low float?, drift_high float?, drift_answers int, parameters int, fit_seconds float, epochs int32?,
+        bytes int, extra_tokens float, per_row bool, triplets int, device str, threads int, model str"""
+    ),
 }
 SCHEMAS |= {f"{name}_seeds": _by_seed(SCHEMAS[name]) for name in ("headline", "ifeval", "axbench")}
 
@@ -117,5 +123,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "delta_tokens": ("faithfulness",),
     "readability": ("faithfulness",),
     "bench": ("bench",),  # no stage of DVC's: flows.bench
+    "adaptation": ("adaptation",),  # nor this: flows.adapt
 }
 """Which stages write a table of that name."""

@@ -45,6 +45,8 @@ def write_results(
     _write_results(data)
     _write_faithfulness(data)
     tables.write_table(data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")])
+    tables.write_table(data / "adaptation/adaptation.parquet", "adaptation",
+                       [adaptation_row("prompt"), adaptation_row("full-ll", per_row=False)])
     write_suite(data, suite)
     if adapters:
         _write_adapters(data)
@@ -55,6 +57,14 @@ def bench_row(name: str, median: float, verdict: str | None = "met", device: str
     return {"name": name, "measured": f"{name}: a/s", "against": "b/s", "goal": None if verdict is None else "≥ 0.9",
             "median": median, "low": median - 0.1, "high": median + 0.1, "n": 5, "verdict": verdict, "note": "1 against 2 ms",
             "device": device, "cores": 2, "threads": 2, "torch": "2.13.0", "dtype": "float32", "model": MODEL}
+
+
+def adaptation_row(method: str, attribute: str = ATTRIBUTES[0], **values: object) -> dict[str, object]:
+    figures = {f"{name}{end}": value + step for name, value in (("trait", 90.0), ("coherence", 97.0), ("drift", 1.5))
+               for end, step in (("", 0.0), ("_low", -1.0), ("_high", 1.0))}
+    return {"attribute": attribute, "method": method, "name": method.upper(), "seed": 123, "alpha": None, "reached": True,
+            **figures, "n": 2, "drift_answers": 4, "parameters": 1542, "fit_seconds": 2.5, "epochs": 7, "bytes": 6400,
+            "extra_tokens": 11.25, "per_row": True, "triplets": 2, "device": "cpu", "threads": 2, "model": MODEL} | values
 
 
 def _write_fitting(data: Path) -> None:

@@ -87,3 +87,6 @@ CREATE TABLE stg_readability AS
 CREATE TABLE stg_bench AS
     SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
     FROM staged('bench') ORDER BY profile, device, name;
+
+CREATE TABLE stg_adaptation AS
+    SELECT * EXCLUDE (stage) FROM staged('adaptation') ORDER BY profile, attribute, method;

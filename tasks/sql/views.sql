@@ -193,3 +193,10 @@ CREATE VIEW readability AS
 CREATE VIEW bench AS
     SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
     FROM stg_bench ORDER BY profile, device, name;
+
+-- Prompt, steering, LoRA and full fine-tuning on the same triplets at the prompt's coherence, as python -m flows.adapt compared
+-- them. drift: KL of the untouched model to the changed one, nats a token of plain answers to unrelated questions; parameters:
+-- trainable numbers; bytes: to ship; extra_tokens: a request; per_row: whether rows of one batch can differ in it.
+CREATE VIEW adaptation AS
+    SELECT * EXCLUDE (name, method), name AS method, method AS slug
+    FROM stg_adaptation ORDER BY profile, attribute, parameters, slug;
