@@ -92,16 +92,18 @@ def unrelated_answers(lm: LanguageModel, attribute: Attribute, others: Sequence[
     from psr.align import align
 
     own_questions = {*attribute.questions, *(pair.question for pair in own.pairs)}
-    found: dict[str, tuple[int, ...]] = {}
-    for side in others:
-        found = _plain(side) | found
-    foreign = {question: ids for question, ids in found.items() if question not in own_questions} or _plain(own)
+    found = _plain(others)
+    foreign = {question: ids for question, ids in found.items() if question not in own_questions} or _plain([own])
     instructions = attribute.held_out or attribute.instructions
     return [align(lm.tokenizer, PromptPair(attribute.key, question, instructions[i % len(instructions)]), ids, "QR")
             for i, (question, ids) in enumerate(foreign.items())]
 
 
-def _plain(side: Side) -> dict[str, tuple[int, ...]]:
+def _plain(sides: Sequence[Side]) -> dict[str, tuple[int, ...]]:
     """question -> the tokens of its first plain answer."""
-    questions = {pair.id: pair.question for pair in side.pairs}
-    return {questions[answer.pair]: answer.token_ids for answer in reversed(side.of(PLAIN))}
+    found: dict[str, tuple[int, ...]] = {}
+    for side in sides:
+        questions = {pair.id: pair.question for pair in side.pairs}
+        for answer in side.of(PLAIN):
+            found.setdefault(questions[answer.pair], answer.token_ids)
+    return found
