@@ -36,7 +36,7 @@ SETTINGS: dict[str, FitSettings] = {
     "lora8-ll": replace(FAST_ADAPTER, lr=3e-3),  # peft's default rank
     "full-ll": replace(FAST_ADAPTER, lr=3e-4),
 }
-ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
