@@ -37,6 +37,7 @@ KEYS = {
     "readability": ("profile", "attribute", "kind", "reads", "reader", "layer"),
     "bench": ("profile", "device", "name"),
     "claims": ("profile", "claim", "part"),
+    "adaptation": ("profile", "attribute", "method"),
     "ifeval": ("profile", "benchmark", "model", "attribute", "method"),
     "axbench": ("profile", "benchmark", "model", "attribute", "method"),
     "headline_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),

@@ -19,6 +19,7 @@ from psr.errors import PsrError
 from psr.methods import BY_SLUG
 from tasks.charts import rank, styles
 from tasks.published import PUBLISHED
+from tasks.report_adaptation import adaptation_section
 from tasks.report_bench import speed_sections
 from tasks.report_benchmarks import sections
 from tasks.report_charts import alignment, attributes, coherence, training
@@ -40,11 +41,14 @@ def write_report(data: Path, out: Path, *, title: str = "Prompt Steering Replace
 
 def build(
     data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement", speed: Sequence[Row] = (),
-    claims: Sequence[Row] = (),
+    claims: Sequence[Row] = (), adaptation: Sequence[Row] = (),
 ) -> Path:
-    """As `write_report`, as a plain function; `speed`, `claims`: rows of the tables bench and claims. Returns the page's path."""
+    """As `write_report`, as a plain function; `speed`, `claims`, `adaptation`: rows of the tables of those commands.
+
+    Returns the page's path.
+    """
     data, out = Path(data), Path(out)
-    page = render({**_read(data), "bench": list(speed), "claims": list(claims)}, title)
+    page = render({**_read(data), "bench": list(speed), "claims": list(claims), "adaptation": list(adaptation)}, title)
     out.mkdir(parents=True, exist_ok=True)
     part = out / ".index.html.part"
     part.write_text(page, encoding="utf-8")
@@ -82,6 +86,7 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
         answers=shaded(tables["headline_seeds"], tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
         faithful=faithfulness(tables, names, style),
         speed=speed_sections(tables.get("bench", [])),
+        adaptation=adaptation_section(tables.get("adaptation", [])),
     )
 
 

@@ -46,6 +46,8 @@ def write_results(
     _write_faithfulness(data)
     tables.write_table(data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")])
     tables.write_table(data / "claims/claims.parquet", "claims", [claim_row()])
+    tables.write_table(data / "adaptation/adaptation.parquet", "adaptation",
+                       [adaptation_row("prompt"), adaptation_row("full-ll", per_row=False)])
     write_suite(data, suite)
     if adapters:
         _write_adapters(data)
@@ -63,6 +65,14 @@ def claim_row() -> dict[str, object]:
             "low": -4.0, "high": 1.0, "margin": -3.0, "unit": "points", "why": "what is as good", "verdict": "undecided",
             "claim_verdict": "undecided", "seeds": 1, "attributes": 2, "which": ", ".join(ATTRIBUTES), "note": "1 seed: goal 5",
             "sql": "select 1"}
+
+
+def adaptation_row(method: str, attribute: str = ATTRIBUTES[0], **values: object) -> dict[str, object]:
+    figures = {f"{name}{end}": value + step for name, value in (("trait", 90.0), ("coherence", 97.0), ("drift", 1.5))
+               for end, step in (("", 0.0), ("_low", -1.0), ("_high", 1.0))}
+    return {"attribute": attribute, "method": method, "name": method.upper(), "seed": 123, "alpha": None, "reached": True,
+            **figures, "n": 2, "drift_answers": 4, "parameters": 1542, "fit_seconds": 2.5, "epochs": 7, "bytes": 6400,
+            "extra_tokens": 11.25, "per_row": True, "triplets": 2, "device": "cpu", "threads": 2, "model": MODEL} | values
 
 
 def _write_fitting(data: Path) -> None:

@@ -69,11 +69,11 @@ def settle(device: Any) -> None:
         torch.cuda.synchronize(device)
 
 
-def check_finished(data: Path, profile: str) -> None:
-    """Raise PsrError unless the profile's outputs that the bench works on are there."""
-    missing = [name for name in NEEDED if not (data / name).is_file()]
+def check_finished(data: Path, profile: str, needed: Sequence[str] = NEEDED, who: str = "the bench") -> None:
+    """Raise PsrError unless the profile's outputs that `who` works on are there."""
+    missing = [name for name in needed if not (data / name).is_file()]
     if missing:
-        raise PsrError("the bench works on a finished profile", where=f"data/{profile}", expected="the outputs of its stages",
+        raise PsrError(f"{who} works on a finished profile", where=f"data/{profile}", expected="the outputs of its stages",
                        got=f"no {', '.join(missing)}", do=f"Run `python -m flows.reproduce --profile {profile}` first.")
 
 

@@ -92,3 +92,6 @@ CREATE TABLE stg_claims AS
     SELECT profile, claim, says, part, compared, published, value, low, high, margin, unit, why, verdict, claim_verdict,
            seeds, attributes, which, note, sql
     FROM staged('claims') ORDER BY profile, claim, part;
+
+CREATE TABLE stg_adaptation AS
+    SELECT * EXCLUDE (stage) FROM staged('adaptation') ORDER BY profile, attribute, method;

@@ -200,3 +200,10 @@ CREATE VIEW claims AS
     SELECT profile, claim, says, part, compared, published, value, low, high, margin, unit, verdict, claim_verdict,
            seeds, attributes, which, note, why, sql
     FROM stg_claims ORDER BY profile, claim, part;
+
+-- Prompt, steering, LoRA and full fine-tuning on the same triplets at the prompt's coherence, as python -m flows.adapt compared
+-- them. drift: KL of the untouched model to the changed one, nats a token of plain answers to unrelated questions; parameters:
+-- trainable numbers; bytes: to ship; extra_tokens: a request; per_row: whether rows of one batch can differ in it.
+CREATE VIEW adaptation AS
+    SELECT * EXCLUDE (name, method), name AS method, method AS slug
+    FROM stg_adaptation ORDER BY profile, attribute, parameters, slug;
