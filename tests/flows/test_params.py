@@ -77,7 +77,7 @@ def test_sections_are_frozen():
     ({"search.alphas": [0, 2, 1]}, ["quick.search", "alphas must rise from 0"]),
     ({"search.alphas": [0, 9]}, ["quick.search", "alpha_max"]),
     ({"select.min_trait": 2}, ["quick.select.min_trait", "less than or equal to 1"]),
-    ({"faithfulness.seed": 3}, ["faithfulness.seed 3 is one of steer's"]),
+    ({"steer.seed": 3, "faithfulness.seed": 3}, ["faithfulness.seed 3 is one of steer's"]),
     ({"faithfulness.questions": 0}, ["quick.faithfulness.questions", "greater than 0"]),
     ({"complete.seed": "one"}, ["quick.complete.seed", "valid integer", "'one'"]),
     ({"model": "gpt2"}, ["quick.model", "'gpt2'"]),
