@@ -36,6 +36,7 @@ KEYS = {
     "delta_tokens": ("profile", "completion", "kind", "layer", "position"),
     "readability": ("profile", "attribute", "kind", "reads", "reader", "layer"),
     "bench": ("profile", "device", "name"),
+    "ablation": ("profile", "attribute", "variant"),
     "ifeval": ("profile", "benchmark", "model", "attribute", "method"),
     "axbench": ("profile", "benchmark", "model", "attribute", "method"),
     "headline_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),

@@ -19,6 +19,7 @@ from psr.errors import PsrError
 from psr.methods import BY_SLUG
 from tasks.charts import rank, styles
 from tasks.published import PUBLISHED
+from tasks.report_ablation import ablation_sections
 from tasks.report_bench import speed_sections
 from tasks.report_benchmarks import sections
 from tasks.report_charts import alignment, attributes, coherence, training
@@ -38,11 +39,12 @@ def write_report(data: Path, out: Path, *, title: str = "Prompt Steering Replace
 
 
 def build(
-    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement", speed: Sequence[Row] = ()
+    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement", speed: Sequence[Row] = (),
+    ablation: Sequence[Row] = (),
 ) -> Path:
-    """As `write_report`, as a plain function; `speed`: rows of the table bench. Returns the page's path."""
+    """As `write_report`, as a plain function; speed, ablation: rows of the tables bench and ablation. Returns the page's path."""
     data, out = Path(data), Path(out)
-    page = render({**_read(data), "bench": list(speed)}, title)
+    page = render({**_read(data), "bench": list(speed), "ablation": list(ablation)}, title)
     out.mkdir(parents=True, exist_ok=True)
     part = out / ".index.html.part"
     part.write_text(page, encoding="utf-8")
@@ -79,6 +81,7 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
         answers=shaded(tables["headline_seeds"], tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
         faithful=faithfulness(tables, names, style),
         speed=speed_sections(tables.get("bench", [])),
+        ablation=ablation_sections(tables.get("ablation", [])),
     )
 
 

@@ -93,6 +93,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         """name str, measured str, against str, goal str?, median float, low float, high float, n int, verdict str?,
         note str, device str, cores int, threads int, torch str, dtype str, model str"""
     ),
+    "ablation": _schema(
+        """benchmark str, attribute str, variant str, name str, rank int32, objective str, span str, layer int32?, warm bool,
+        numbers int, alpha float?, value float?, low float?, high float?, coherence float?, reached bool, prompt float?,
+        prompt_coherence float?, ahead float?, ahead_low float?, ahead_high float?, ahead_search float?, dead int,
+        triplets int, n int, n_unscored int, seeds int, model str"""
+    ),
 }
 SCHEMAS |= {f"{name}_seeds": _by_seed(SCHEMAS[name]) for name in ("headline", "ifeval", "axbench")}
 
@@ -117,5 +123,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "delta_tokens": ("faithfulness",),
     "readability": ("faithfulness",),
     "bench": ("bench",),  # no stage of DVC's: flows.bench
+    "ablation": ("ablation",),  # nor this: flows.ablate
 }
 """Which stages write a table of that name."""

@@ -45,6 +45,7 @@ def write_results(
     _write_results(data)
     _write_faithfulness(data)
     tables.write_table(data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")])
+    tables.write_table(data / "ablation/ablation.parquet", "ablation", [ablation_row(key) for key in ATTRIBUTES])
     write_suite(data, suite)
     if adapters:
         _write_adapters(data)
@@ -55,6 +56,14 @@ def bench_row(name: str, median: float, verdict: str | None = "met", device: str
     return {"name": name, "measured": f"{name}: a/s", "against": "b/s", "goal": None if verdict is None else "≥ 0.9",
             "median": median, "low": median - 0.1, "high": median + 0.1, "n": 5, "verdict": verdict, "note": "1 against 2 ms",
             "device": device, "cores": 2, "threads": 2, "torch": "2.13.0", "dtype": "float32", "model": MODEL}
+
+
+def ablation_row(attribute: str, variant: str = "s-psr4-kl-qr@2", ahead: float = -1.0, **more: object) -> dict[str, object]:
+    return {"benchmark": attribute.partition("/")[0], "attribute": attribute, "variant": variant, "name": "S-PSR4 KL·QR", "rank": 4,
+            "objective": "KL", "span": "QR", "layer": 2, "warm": False, "numbers": 516, "alpha": 1.0, "value": 95.0 + ahead,
+            "low": 90.0, "high": 99.0, "coherence": 96.0, "reached": True, "prompt": 95.0, "prompt_coherence": 97.0, "ahead": ahead,
+            "ahead_low": ahead - 1.0, "ahead_high": ahead + 1.0, "ahead_search": ahead, "dead": 0, "triplets": 2, "n": 4,
+            "n_unscored": 0, "seeds": 2, "model": MODEL, **more}
 
 
 def _write_fitting(data: Path) -> None:

@@ -87,3 +87,5 @@ CREATE TABLE stg_readability AS
 CREATE TABLE stg_bench AS
     SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
     FROM staged('bench') ORDER BY profile, device, name;
+
+CREATE TABLE stg_ablation AS SELECT * EXCLUDE (stage) FROM staged('ablation') ORDER BY profile, attribute, variant;
