@@ -28,7 +28,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(ablate, "open_model", lambda place: SimpleNamespace(n_layers=6, fingerprint="0"))
     monkeypatch.setattr(ablate, "subjects", lambda data, told, attributes, model, scratch: attributes)
     monkeypatch.setattr(ablate.Study, "rows", lambda self, variants: (
-        ablation_row(one.key, variant.name, -2.0, layer=variant.layer, seeds=len(self.seeds)) for variant in variants for one in self.subjects))
+        ablation_row(one.key, variant.name, -2.0, layer=variant.layer, seeds=len(self.seeds))
+        for variant in variants for one in self.subjects))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -54,7 +55,8 @@ def test_rows_are_stored_indexed_and_shown(root, capsys):
     assert ablate.main(named, root) == 0
     asked = "select attribute, variant, ahead, seeds from ablation where variant <> 's-psr4-kl-qr@2' order by all"
     assert ask(root / "data/results.duckdb", asked).rows == tuple(
-        (key, name, -2.0, 2) for key in ("ifeval/startend:quotation", "persona/pirate") for name in ("a-psr-mse-qr", "s-psr4-kl-qr@1+delta"))
+        (key, name, -2.0, 2) for key in ("ifeval/startend:quotation", "persona/pirate")
+        for name in ("a-psr-mse-qr", "s-psr4-kl-qr@1+delta"))
     page = (root / "data/quick/ablation/index.html").read_text(encoding="utf-8")
     assert "s-psr4-kl-qr@1+delta" in page
     assert "s-psr4-kl-qr@1+delta, best on the search questions: at least the prompt's figure on 0 of 1" in capsys.readouterr().out
@@ -68,5 +70,6 @@ def test_without_names_the_profiles_traits_and_the_whole_grid_are_measured(root)
 
 
 def test_git_leaves_it_out():
-    done = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "data/quick/ablation/ablation.parquet"], check=False, capture_output=True)
+    asked = ["git", "-C", str(ROOT), "check-ignore", "data/quick/ablation/ablation.parquet"]
+    done = subprocess.run(asked, check=False, capture_output=True)
     assert done.returncode == 0

@@ -51,14 +51,16 @@ def test_a_layer_that_the_model_has_not_is_refused():
 
 @pytest.mark.parametrize(("benchmark", "low", "high", "expected"), [
     ("persona", -2.9, 1.0, "holds"), ("persona", -9.0, -3.1, "fails"), ("persona", -4.0, 0.0, "undecided"),
-    ("ifeval", 0.0, 2.0, "holds"), ("ifeval", -2.0, -0.1, "fails"), ("ifeval", -1.0, 1.0, "undecided"), ("persona", None, None, "undecided"),
+    ("ifeval", 0.0, 2.0, "holds"), ("ifeval", -2.0, -0.1, "fails"), ("ifeval", -1.0, 1.0, "undecided"),
+    ("persona", None, None, "undecided"),
 ])  # fmt: skip
 def test_a_verdict_needs_the_whole_interval_on_one_side_of_the_margin(benchmark, low, high, expected):
     assert verdict({"benchmark": benchmark, "ahead_low": low, "ahead_high": high}) == expected
 
 
 def test_settings_are_chosen_on_search_questions_only():
-    rows = [ablation_row("persona/pirate", "good@1", -9.0, ahead_search=1.0), ablation_row("persona/pirate", "bad@1", 5.0, ahead_search=-1.0)]
+    rows = [ablation_row("persona/pirate", "good@1", -9.0, ahead_search=1.0),
+            ablation_row("persona/pirate", "bad@1", 5.0, ahead_search=-1.0)]
     assert chosen(rows, "persona") == "good@1"
     assert not within(rows[0])
 
