@@ -18,15 +18,13 @@ from rich.console import Console
 
 from flows import environment, params
 from psr.errors import PsrError
-from psr.types import short_hash
-from tasks.ablation.material import subjects, wanted_attributes
-from tasks.ablation.study import Study
+from tasks.ablation.material import wanted_attributes
+from tasks.ablation.study import Study, study_of
 from tasks.ablation.table import ablation_rows, ablation_table, store, summary
 from tasks.ablation.variants import Variant, grid, parse_variant
 from tasks.disk import disk_error
 from tasks.locks import reproducing
 from tasks.models import ModelPlace, open_model
-from tasks.scratch import scratch_of
 from tasks.terminal import clean
 
 WIDE = 200  # columns where nobody watches
@@ -65,14 +63,8 @@ def _ablate(root: Path, told: argparse.Namespace) -> None:
         variants = named or grid(range(lm.n_layers), settings.distill.layer)
         for variant in variants:
             variant.layers(lm.n_layers)
-        key = short_hash("ablation", {name: profile[name] for name in MEASURED_BY}, lm.fingerprint)
-        scratch = scratch_of(root, f"ablation-{told.profile}", key)
-        study = Study(subjects(data, profile, attributes, model, scratch), profile, model, seeds, scratch)
-        _keep(root, data, study, variants, settings.report.title)
+        _keep(root, data, study_of(root, data, profile, attributes, model, seeds), variants, settings.report.title)
     _show(data)
-
-
-MEASURED_BY = ("sampling", "complete", "select", "distill", "search", "steer", "results")
 
 
 def _keep(root: Path, data: Path, study: Study, variants: Sequence[Variant], title: str) -> None:

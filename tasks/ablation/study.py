@@ -9,20 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from psr.bootstrap import over_seeds, paired
 from psr.errors import PsrError
-from psr.types import Example, short_hash
+from psr.types import Attribute, Example, short_hash
 from tasks.ablation.figures import Compared, compare, side
-from tasks.ablation.material import Subject
+from tasks.ablation.material import Subject, subjects
 from tasks.ablation.variants import Variant
 from tasks.distill import fit_settings
 from tasks.models import ModelPlace, open_model
 from tasks.progress import progress
-from tasks.scratch import Scratch, remove
+from tasks.scratch import Scratch, remove, scratch_of
 from tasks.tables import read_table, write_table
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from psr.models import LanguageModel
     from psr.presets import FitSettings
 
+MEASURED_BY = ("sampling", "complete", "select", "distill", "search", "steer", "results")  # sections of the parameters
 VERSION = 1  # of what a row means: kept rows of another version are measured again
 Row = dict[str, Any]
 
@@ -126,3 +128,12 @@ class Study:
                 "ahead_search": float(np.mean([one.ahead for one in found.values()])),
                 "dead": sum(one.dead for one in fitted.values()), "triplets": len(subject.triplets), "n": figure.n,
                 "n_unscored": figure.n_unscored, "seeds": len(found), "model": self.lm.fingerprint}
+
+
+def study_of(
+    root: Path, data: Path, told: Mapping[str, Any], attributes: Sequence[Attribute], model: ModelPlace, seeds: tuple[int, ...]
+) -> Study:
+    """The study of `attributes` under the parameters `told` of the profile in `data`; what it measures is kept under `root`."""
+    key = short_hash("ablation", VERSION, {name: told[name] for name in MEASURED_BY}, open_model(model).fingerprint)
+    scratch = scratch_of(root, f"ablation-{data.name}", key)
+    return Study(subjects(data, told, attributes, model, scratch), told, model, seeds, scratch)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import ablate
+from tasks.ablation import study
 from tasks.ablation.table import ablation_rows
 from tasks.query import ask
 from tests.results_folder import ablation_row, write_results
@@ -26,7 +27,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data/testbed").symlink_to(ROOT / "data/testbed")
     monkeypatch.setattr(ablate.environment, "set_defaults", lambda root: None)
     monkeypatch.setattr(ablate, "open_model", lambda place: SimpleNamespace(n_layers=6, fingerprint="0"))
-    monkeypatch.setattr(ablate, "subjects", lambda data, told, attributes, model, scratch: attributes)
+    monkeypatch.setattr(study, "open_model", ablate.open_model)
+    monkeypatch.setattr(study, "subjects", lambda data, told, attributes, model, scratch: attributes)
     monkeypatch.setattr(ablate.Study, "rows", lambda self, variants: (
         ablation_row(one.key, variant.name, -2.0, layer=variant.layer, seeds=len(self.seeds))
         for variant in variants for one in self.subjects))
