@@ -21,6 +21,7 @@ FOLDERS = {
     "psr/testbed": "the embedded instruct language: grammar, exact judges, trainer",
     "flows": "one file a step, like the paper's method section; and the commands",
     "tasks": "load, call psr, save; the only place that knows files, DuckDB, MLflow and DVC",
+    "tasks/ablation": "what flows.ablate compares: one layer against the prompt, by rank, objective, start and place",
     "tasks/bench": "what flows.bench measures: speed as ratios of alternating pairs",
 }
 QUESTIONS = {
