@@ -38,13 +38,13 @@ def store(data: Path, rows: Sequence[Row]) -> list[Row]:
 
 
 def ablation_table(rows: Sequence[Row], benchmark: str) -> Table:
-    """A variant a line: its difference to the prompt on each attribute, best on the search questions first."""
+    """A variant a line: its difference to the prompt on each attribute over its 95 % interval, best on the search questions first."""
     found = variants_of(rows, benchmark)
     attributes = sorted({row["attribute"] for row in rows if row["benchmark"] == benchmark})
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"{benchmark}: less the prompt's figure", no_wrap=True)
     for name in ("search", *(attribute.partition("/")[2] for attribute in attributes), "mean", "coherence", "within"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", max_width=15)
     best = chosen(rows, benchmark)
     for name in sorted(found, key=lambda name: -mean(found[name], "ahead_search")):
         own = {row["attribute"]: row for row in found[name]}
@@ -58,7 +58,8 @@ def ablation_table(rows: Sequence[Row], benchmark: str) -> Table:
 def _cell(row: Mapping[str, Any]) -> Text:
     if row["ahead"] is None:
         return Text("–")
-    return Text(f"{row['ahead']:+.1f} ({row['ahead_low']:+.1f}, {row['ahead_high']:+.1f})", STYLE.get(verdict(row), ""))
+    interval = f"{row['ahead_low']:.0f} to {row['ahead_high']:.0f}"
+    return Text.assemble((f"{row['ahead']:+.1f}", STYLE.get(verdict(row), "")), "\n", (interval, "dim"))
 
 
 def summary(rows: Sequence[Row], benchmark: str) -> str:
