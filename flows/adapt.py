@@ -84,10 +84,11 @@ def _told(settings: params.Profile) -> Told:
 def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> None:
     """The table, its view, and the profile's report with the comparison in it."""
     from tasks.index import rebuild
-    from tasks.report import build
+    from tasks.report import build_beside
 
-    build(data, data / "adaptation", title=title, adaptation=store(data, rows))
+    store(data, rows)
     rebuild(root)
+    build_beside(data, title)
 
 
 def _parser() -> argparse.ArgumentParser:

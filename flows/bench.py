@@ -68,12 +68,12 @@ def _bench(root: Path, told: argparse.Namespace) -> None:
 
 def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> None:
     """The table, its view, and the profile's report with the figures in it."""
-    from tasks.claims import claim_rows
     from tasks.index import rebuild
-    from tasks.report import build
+    from tasks.report import build_beside
 
-    build(data, data / "bench", title=title, speed=store(data, rows), claims=claim_rows(data))
+    store(data, rows)
     rebuild(root)
+    build_beside(data, title)
 
 
 def _repeats(told: int | None) -> int | None:

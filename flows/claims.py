@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -54,20 +53,19 @@ def _claims(root: Path, profile: str) -> None:
     drawn = [{"resamples": section.resamples, "seed": section.seed} for section in (settings.results, settings.faithfulness)]
     with reproducing(root, f"python -m flows.claims --profile {profile}", wait=True, say=print):
         rows = store(data, measure(data, profile, *drawn))
-        _show(root, data, rows, settings.report.title)
+        _show(root, data, settings.report.title)
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     console.print(claims_table(rows))
     print("\n" + "\n".join(questions(rows)), flush=True)
 
 
-def _show(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> None:
+def _show(root: Path, data: Path, title: str) -> None:
     """The view, and the profile's report with the claims in it."""
-    from tasks.bench.table import bench_rows
     from tasks.index import rebuild
-    from tasks.report import build
+    from tasks.report import build_beside
 
     rebuild(root)
-    build(data, data / "claims", title=title, speed=bench_rows(data), claims=rows)
+    build_beside(data, title)
 
 
 def _parser() -> argparse.ArgumentParser:

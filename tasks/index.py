@@ -38,6 +38,7 @@ KEYS = {
     "bench": ("profile", "device", "name"),
     "claims": ("profile", "claim", "part"),
     "adaptation": ("profile", "attribute", "method"),
+    "ablation": ("profile", "attribute", "variant"),
     "ifeval": ("profile", "benchmark", "model", "attribute", "method"),
     "axbench": ("profile", "benchmark", "model", "attribute", "method"),
     "headline_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),

@@ -22,6 +22,7 @@ FOLDERS = {
     "flows": "one file a step, like the paper's method section; and the commands",
     "tasks": "load, call psr, save; the only place that knows files, DuckDB, MLflow and DVC",
     "tasks/adaptation": "what flows.adapt compares: prompt, steering, LoRA and full fine-tuning on the same triplets",
+    "tasks/ablation": "what flows.ablate compares: one layer against the prompt, by rank, objective, start and place",
     "tasks/bench": "what flows.bench measures: speed as ratios of alternating pairs",
 }
 QUESTIONS = {

@@ -19,6 +19,7 @@ from psr.errors import PsrError
 from psr.methods import BY_SLUG
 from tasks.charts import rank, styles
 from tasks.published import PUBLISHED
+from tasks.report_ablation import ablation_sections
 from tasks.report_adaptation import adaptation_section
 from tasks.report_bench import speed_sections
 from tasks.report_benchmarks import sections
@@ -30,6 +31,7 @@ from tasks.tables import read_table
 from tasks.terminal import clean
 
 TEMPLATES = Path(__file__).with_name("templates")
+BESIDE = ("bench", "claims", "adaptation", "ablation")  # tables of commands outside DVC, a folder of that name each
 Row = dict[str, Any]
 
 
@@ -40,20 +42,24 @@ def write_report(data: Path, out: Path, *, title: str = "Prompt Steering Replace
 
 
 def build(
-    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement", speed: Sequence[Row] = (),
-    claims: Sequence[Row] = (), adaptation: Sequence[Row] = (),
+    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement",
+    beside: Mapping[str, Sequence[Row]] | None = None,
 ) -> Path:
-    """As `write_report`, as a plain function; `speed`, `claims`, `adaptation`: rows of the tables of those commands.
-
-    Returns the page's path.
-    """
+    """As `write_report`, as a plain function; `beside`: rows of the tables in BESIDE. Returns the page's path."""
     data, out = Path(data), Path(out)
-    page = render({**_read(data), "bench": list(speed), "claims": list(claims), "adaptation": list(adaptation)}, title)
+    page = render({**_read(data), **{name: list(rows) for name, rows in (beside or {}).items()}}, title)
     out.mkdir(parents=True, exist_ok=True)
     part = out / ".index.html.part"
     part.write_text(page, encoding="utf-8")
     part.replace(out / "index.html")
     return out / "index.html"
+
+
+def build_beside(data: Path, title: str) -> Path:
+    """The report with what the commands outside DVC have stored, DATA/page/index.html. Returns the page's path."""
+    places = {name: data / name / f"{name}.parquet" for name in BESIDE}
+    found = {name: read_table(path, name) for name, path in places.items() if path.exists()}
+    return build(data, data / "page", title=title, beside=found)
 
 
 def figure_svg(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -87,6 +93,7 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
         faithful=faithfulness(tables, names, style),
         speed=speed_sections(tables.get("bench", [])),
         adaptation=adaptation_section(tables.get("adaptation", [])),
+        ablation=ablation_sections(tables.get("ablation", [])),
     )
 
 

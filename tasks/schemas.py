@@ -96,11 +96,18 @@ SCHEMAS: dict[str, pa.Schema] = {
     "claims": _schema(
         """claim int32, says str, part str, compared str, published float?, value float?, low float?, high float?,
         margin float, unit str, why str, verdict str, claim_verdict str, seeds int, attributes int, which str, note str, sql str?"""
+    ),
     "adaptation": _schema(
         """attribute str, method str, name str, seed int, alpha float?, reached bool, trait float?, trait_low float?,
         trait_high float?, coherence float?, coherence_low float?, coherence_high float?, n int, drift float,
         drift_low float?, drift_high float?, drift_answers int, parameters int, fit_seconds float, epochs int32?,
         bytes int, extra_tokens float, per_row bool, triplets int, device str, threads int, model str"""
+    ),
+    "ablation": _schema(
+        """benchmark str, attribute str, variant str, name str, rank int32, objective str, span str, layer int32?, warm bool,
+        numbers int, alpha float?, value float?, low float?, high float?, coherence float?, reached bool, prompt float?,
+        prompt_coherence float?, ahead float?, ahead_low float?, ahead_high float?, ahead_search float?, dead int,
+        triplets int, n int, n_unscored int, seeds int, model str"""
     ),
 }
 SCHEMAS |= {f"{name}_seeds": _by_seed(SCHEMAS[name]) for name in ("headline", "ifeval", "axbench")}
@@ -128,5 +135,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "bench": ("bench",),  # no stage of DVC's: flows.bench
     "claims": ("claims",),  # likewise: flows.claims
     "adaptation": ("adaptation",),  # nor this: flows.adapt
+    "ablation": ("ablation",),  # nor this: flows.ablate
 }
 """Which stages write a table of that name."""

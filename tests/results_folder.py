@@ -48,6 +48,7 @@ def write_results(
     tables.write_table(data / "claims/claims.parquet", "claims", [claim_row()])
     tables.write_table(data / "adaptation/adaptation.parquet", "adaptation",
                        [adaptation_row("prompt"), adaptation_row("full-ll", per_row=False)])
+    tables.write_table(data / "ablation/ablation.parquet", "ablation", [ablation_row(key) for key in ATTRIBUTES])
     write_suite(data, suite)
     if adapters:
         _write_adapters(data)
@@ -73,6 +74,14 @@ def adaptation_row(method: str, attribute: str = ATTRIBUTES[0], **values: object
     return {"attribute": attribute, "method": method, "name": method.upper(), "seed": 123, "alpha": None, "reached": True,
             **figures, "n": 2, "drift_answers": 4, "parameters": 1542, "fit_seconds": 2.5, "epochs": 7, "bytes": 6400,
             "extra_tokens": 11.25, "per_row": True, "triplets": 2, "device": "cpu", "threads": 2, "model": MODEL} | values
+
+
+def ablation_row(attribute: str, variant: str = "s-psr4-kl-qr@2", ahead: float = -1.0, **more: object) -> dict[str, object]:
+    return {"benchmark": attribute.partition("/")[0], "attribute": attribute, "variant": variant, "name": "S-PSR4 KL·QR", "rank": 4,
+            "objective": "KL", "span": "QR", "layer": 2, "warm": False, "numbers": 516, "alpha": 1.0, "value": 95.0 + ahead,
+            "low": 90.0, "high": 99.0, "coherence": 96.0, "reached": True, "prompt": 95.0, "prompt_coherence": 97.0, "ahead": ahead,
+            "ahead_low": ahead - 1.0, "ahead_high": ahead + 1.0, "ahead_search": ahead, "dead": 0, "triplets": 2, "n": 4,
+            "n_unscored": 0, "seeds": 2, "model": MODEL, **more}
 
 
 def _write_fitting(data: Path) -> None:
@@ -184,6 +193,8 @@ def _write_faithfulness(data: Path) -> None:
              "delta_tokens": tokens, "readability": read}
     for name, rows in found.items():
         tables.write_table(data / f"faithfulness/{name}.parquet", name, rows)
+
+
 def _of_seed(row: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if name != "seeds"} | {"seed": 123}
 

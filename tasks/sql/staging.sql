@@ -51,8 +51,11 @@ CREATE TABLE stg_headline_seeds AS
     SELECT * EXCLUDE (stage) FROM staged('headline_seeds') ORDER BY profile, attribute, method, seed;
 
 CREATE TABLE stg_ifeval AS SELECT * EXCLUDE (stage) FROM staged('ifeval') ORDER BY profile, attribute, method;
+
 CREATE TABLE stg_ifeval_seeds AS SELECT * EXCLUDE (stage) FROM staged('ifeval_seeds') ORDER BY profile, attribute, method, seed;
+
 CREATE TABLE stg_axbench AS SELECT * EXCLUDE (stage) FROM staged('axbench') ORDER BY profile, attribute, method;
+
 CREATE TABLE stg_axbench_seeds AS SELECT * EXCLUDE (stage) FROM staged('axbench_seeds') ORDER BY profile, attribute, method, seed;
 
 CREATE TABLE stg_curve AS
@@ -95,3 +98,5 @@ CREATE TABLE stg_claims AS
 
 CREATE TABLE stg_adaptation AS
     SELECT * EXCLUDE (stage) FROM staged('adaptation') ORDER BY profile, attribute, method;
+
+CREATE TABLE stg_ablation AS SELECT * EXCLUDE (stage) FROM staged('ablation') ORDER BY profile, attribute, variant;

@@ -207,3 +207,11 @@ CREATE VIEW claims AS
 CREATE VIEW adaptation AS
     SELECT * EXCLUDE (name, method), name AS method, method AS slug
     FROM stg_adaptation ORDER BY profile, attribute, parameters, slug;
+
+-- One layer against the prompt, as python -m flows.ablate measured it. value: trait alignment at the prompt's coherence, or strict
+-- accuracy at alpha 1; ahead: less the prompt's, of which ahead_search was seen on the search questions, where settings are chosen.
+CREATE VIEW ablation AS
+    SELECT profile, benchmark, attribute, variant, rank, objective, span, layer, warm, value, low, high, coherence, reached,
+           prompt, prompt_coherence, ahead, ahead_low, ahead_high, ahead_search, alpha, numbers, dead, triplets, n, n_unscored,
+           seeds, name AS method, model
+    FROM stg_ablation ORDER BY profile, benchmark, attribute, ahead_search DESC, variant;

@@ -50,7 +50,7 @@ def test_a_run_is_stored_indexed_reported_and_printed(root, capsys):
     assert [(row["attribute"], row["method"]) for row in rows] == [
         (f"persona/{name}", slug) for name in ("pirate", "hedging", "gloomy") for slug in ("prompt", "lora8-ll")]
     assert ask(root / "data/results.duckdb", "select count(*), min(drift) from adaptation").rows == ((6, 1.5),)
-    page = (root / "data/quick/adaptation/index.html").read_text(encoding="utf-8")
+    page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
     assert page.count("&lt;lora8-ll&gt;") == 3
     printed = capsys.readouterr().out
     assert printed.count("<prompt>") == 3
@@ -74,7 +74,7 @@ def test_only_the_comparison_puts_its_table_on_the_page(tmp_path):
     data = write_results(tmp_path)
     assert "Adaptation compared" not in report.build(data, tmp_path / "a").read_text(encoding="utf-8")
     rows = tables.read_table(data / "adaptation/adaptation.parquet", "adaptation")
-    page = report.build(data, tmp_path / "b", adaptation=rows).read_text(encoding="utf-8")
+    page = report.build(data, tmp_path / "b", beside={"adaptation": rows}).read_text(encoding="utf-8")
     assert page.count("<h2>Adaptation compared</h2>") == 1
     assert f"<th colspan=\"10\">{ATTRIBUTES[0].partition('/')[2]}</th>" in page
     for cell in ("1.500 (0.500–2.500)", "1,542", "2.5 s", "6.4 kB", "11.2", "no"):

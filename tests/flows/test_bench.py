@@ -69,7 +69,7 @@ def test_a_whole_run_is_stored_indexed_and_shown(root, capsys):
     rows = bench_rows(root / "data/quick")
     assert [row["name"] for row in rows] == [f"{name}-x" for name in measures.MEASURES]
     assert ask(root / "data/results.duckdb", "select name, verdict from bench where verdict is not null").rows == (("fit-x", "missed"),)
-    page = (root / "data/quick/bench/index.html").read_text(encoding="utf-8")
+    page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
     assert "0 of 1 goals met" in page
     assert "a &lt;b&gt;: 1/s" in page
     printed = capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_the_reports_stage_shows_no_timings_and_the_bench_does(tmp_path):
     without = report.build(data, tmp_path / "a").read_text(encoding="utf-8")
     assert "<h2>Speed</h2>" not in without
     rows = [*tables.read_table(data / "bench/bench.parquet", "bench"), bench_row("c", 1.0, None)]
-    page = report.build(data, tmp_path / "b", speed=rows).read_text(encoding="utf-8")
+    page = report.build(data, tmp_path / "b", beside={"bench": rows}).read_text(encoding="utf-8")
     assert page.count("<h2>Speed</h2>") == 1
     assert "cpu: 1 of 2 goals met" in page
 

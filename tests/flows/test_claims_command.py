@@ -45,7 +45,7 @@ def test_claims_are_printed_stored_indexed_and_shown(root, capsys):
     assert sorted({row["claim"] for row in rows}) == [1, 2, 3, 4, 5, 6, 7]
     asked = "select distinct claim_verdict from claims where profile = 'quick' and claim = 4"
     assert ask(root / "data/results.duckdb", asked).rows == (("holds",),)
-    page = (root / "data/quick/claims/index.html").read_text(encoding="utf-8")
+    page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
     assert "all-layer PSR (MSE) is at least the prompt" in page
     printed = capsys.readouterr().out
     assert "2 seeds: goal 5" in printed

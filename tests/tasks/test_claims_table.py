@@ -142,7 +142,7 @@ def test_the_table_and_the_questions_are_printed_for_every_part(rows):
 
 
 def test_the_report_shows_verdicts_where_claims_were_measured_and_directions_elsewhere(data, rows, tmp_path):
-    page = report.build(data, tmp_path / "a", claims=claim_rows(data)).read_text(encoding="utf-8")
+    page = report.build(data, tmp_path / "a", beside={"claims": claim_rows(data)}).read_text(encoding="utf-8")
     assert page.count("<h2>The paper’s claims</h2>") == 1
     assert "a direction, no test" not in page
     assert page.count("not measured") >= 2

@@ -16,8 +16,8 @@ from tests.results_folder import SLUGS, write_results
 
 VIEWS = ("completions", "judgements", "headline", "curves", "token_strengths", "lineage", "modules", "triplets",
          "dropped", "alphas", "trait_coherence", "scores", "faithfulness", "deviations", "delta", "delta_strengths",
-         "delta_tokens", "readability", "bench", "claims", "adaptation", "headline_seeds", "ifeval", "ifeval_seeds", "axbench",
-         "axbench_seeds")
+         "delta_tokens", "readability", "bench", "claims", "adaptation", "ablation", "headline_seeds", "ifeval", "ifeval_seeds",
+         "axbench", "axbench_seeds")
 
 
 @pytest.fixture(scope="module")

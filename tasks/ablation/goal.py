@@ -1,0 +1,53 @@
+"""What the ablation is for, fixed beforehand, and what its rows say about it.
+
+    persona    ONE layer of rank at most 8 within 3 points of the prompt, at the prompt's own coherence
+    ifeval     format instructions followed by that one layer at least as well as by the prompt
+
+Settings are chosen by what was seen on the search questions, once for all attributes of a benchmark; the verdict is the
+evaluation questions'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MARGIN = {"persona": 3.0, "ifeval": 0.0}
+RANK = 8
+Row = Mapping[str, Any]
+
+
+def verdict(row: Row) -> str:
+    """"holds" or "fails" where the whole interval of the difference to the prompt lies on one side of the margin."""
+    limit = -MARGIN[row["benchmark"]]
+    if row["ahead_low"] is None:
+        return "undecided"
+    return "holds" if row["ahead_low"] >= limit else "fails" if row["ahead_high"] < limit else "undecided"
+
+
+def within(row: Row) -> bool:
+    """Whether the figure itself lies within the margin."""
+    return bool(row["ahead"] is not None and row["ahead"] >= -MARGIN[row["benchmark"]])
+
+
+def variants_of(rows: Sequence[Row], benchmark: str) -> dict[str, list[Row]]:
+    """variant -> its rows on the benchmark, for variants that were measured on every attribute of it."""
+    here = [row for row in rows if row["benchmark"] == benchmark]
+    found: dict[str, list[Row]] = {}
+    for row in here:
+        found.setdefault(row["variant"], []).append(row)
+    attributes = {row["attribute"] for row in here}
+    return {name: own for name, own in found.items() if len(own) == len(attributes)}
+
+
+def chosen(rows: Sequence[Row], benchmark: str) -> str | None:
+    """The one-layer variant of rank at most 8 with the best mean on the search questions; ties: the fewest numbers, then the name."""
+    means = [(-round(mean(own, "ahead_search"), 6), own[0]["numbers"], name) for name, own in variants_of(rows, benchmark).items()
+             if own[0]["layer"] is not None and own[0]["rank"] <= RANK]
+    return min(means)[2] if means else None
+
+
+def mean(rows: Sequence[Row], column: str) -> float:
+    """The mean of a column over the rows that have it; nan without any."""
+    values = [row[column] for row in rows if row[column] is not None]
+    return sum(values) / len(values) if values else float("nan")

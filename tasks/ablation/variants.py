@@ -1,0 +1,74 @@
+"""The variants that the ablation compares, by names that say everything: METHOD@LAYER, with +delta for a warm start of z.
+
+    s-psr4-kl-qr@2+delta    one layer (2), rank 4, KL, question and response steered, z started at Δ_PS's leading directions
+    a-psr-mse-qr            every layer, rank 1: the paper's own, for reference
+
+This file imports no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psr.errors import PsrError
+from psr.methods import parse_method
+from psr.types import Method
+
+REFERENCE = "a-psr-mse-qr"
+RANKS = (1, 2, 4, 8)
+OBJECTIVES = ("mse", "ll", "kl")
+WRITTEN = re.compile(r"(?P<method>[^@+]+)(@(?P<layer>\d+))?(?P<delta>\+delta)?")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the ablation. layer: None, all of them; warm: z starts at Δ_PS's leading directions, not at random."""
+
+    method: Method
+    layer: int | None
+    warm: bool = False
+
+    @property
+    def name(self) -> str:
+        """As WRITTEN reads it."""
+        return self.method.slug + ("" if self.layer is None else f"@{self.layer}") + ("+delta" if self.warm else "")
+
+    @property
+    def rank(self) -> int:
+        """How many gates and directions a layer has."""
+        return int(self.method.form.removeprefix("PSR") or 1)
+
+    def layers(self, count: int) -> tuple[int, ...]:
+        """The layers it steers in a model of `count`. Raises PsrError when there is no such layer."""
+        if self.layer is None:
+            return tuple(range(count))
+        if self.layer >= count:
+            raise PsrError("no such layer to steer", where=self.name, expected=f"0 to {count - 1}", got=self.layer)
+        return (self.layer,)
+
+
+def parse_variant(text: str) -> Variant:
+    """The variant called `text`. Raises PsrError: no such method, none of PSR's, or S without a layer and A with one."""
+    match = WRITTEN.fullmatch(text.strip().lower())
+    if match is None:
+        raise PsrError("unknown variant", where="--variant", expected="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta",
+                       got=repr(text), do="Correct the name.")
+    method = parse_method(match["method"])
+    if not method.form.startswith("PSR"):
+        raise PsrError("the ablation varies PSR", where="--variant", expected="a method of the form PSR or PSRr", got=repr(text))
+    if (method.scope == "S") != (match["layer"] is not None):
+        raise PsrError("a single-layer variant names its layer and an all-layer one none", where="--variant",
+                       expected=f"{method.slug}@2" if method.scope == "S" else method.slug, got=repr(text))
+    return Variant(method, None if match["layer"] is None else int(match["layer"]), match["delta"] is not None)
+
+
+def grid(layers: Sequence[int], layer: int) -> tuple[Variant, ...]:
+    """The default: rank × objective × start at `layer`, then rank 4 at every other of `layers`, and the paper's A-PSR."""
+    def one(rank: int, objective: str, at: int, start: str = "") -> Variant:
+        return parse_variant(f"s-psr{rank}-{objective}-qr@{at}{start}")
+
+    crossed = [one(r, objective, layer, start) for objective in OBJECTIVES for r in RANKS for start in ("", "+delta")]
+    swept = [one(4, objective, at) for objective in OBJECTIVES for at in layers if at != layer]
+    return (*crossed, *swept, parse_variant(REFERENCE))

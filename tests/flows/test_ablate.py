@@ -1,0 +1,77 @@
+"""The door of the ablation: what it refuses, what it prints, and where its rows are kept."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flows import ablate
+from tasks.ablation import study
+from tasks.ablation.table import ablation_rows
+from tasks.query import ask
+from tests.results_folder import ablation_row, write_results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished profile, and a study whose rows take no time: each variant 2 points below the prompt."""
+    write_results(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "data/testbed").symlink_to(ROOT / "data/testbed")
+    monkeypatch.setattr(ablate.environment, "set_defaults", lambda root: None)
+    monkeypatch.setattr(ablate, "open_model", lambda place: SimpleNamespace(n_layers=6, fingerprint="0"))
+    monkeypatch.setattr(study, "open_model", ablate.open_model)
+    monkeypatch.setattr(study, "subjects", lambda data, told, attributes, model, scratch: attributes)
+    monkeypatch.setattr(ablate.Study, "rows", lambda self, variants: (
+        ablation_row(one.key, variant.name, -2.0, layer=variant.layer, seeds=len(self.seeds))
+        for variant in variants for one in self.subjects))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--seeds", "0"], r"\(--seeds\), expected a whole number of at least 1, got 0"),
+    (["--variant", "s-psr4-kl-qr"], r"names its layer"),
+    (["--variant", "s-psr4-kl-qr@9"], r"no such layer to steer \(s-psr4-kl-qr@9\), expected 0 to 5, got 9"),
+    (["--attribute", "axbench/0"], r"\(--attribute\), expected persona/NAME or ifeval/NAME"),
+    (["--attribute", "grumpy"], r"unknown attribute.*expected one of bossy.*got 'grumpy'"),
+    (["--profile", "none"], r"unknown profile \(params.yaml\)"),
+])  # fmt: skip
+def test_what_cannot_be_measured_is_refused_in_one_line(root, capsys, arguments, words):
+    assert ablate.main(arguments, root) == 2
+    told = capsys.readouterr()
+    assert re.search(words, told.err)
+    assert told.err.count("\n") == 1
+
+
+def test_rows_are_stored_indexed_and_shown(root, capsys):
+    named = ["--variant", "s-psr4-kl-qr@1+delta", "--variant", "a-psr-mse-qr", "--attribute", "pirate", "--attribute",
+             "ifeval/startend:quotation", "--seeds", "2"]
+    assert ablate.main(named, root) == 0
+    asked = "select attribute, variant, ahead, seeds from ablation where variant <> 's-psr4-kl-qr@2' order by all"
+    assert ask(root / "data/results.duckdb", asked).rows == tuple(
+        (key, name, -2.0, 2) for key in ("ifeval/startend:quotation", "persona/pirate")
+        for name in ("a-psr-mse-qr", "s-psr4-kl-qr@1+delta"))
+    page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
+    assert "s-psr4-kl-qr@1+delta" in page
+    assert "s-psr4-kl-qr@1+delta, best on the search questions: at least the prompt's figure on 0 of 1" in capsys.readouterr().out
+
+
+def test_without_names_the_profiles_traits_and_the_whole_grid_are_measured(root):
+    assert ablate.main([], root) == 0
+    rows = [row for row in ablation_rows(root / "data/quick") if row["seeds"] == 3]
+    assert {row["attribute"] for row in rows} == {"persona/pirate", "persona/hedging", "persona/gloomy"}
+    assert len(rows) == 3 * 40
+
+
+def test_git_leaves_it_out():
+    asked = ["git", "-C", str(ROOT), "check-ignore", "data/quick/ablation/ablation.parquet"]
+    done = subprocess.run(asked, check=False, capture_output=True)
+    assert done.returncode == 0

@@ -1,0 +1,92 @@
+"""The ablation through the real model at a tiny scale: who answers what, which questions choose, what is looked up again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.ablation import study as studying
+from tasks.ablation.material import Subject, subjects, wanted_attributes
+from tasks.ablation.study import Study
+from tasks.ablation.table import store
+from tasks.ablation.variants import parse_variant
+from tasks.models import ModelPlace
+from tasks.scratch import Scratch
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLD: dict[str, Any] = {
+    "benchmarks": [{"name": "persona", "path": str(ROOT / "data/testbed/persona"), "attributes": ("pirate",)}],
+    "judge": {"name": "testbed"},
+    "sampling": {"temperature": 1.0, "max_new_tokens": 48},
+    "complete": {"questions": 4, "instructions": 1, "samples": 1, "seed": 1, "batch_size": 64},
+    "select": {"min_trait": 0.5, "min_coherence": 0.5, "limit": 4},
+    "distill": {"preset": "fast", "epochs": 2, "batch_size": 2, "lr": 0.02},
+    "search": {"questions": 2, "samples": 1, "alphas": (0, 1), "alpha_max": 2, "rounds": 0, "points": 1, "resamples": 10, "seed": 2,
+               "batch_size": 64},
+    "steer": {"questions": 3, "samples": 1, "seed": 5, "batch_size": 64}, "results": {"resamples": 10, "seed": 4},
+}
+NAMES = ("pirate", "ifeval/change_case:english_lowercase")
+VARIANTS = tuple(parse_variant(name) for name in ("s-psr2-kl-qr@4+delta", "s-psr-mse-r@4"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("ablation")
+    model, scratch = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1), Scratch(folder / "scratch")
+    found = subjects(folder / "none", TOLD, wanted_attributes(TOLD, NAMES), model, scratch)
+    return Study(found, TOLD, model, (1, 2), scratch)
+
+
+@pytest.fixture(scope="module")
+def rows(study: Study) -> list[dict[str, Any]]:
+    return list(study.rows(VARIANTS))
+
+
+def test_attributes_of_no_profile_get_the_triplets_that_its_stages_would_make(study):
+    for subject in study.subjects:
+        assert 1 <= len(subject.triplets) <= 4
+        assert {t.pair.question for t in subject.triplets} <= set(subject.attribute.questions)
+        assert not {p.question for p in subject.search} & {p.question for p in subject.evaluate}
+
+
+def test_a_row_a_variant_and_attribute_is_the_mean_over_seeds(rows):
+    assert [(row["variant"], row["attribute"]) for row in rows] == [
+        (variant.name, key) for variant in VARIANTS for key in ("persona/pirate", "ifeval/change_case:english_lowercase")]
+    for row in rows:
+        assert (row["seeds"], row["n"], row["n_unscored"], row["model"] != "") == (2, 6, 0, True)
+        assert row["ahead"] == pytest.approx(row["value"] - row["prompt"])
+        assert row["ahead_low"] - 1e-9 <= row["ahead"] <= row["ahead_high"] + 1e-9
+    assert [row["numbers"] for row in rows] == [2 * 257] * 2 + [257] * 2
+    assert [row["alpha"] for row in rows if row["benchmark"] == "ifeval"] == [1.0, 1.0]
+
+
+def test_what_was_measured_is_looked_up(study, rows, monkeypatch):
+    monkeypatch.setattr(Study, "_fit", lambda *_: pytest.fail("fitted again"))
+    assert list(study.rows(VARIANTS)) == rows
+    with pytest.raises(pytest.fail.Exception):  # other seeds are other rows
+        list(replace(study, seeds=(1, 3)).rows(VARIANTS[:1]))
+
+
+def test_the_search_and_the_figures_ask_different_questions(study, rows, monkeypatch, tmp_path):
+    asked: dict[str, set[str]] = {"search": set(), "steer": set()}
+    real = studying.side
+
+    def watched(subject: Subject, section: str, *more: Any) -> Any:
+        made = real(subject, section, *more)
+        asked[section] |= {pair.question for pair in made.asking.pairs}
+        return made
+
+    monkeypatch.setattr(studying, "side", watched)
+    list(replace(study, scratch=Scratch(tmp_path), seeds=(1,)).rows(VARIANTS[1:]))
+    assert asked["search"] == {pair.question for subject in study.subjects for pair in subject.search}
+    assert asked["steer"] == {pair.question for subject in study.subjects for pair in subject.evaluate}
+    assert not asked["search"] & asked["steer"]
+
+
+def test_rows_are_what_the_table_holds(rows, tmp_path):
+    kept = store(tmp_path, rows)
+    assert [row["ahead"] for row in kept] == [None if np.isnan(row["ahead"]) else row["ahead"] for row in rows]
