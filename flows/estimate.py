@@ -59,7 +59,8 @@ def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
         "search": Amount(searched, f"about {searched} completions"),
         "steer": Amount(steered, f"about {steered} completions"),
         "judge": Amount(steered, f"about {steered} judged"),
-        "faithfulness": Amount(each * (f.questions * (7 + 2 * methods) + 3 * f.triplets), f"{each * f.questions} answers taken apart"),
+        "faithfulness": Amount(seeds * (each * (7 * f.questions + 3 * f.triplets) + 2 * methods * f.questions),
+                               f"{seeds * each * f.questions} answers taken apart"),
         "results": Amount(seeds * methods, f"{2 * each + methods} rows"),
         "report": Amount(1, "1 page"),
     }

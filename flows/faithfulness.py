@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.params import Benchmark, Faithfulness, Model, Sampling
 from flows.steps import stage
+from psr.pairs import sampling_seeds
 from tasks.benchmarks import attributes_of
 from tasks.faithfulness import TABLES, measure_attribute
 from tasks.gather import gather
@@ -13,13 +14,16 @@ from tasks.place import Place
 
 @stage
 def faithfulness(
-    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, faithfulness: Faithfulness
+    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], seeds: tuple[int, ...], sampling: Sampling,
+    faithfulness: Faithfulness,
 ) -> None:
     """Δ_acc and Δ_loc on unseen questions (Eq. 3); relative RMSE per layer of every module beside paraphrased prompts."""
+    settings = faithfulness.model_dump(exclude={"seed"})
     lm = ModelPlace(**model.model_dump())
     parts = [
-        measure_attribute(attribute, *(place.of(name) for name in ("complete", "select", "distill", "search")), lm,
-                          place.scratch, **sampling.model_dump(), **faithfulness.model_dump())
+        measure_attribute(attribute, seed, sampled, *(place.of(name) for name in ("complete", "select", "distill", "search")),
+                          lm, place.scratch, drawn=faithfulness.seed, **sampling.model_dump(), **settings)
         for attribute in attributes_of(benchmarks)
+        for seed, (sampled,) in sampling_seeds(seeds, faithfulness.seed, 1).items()
     ]
     gather(parts, place.out, TABLES)

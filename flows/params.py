@@ -165,7 +165,8 @@ class Steer(Section):
 
 class Faithfulness(Section):
     """Δ on `questions` unseen questions, an instructed answer each, of which `strengths` are kept token by token;
-    `triplets` fit the read-outs of token strengths. The seed is not one of `steer`'s: the answers are its own."""
+    `triplets` fit the read-outs of token strengths. Every seed of the profile has answers of its own, sampled under seeds
+    counted up from `seed`, none of which is one of `steer`'s."""
 
     questions: Count
     triplets: Count
@@ -237,8 +238,11 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _own_answers(self) -> Profile:
-        if self.faithfulness.seed in range(self.steer.seed, self.steer.seed + len(self.seeds) * self.steer.samples):
-            raise ValueError(f"faithfulness.seed {self.faithfulness.seed} is one of steer's: choose another")
+        mine, theirs = (range(first, first + len(self.seeds) * samples)
+                        for first, samples in ((self.faithfulness.seed, 1), (self.steer.seed, self.steer.samples)))
+        if mine[0] <= theirs[-1] and theirs[0] <= mine[-1]:
+            raise ValueError(f"faithfulness samples under {mine[0]} to {mine[-1]} (one seed for each of `seeds`), steer under "
+                             f"{theirs[0]} to {theirs[-1]}: choose another faithfulness.seed")
         return self
 
 

@@ -29,49 +29,51 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 PARAPHRASE = "paraphrase"
-TABLES = ("pairs", "completions", "faithfulness", "deviations", "delta", "delta_strengths", "delta_tokens", "readability")
+TABLES = ("pairs", "completions", "draws", "faithfulness", "deviations", "delta", "delta_strengths", "delta_tokens", "readability")
 
 
 @task(cache_policy=NO_CACHE)
 def measure_attribute(
-    attribute: Attribute, complete: Path, select: Path, distill: Path, search: Path, model: ModelPlace, scratch: Scratch, *,
-    questions: int, triplets: int, seed: int, resamples: int, strengths: int, temperature: float, max_new_tokens: int,
-    batch_size: int,
+    attribute: Attribute, seed: int, sampled: int, complete: Path, select: Path, distill: Path, search: Path, model: ModelPlace,
+    scratch: Scratch, *, questions: int, triplets: int, drawn: int, resamples: int, strengths: int, temperature: float,
+    max_new_tokens: int, batch_size: int,
 ) -> Path:
-    """Measure the prompt's Δ on `questions` unseen questions, and every module against it. Returns the part: TABLES.
+    """Measure the prompt's Δ on `questions` unseen questions, and every module of one repetition against it: of its fit
+    seed, on answers of its sampling seed. Returns the part: TABLES.
 
     triplets: so many, evenly spread, fit the read-outs of token strengths; strengths: answers kept token by token.
+    drawn: seed of the bootstrap, one for all repetitions, so that they are compared on the same draws of questions.
     """
     from psr.sampling import Sampling
 
     pairs = held_out_pairs(attribute, "evaluate", questions)
+    name = f"{attribute.benchmark}-{attribute.name}-seed-{seed}"
 
     def write(folder: Path) -> None:
         lm = open_model(model)
-        made = complete_once(lm, _asks(pairs, seed), Sampling(max_new_tokens, temperature), scratch, batch_size=batch_size,
-                             label=f"faithfulness {attribute.key}")
-        study = study_of(attribute, lm, pairs, made, resamples, seed)
+        made = complete_once(lm, _asks(pairs, sampled), Sampling(max_new_tokens, temperature), scratch.within(name),
+                             batch_size=batch_size, label=f"faithfulness {attribute.key}")
+        study = study_of(attribute, lm, pairs, made, resamples, drawn)
         known = triplets_by_attribute(complete, select)[attribute.key]
         fitted = known[:: -(-len(known) // triplets)]
         write_pairs(folder / "pairs.parquet", pairs, "evaluate", "held_out")
         write_completions(folder / "completions.parquet", made)
-        errors, deviations = deviation_rows(study, modules_of(distill, attribute.key), alphas_at_prompt(search))
+        write_table(folder / "draws.parquet", "draws", [{"attribute": attribute.key, "seed": seed, "sampled": sampled}])
+        errors, deviations = deviation_rows(study, modules_of(distill, attribute.key, seed), alphas_at_prompt(search, seed))
         found = {"faithfulness": errors, "deviations": deviations, "delta": share_rows(study),
                  "delta_strengths": strength_rows(study), "delta_tokens": token_rows(study, strengths),
                  "readability": read_rows(study, fitted)}
-        for name, rows in found.items():
-            write_table(folder / f"{name}.parquet", name, rows)
+        for table, rows in found.items():
+            write_table(folder / f"{table}.parquet", table, [{**row, "seed": seed} for row in rows])
 
-    return part(scratch, f"part-{attribute.benchmark}-{attribute.name}", write)
+    return part(scratch, f"part-{name}", write)
 
 
-def alphas_at_prompt(search: Path) -> dict[str, float]:
-    """module id -> the alpha chosen at the prompt's coherence, 0 where no other is as coherent; elsewhere the chosen one.
-
-    A module that no seed changes was searched in every repetition: the first one's alpha is taken.
-    """
+def alphas_at_prompt(search: Path, seed: int) -> dict[str, float]:
+    """module id -> the alpha chosen at the prompt's coherence in one repetition, 0 where no other is as coherent; for
+    what was not matched in coherence the chosen one."""
     rows = read_table(search / "candidates.parquet", "candidates")
-    return {row["module"]: row["alpha"] for row in reversed(rows) if row["point"] != "C80" and row["chosen"]}
+    return {row["module"]: row["alpha"] for row in rows if row["seed"] == seed and row["point"] != "C80" and row["chosen"]}
 
 
 def deviation_rows(study: Study, modules: Sequence[SteeringModule], chosen: dict[str, float]) -> tuple[Rows, Rows]:

@@ -42,7 +42,7 @@ def study_of(
     attribute: Attribute, lm: LanguageModel, pairs: Sequence[PromptPair], answers: Sequence[Completion], resamples: int,
     seed: int,
 ) -> Study:
-    """The answers aligned on span QR and run both ways."""
+    """The answers aligned on span QR and run both ways; seed: of the draws of questions."""
     from psr.bootstrap import EVALUATE
     from psr.delta import contrast
     from psr.resampling import resample

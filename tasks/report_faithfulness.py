@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from tasks.charts import Axis, Line, Mark, Panel, polyline, rank
@@ -15,6 +16,12 @@ PARAPHRASE = "paraphrase"
 KINDS = {"acc": "Δ_acc", "loc": "Δ_loc"}
 LEVELS = {"p99": "m0", "p75": "m1", "p50": "m3", "p25": "m1", "p01": "m0"}
 SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)
+FIGURES = {  # table -> what names a figure, and the columns that are averaged over seeds
+    "faithfulness": (("attribute", "method", "layer"), ("alpha", "relative_rmse")),
+    "delta": (("attribute", "kind", "layer", "r"), ("energy_share",)),
+    "delta_strengths": (("attribute", "kind", "layer"), (*LEVELS, "spread")),
+    "readability": (("attribute", "kind", "reads", "reader", "layer"), ("r_squared",)),
+}
 
 
 @dataclass(frozen=True)
@@ -29,30 +36,50 @@ class Section:
     layers: tuple[int, ...]
     readable: tuple[tuple[str, tuple[Row | None, ...]], ...]
     n: int
+    seeds: int
 
 
 def faithfulness(tables: Mapping[str, Sequence[Row]], names: Names, style: Names) -> Section | None:
     """The section out of the tables' rows by name; None where nothing was measured."""
-    rows = shown(tables["faithfulness"])
+    methods = {row["id"]: row["method"] for row in tables["modules"]} | {PARAPHRASE: PARAPHRASE}
+    rows = over_seeds("faithfulness", [{**row, "method": methods[row["method"]]} for row in shown(tables["faithfulness"])])
     if not rows:
         return None
-    methods = {row["id"]: row["method"] for row in tables["modules"]} | {PARAPHRASE: PARAPHRASE}
+    delta, strengths, readable = (over_seeds(name, tables[name]) for name in ("delta", "delta_strengths", "readability"))
     look = {**style, PARAPHRASE: "prompt"}
     called = {**names, PARAPHRASE: "prompt paraphrased (floor)"}
-    drawn = sorted({methods[row["method"]] for row in rows}, key=rank)
+    drawn = sorted({row["method"] for row in rows}, key=rank)
     layers = tuple(sorted({row["layer"] for row in rows}))
-    ranks = sorted({row["r"] for row in tables["delta"]})
+    ranks = sorted({row["r"] for row in delta})
     return Section(
-        tuple(_errors(rows, methods, called, look)), tuple((called[slug], look[slug]) for slug in drawn),
-        tuple(_shares(tables["delta"], ranks)), tuple((f"r = {r}", f"m{i}") for i, r in enumerate(ranks)),
-        tuple(_strengths(tables["delta_strengths"])), layers, tuple(_readable(tables["readability"], layers)), rows[0]["n"])
+        tuple(_errors(rows, called, look)), tuple((called[slug], look[slug]) for slug in drawn),
+        tuple(_shares(delta, ranks)), tuple((f"r = {r}", f"m{i}") for i, r in enumerate(ranks)),
+        tuple(_strengths(strengths)), layers, tuple(_readable(readable, layers)), rows[0]["n"], rows[0]["seeds"])
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
     """The rows at the alpha chosen at the prompt's coherence; at alpha 1 of the modules for which that is 0."""
-    silent = {row["method"] for row in rows if row["chosen"] and row["alpha"] == 0 and row["method"] != PARAPHRASE}
+    silent = {(row["method"], row["seed"]) for row in rows if row["chosen"] and row["alpha"] == 0 and row["method"] != PARAPHRASE}
     return [row for row in rows if row["relative_rmse"] is not None
-            and (row["alpha"] == 1 if row["method"] in silent else row["chosen"])]
+            and (row["alpha"] == 1 if (row["method"], row["seed"]) in silent else row["chosen"])]
+
+
+def over_seeds(table: str, rows: Sequence[Row]) -> list[Row]:
+    """A row for the rows of all seeds: the means of what is known, from the lowest end of their intervals to the highest
+    (the draws behind them are not kept), n and `seeds` in all. One seed's rows keep their figures."""
+    names, averaged = FIGURES[table]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    ends = [name for name in rows[0] if name.endswith(("low", "high"))] if rows else []
+    return [{**{name: group[0][name] for name in names}, "n": sum(row["n"] for row in group), "seeds": len(group),
+             **{name: _known(fmean, group, name) for name in averaged},
+             **{name: _known(min if name.endswith("low") else max, group, name) for name in ends}} for group in groups.values()]
+
+
+def _known(of: Callable[[Sequence[float]], float], rows: Sequence[Row], column: str) -> float | None:
+    values = [row[column] for row in rows if row[column] is not None]
+    return of(values) if values else None
 
 
 def _axes(rows: Sequence[Row], y: Axis) -> tuple[Axis, Axis]:
@@ -72,22 +99,26 @@ def _line(name: str, style: str, marks: Sequence[Mark]) -> Line:
 def _mark(row: Row, column: str, x: Axis, y: Axis, words: str) -> Mark:
     """A dot with its interval, where the row has one."""
     low, high = row["low"], row["high"]
-    told = "" if low is None else f" (95 % interval {low:.3g} to {high:.3g})"
+    told = "" if low is None else f" ({_kind(row)} {low:.3g} to {high:.3g})"
     return Mark(x(row["layer"]), y(row[column]), f"{words}, layer {row['layer']}: {row[column]:.3g}{told}",
                 None if low is None else y(low), None if high is None else y(high))
 
 
-def _errors(rows: Sequence[Row], methods: Names, names: Names, style: Names) -> list[Panel]:
+def _kind(row: Row) -> str:
+    """What its ends are."""
+    return "95 % interval" if row["seeds"] == 1 else f"95 % intervals of {row['seeds']} seeds:"
+
+
+def _errors(rows: Sequence[Row], names: Names, style: Names) -> list[Panel]:
     top = min(2.0, max(1.0, *(row["relative_rmse"] for row in rows)) + 0.05)
     x, y = _axes(rows, Axis(0, top, BOX[2], BOX[3]))
     panels = []
     for attribute in attributes(rows):
         here = [row for row in rows if row["attribute"] == attribute]
         lines = []
-        for key in sorted({row["method"] for row in here}, key=lambda key: rank(methods[key])):
-            slug = methods[key]
-            marks = [_mark(row, "relative_rmse", x, y, names[slug] if key == PARAPHRASE else f"{names[slug]}, alpha {row['alpha']:.3g}")
-                     for row in here if row["method"] == key]
+        for slug in sorted({row["method"] for row in here}, key=rank):
+            marks = [_mark(row, "relative_rmse", x, y, names[slug] if slug == PARAPHRASE else f"{names[slug]}, alpha {row['alpha']:.3g}")
+                     for row in here if row["method"] == slug]
             lines.append(_line(names[slug], style[slug], marks))
         ticks = y.ticks(value for value in (0, 0.25, 0.5, 0.75, 1, 1.5, 2) if value <= top)
         panels.append(Panel(_short(attribute), tuple(lines), x.ticks(_layer_ticks(rows)), ticks))
@@ -121,7 +152,7 @@ def _strength(row: Row, name: str) -> str:
     words = f"{name}, layer {row['layer']}: {row[name]:.3g}"
     if row["spread"] is None:
         return words
-    interval = "" if row["spread_low"] is None else f" (95 % interval {row['spread_low']:.0f} to {row['spread_high']:.0f})"
+    interval = "" if row["spread_low"] is None else f" ({_kind(row)} {row['spread_low']:.0f} to {row['spread_high']:.0f})"
     return f"{words}; 99th over 1st percentile {row['spread']:.0f}{interval}"
 
 

@@ -69,24 +69,24 @@ SCHEMAS: dict[str, pa.Schema] = {
         """attribute str, method str, module str?, seed int, alpha float?, trait float?, coherence float?, n int"""
     ),
     "faithfulness": _schema(
-        """attribute str, method str, alpha float, chosen bool, layer int32, relative_rmse float?, low float?,
+        """attribute str, method str, seed int, alpha float, chosen bool, layer int32, relative_rmse float?, low float?,
         high float?, above_floor float?, above_floor_low float?, above_floor_high float?, n int"""
     ),
     "deviations": _schema(
-        """pair str, method str, alpha float, layer int32, squared_error float, energy float, tokens int"""
+        """pair str, method str, seed int, alpha float, layer int32, squared_error float, energy float, tokens int"""
     ),
     "delta": _schema(
-        """attribute str, kind str, layer int32, r int32, energy_share float?, low float?, high float?, n int"""
+        """attribute str, seed int, kind str, layer int32, r int32, energy_share float?, low float?, high float?, n int"""
     ),
     "delta_strengths": _schema(
-        """attribute str, kind str, layer int32, p01 float, p05 float, p25 float, p50 float, p75 float, p95 float,
+        """attribute str, seed int, kind str, layer int32, p01 float, p05 float, p25 float, p50 float, p75 float, p95 float,
         p99 float, spread float?, spread_low float?, spread_high float?, tokens int, n int"""
     ),
     "delta_tokens": _schema(
-        """completion str, kind str, layer int32, position int32, token str, strength float32"""
+        """completion str, seed int, kind str, layer int32, position int32, token str, strength float32"""
     ),
     "readability": _schema(
-        """attribute str, kind str, reads str, reader str, layer int32, r_squared float?, low float?, high float?,
+        """attribute str, seed int, kind str, reads str, reader str, layer int32, r_squared float?, low float?, high float?,
         n int"""
     ),
     "bench": _schema(
@@ -121,7 +121,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "modules": ("distill",),
     "curves": ("distill",),
     "candidates": ("search",),
-    "draws": ("search", "steer"),
+    "draws": ("search", "steer", "faithfulness"),
     "strengths": ("steer",),
     "headline": ("results",),
     **dict.fromkeys(("headline_seeds", "ifeval", "ifeval_seeds", "axbench", "axbench_seeds"), ("results",)),

@@ -103,23 +103,32 @@ def _write_faithfulness(folder: Path, modules: list[dict[str, object]]) -> None:
     pairs = {a: [PromptPair(a, f"Question {i}?", "Do it.") for i in range(QUESTIONS)] for a in traits}
     sums, errors = [], []
     for attribute in traits:
-        subjects = [("paraphrase", 0.0, None), *((row["id"], 1.0, row) for row in modules if row["attribute"] == attribute)]
-        for method, alpha, row in subjects:
-            for layer in range(LAYERS):
-                level = 0.2 if row is None else _rmse(row, layer)
-                noise = np.random.default_rng(int(short_hash(attribute, method, layer)[:8], 16)).uniform(0.95, 1.05, QUESTIONS)
-                made = [{"pair": pair.id, "method": method, "alpha": alpha, "layer": layer, "squared_error": 4 * (level * x) ** 2,
-                         "energy": 4.0, "tokens": 7} for pair, x in zip(pairs[attribute], noise, strict=True)]
-                rmse = float(np.sqrt(sum(one["squared_error"] for one in made) / sum(one["energy"] for one in made)))
-                sums += made
-                errors.append({"attribute": attribute, "method": method, "alpha": alpha, "chosen": row is None, "layer": layer,
-                               "relative_rmse": rmse, "low": rmse, "high": rmse, "above_floor": rmse, "above_floor_low": rmse,
-                               "above_floor_high": rmse, "n": QUESTIONS})
-    floor = {(row["attribute"], row["layer"]): row["relative_rmse"] for row in errors if row["method"] == "paraphrase"}
-    errors = [{**row, "above_floor": row["relative_rmse"] - floor[row["attribute"], row["layer"]]} for row in errors]
+        for run in SEEDS:
+            subjects = [("paraphrase", 0.0, None), *((row["id"], 1.0, row) for row in modules
+                                                     if row["attribute"] == attribute and row["seed"] in (None, run))]
+            for method, alpha, row in subjects:
+                for layer in range(LAYERS):
+                    named = {"method": method, "seed": run, "alpha": alpha, "layer": layer}
+                    level = 0.2 if row is None else _rmse(row, layer)
+                    made = _sums(pairs[attribute], level, int(short_hash(attribute, method, layer, run)[:8], 16))
+                    rmse = float(np.sqrt(sum(one["squared_error"] for one in made) / sum(one["energy"] for one in made)))
+                    sums += [{**named, **one} for one in made]
+                    errors.append({"attribute": attribute, **named, "chosen": row is None, "relative_rmse": rmse, "low": rmse,
+                                   "high": rmse, "above_floor": rmse, "above_floor_low": rmse, "above_floor_high": rmse, "n": QUESTIONS})
+    floor = {(row["attribute"], row["seed"], row["layer"]): row["relative_rmse"] for row in errors if row["method"] == "paraphrase"}
+    errors = [{**row, "above_floor": row["relative_rmse"] - floor[row["attribute"], row["seed"], row["layer"]]} for row in errors]
+    spread = [{**row, "seed": run} for row in tables.read_table(folder / "delta_strengths.parquet", "delta_strengths") for run in SEEDS]
     tables.write_pairs(folder / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], "evaluate", "held_out")
     tables.write_table(folder / "faithfulness.parquet", "faithfulness", errors)
     tables.write_table(folder / "deviations.parquet", "deviations", sums)
+    tables.write_table(folder / "delta_strengths.parquet", "delta_strengths", spread)
+
+
+def _sums(pairs: list[PromptPair], level: float, seed: int) -> list[dict[str, object]]:
+    """A relative RMSE of `level` on every question, but for a little noise."""
+    noise = np.random.default_rng(seed).uniform(0.95, 1.05, len(pairs))
+    return [{"pair": pair.id, "squared_error": 4 * (level * x) ** 2, "energy": 4.0, "tokens": 7}
+            for pair, x in zip(pairs, noise, strict=True)]
 
 
 def _rmse(row: dict[str, object], layer: int) -> float:

@@ -171,14 +171,14 @@ def _write_faithfulness(data: Path) -> None:
                     (module_id(attribute, "s-const-dim-r"), 1.0, False, 0.75), (module_id(attribute, "a-psr-mse-qr"), 1.0, True, 0.25)]
         for method, alpha, chosen, value in subjects:
             for layer in range(3):
-                errors.append({"attribute": attribute, "method": method, "alpha": alpha, "chosen": chosen, "layer": layer,
+                errors.append({"attribute": attribute, "method": method, "seed": 123, "alpha": alpha, "chosen": chosen, "layer": layer,
                                "relative_rmse": value, "low": value - 0.01, "high": value + 0.01, "above_floor": value - 0.1,
                                "above_floor_low": value - 0.12, "above_floor_high": value - 0.08, "n": 2})
-                sums += [{"pair": pair.id, "method": method, "alpha": alpha, "layer": layer, "squared_error": 4 * value**2,
+                sums += [{"pair": pair.id, "method": method, "seed": 123, "alpha": alpha, "layer": layer, "squared_error": 4 * value**2,
                           "energy": 4.0, "tokens": 7} for pair in pairs(attribute, "evaluate")]
         for kind in ("acc", "loc"):
             for layer in range(3):
-                here = {"attribute": attribute, "kind": kind, "layer": layer}
+                here = {"attribute": attribute, "seed": 123, "kind": kind, "layer": layer}
                 shares += [{**here, "r": r, "energy_share": 1 - 0.4 / r, "low": 0.5, "high": 1.0, "n": 2} for r in (1, 4)]
                 quantiles.append({**here, **dict(zip(("p01", "p05", "p25", "p50", "p75", "p95", "p99"), (1, 2, 3, 4, 5, 50, 100),
                                                      strict=True)), "spread": 100.0, "spread_low": 90.0, "spread_high": 110.0,
@@ -187,12 +187,13 @@ def _write_faithfulness(data: Path) -> None:
                 read += [{**here, "reads": reads, "reader": reader, "r_squared": 0.5 + layer / 10, "low": 0.4, "high": 0.9, "n": 2}
                          for reader in ("linear", "gate")]
     first = pairs(ATTRIBUTES[0], "evaluate")[0]
-    tokens = [{"completion": answer(first, "instructed", 0.0, "").id, "kind": "acc", "layer": 0, "position": i, "token": "a",
+    tokens = [{"completion": answer(first, "instructed", 0.0, "").id, "seed": 123, "kind": "acc", "layer": 0, "position": i, "token": "a",
                "strength": float(i)} for i in range(3)]
     found = {"faithfulness": errors, "deviations": sums, "delta": shares, "delta_strengths": quantiles,
              "delta_tokens": tokens, "readability": read}
     for name, rows in found.items():
         tables.write_table(data / f"faithfulness/{name}.parquet", name, rows)
+    _write_draws(data / "faithfulness")
 
 
 def _of_seed(row: dict[str, object]) -> dict[str, object]:

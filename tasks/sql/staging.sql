@@ -63,29 +63,29 @@ CREATE TABLE stg_curve AS
     FROM staged('curve') ORDER BY profile, attribute, method, seed, alpha NULLS FIRST;
 
 CREATE TABLE stg_faithfulness AS
-    SELECT profile, attribute, method, alpha, chosen, layer, relative_rmse, low, high,
+    SELECT profile, attribute, method, seed, alpha, chosen, layer, relative_rmse, low, high,
            above_floor, above_floor_low, above_floor_high, n
-    FROM staged('faithfulness') ORDER BY profile, attribute, method, alpha, layer;
+    FROM staged('faithfulness') ORDER BY profile, attribute, method, seed, alpha, layer;
 
 CREATE TABLE stg_deviations AS
-    SELECT profile, pair, method, alpha, layer, squared_error, energy, tokens FROM staged('deviations')
-    ORDER BY profile, pair, method, alpha, layer;
+    SELECT profile, pair, method, seed, alpha, layer, squared_error, energy, tokens FROM staged('deviations')
+    ORDER BY profile, pair, method, seed, alpha, layer;
 
 CREATE TABLE stg_delta AS
-    SELECT profile, attribute, kind, layer, r, energy_share, low, high, n FROM staged('delta')
-    ORDER BY profile, attribute, kind, layer, r;
+    SELECT profile, attribute, seed, kind, layer, r, energy_share, low, high, n FROM staged('delta')
+    ORDER BY profile, attribute, seed, kind, layer, r;
 
 CREATE TABLE stg_delta_strengths AS
-    SELECT profile, attribute, kind, layer, p01, p05, p25, p50, p75, p95, p99, spread, spread_low, spread_high, tokens, n
-    FROM staged('delta_strengths') ORDER BY profile, attribute, kind, layer;
+    SELECT profile, attribute, seed, kind, layer, p01, p05, p25, p50, p75, p95, p99, spread, spread_low, spread_high, tokens, n
+    FROM staged('delta_strengths') ORDER BY profile, attribute, seed, kind, layer;
 
 CREATE TABLE stg_delta_tokens AS
-    SELECT profile, completion, kind, layer, position, token, strength FROM staged('delta_tokens')
-    ORDER BY profile, completion, kind, layer, position;
+    SELECT profile, completion, seed, kind, layer, position, token, strength FROM staged('delta_tokens')
+    ORDER BY profile, completion, seed, kind, layer, position;
 
 CREATE TABLE stg_readability AS
-    SELECT profile, attribute, kind, reads, reader, layer, r_squared, low, high, n FROM staged('readability')
-    ORDER BY profile, attribute, kind, reads, reader, layer;
+    SELECT profile, attribute, seed, kind, reads, reader, layer, r_squared, low, high, n FROM staged('readability')
+    ORDER BY profile, attribute, seed, kind, reads, reader, layer;
 
 CREATE TABLE stg_bench AS
     SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model

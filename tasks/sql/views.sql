@@ -147,47 +147,48 @@ CREATE VIEW items AS
 
 -- Relative RMSE per layer between what a module adds up to and what the prompt does (1: no steering), on unseen questions.
 -- method paraphrase: another wording of the prompt, the noise floor. chosen: alpha is the one at the prompt's coherence.
--- above_floor: how far above the floor, on the same draws of questions.
+-- above_floor: how far above the floor, on the same draws of questions. seed: the repetition, with modules and answers of
+-- its own; a module that no seed changes is in each. So in the views below.
 CREATE VIEW faithfulness AS
-    SELECT f.profile, f.attribute, coalesce(m.method, f.method) AS method, m.id AS module, f.alpha, f.chosen, f.layer,
+    SELECT f.profile, f.attribute, coalesce(m.method, f.method) AS method, m.id AS module, f.seed, f.alpha, f.chosen, f.layer,
            f.relative_rmse, f.low, f.high, f.above_floor, f.above_floor_low, f.above_floor_high, f.n,
            list_contains(CASE WHEN m.scope = 'S' THEN [m.layer] END, f.layer) AS own_layer
     FROM stg_faithfulness f LEFT JOIN stg_modules m ON m.profile = f.profile AND m.id = f.method
-    ORDER BY f.profile, f.attribute, method, module, f.alpha, f.layer;
+    ORDER BY f.profile, f.attribute, method, module, f.seed, f.alpha, f.layer;
 
 -- The sums per question behind it: relative RMSE = sqrt(sum(squared_error) / sum(energy)) over any set of questions.
 CREATE VIEW deviations AS
-    SELECT d.profile, p.attribute, coalesce(m.method, d.method) AS method, m.id AS module, d.alpha, d.layer, d.pair,
+    SELECT d.profile, p.attribute, coalesce(m.method, d.method) AS method, m.id AS module, d.seed, d.alpha, d.layer, d.pair,
            p.question, d.squared_error, d.energy, d.tokens
     FROM stg_deviations d
     LEFT JOIN stg_pairs p ON p.profile = d.profile AND p.stage = 'faithfulness' AND p.id = d.pair
     LEFT JOIN stg_modules m ON m.profile = d.profile AND m.id = d.method
-    ORDER BY d.profile, p.attribute, method, module, d.alpha, d.layer, d.pair;
+    ORDER BY d.profile, p.attribute, method, module, d.seed, d.alpha, d.layer, d.pair;
 
 -- Share of the energy of the prompt's effect along its first r directions (Assumption 3.1). kind acc: against the plain
 -- run; loc: against a run whose layers below are already steered exactly.
 CREATE VIEW delta AS
-    SELECT profile, attribute, kind, layer, r, energy_share, low, high, n
-    FROM stg_delta ORDER BY profile, attribute, kind, layer, r;
+    SELECT profile, attribute, seed, kind, layer, r, energy_share, low, high, n
+    FROM stg_delta ORDER BY profile, attribute, seed, kind, layer, r;
 
 -- Quantiles over tokens of the size of the prompt's effect; spread: the 99th over the 1st percentile (Figure 2).
 CREATE VIEW delta_strengths AS
-    SELECT profile, attribute, kind, layer, p01, p05, p25, p50, p75, p95, p99, spread, spread_low, spread_high, tokens, n
-    FROM stg_delta_strengths ORDER BY profile, attribute, kind, layer;
+    SELECT profile, attribute, seed, kind, layer, p01, p05, p25, p50, p75, p95, p99, spread, spread_low, spread_high, tokens, n
+    FROM stg_delta_strengths ORDER BY profile, attribute, seed, kind, layer;
 
 -- The same token by token, for the answers that were kept.
 CREATE VIEW delta_tokens AS
-    SELECT d.profile, d.completion, p.attribute, p.question, d.kind, d.layer, d.position, d.token, d.strength
+    SELECT d.profile, d.completion, p.attribute, p.question, d.seed, d.kind, d.layer, d.position, d.token, d.strength
     FROM stg_delta_tokens d
     LEFT JOIN stg_completions c ON c.profile = d.profile AND c.id = d.completion
     LEFT JOIN stg_pairs p ON p.profile = d.profile AND p.stage = c.stage AND p.id = c.pair
-    ORDER BY d.profile, p.attribute, d.completion, d.kind, d.layer, d.position;
+    ORDER BY d.profile, p.attribute, d.completion, d.seed, d.kind, d.layer, d.position;
 
 -- R² of the strength along the leading direction, read off the activation on unseen questions (Assumption 3.2a).
 -- reads: plain (no steering) or below (the layers below steered exactly); reader: linear, or a gate as in Eq. 8.
 CREATE VIEW readability AS
-    SELECT profile, attribute, kind, reads, reader, layer, r_squared, low, high, n
-    FROM stg_readability ORDER BY profile, attribute, kind, reads, reader, layer;
+    SELECT profile, attribute, seed, kind, reads, reader, layer, r_squared, low, high, n
+    FROM stg_readability ORDER BY profile, attribute, seed, kind, reads, reader, layer;
 
 -- Speed, as python -m flows.bench measured it: each figure a ratio, `measured` divided by `against`, and whether it meets its goal.
 CREATE VIEW bench AS

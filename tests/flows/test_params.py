@@ -11,6 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from flows import params
+from flows.estimate import amounts
+from psr.claims import GOAL
 from psr.errors import PsrError
 from tasks.dvc_file import stage_spec
 
@@ -77,7 +79,9 @@ def test_sections_are_frozen():
     ({"search.alphas": [0, 2, 1]}, ["quick.search", "alphas must rise from 0"]),
     ({"search.alphas": [0, 9]}, ["quick.search", "alpha_max"]),
     ({"select.min_trait": 2}, ["quick.select.min_trait", "less than or equal to 1"]),
-    ({"steer.seed": 3, "faithfulness.seed": 3}, ["faithfulness.seed 3 is one of steer's"]),
+    ({"steer.seed": 13, "faithfulness.seed": 13}, ["faithfulness samples under 13 to 13", "steer under 13 to 13", "choose another faithfulness.seed"]),
+    ({"steer.seed": 13, "faithfulness.seed": 12, "seeds": [1, 2]}, ["faithfulness samples under 12 to 13", "steer under 13 to 14"]),
+    ({"steer.seed": 13, "faithfulness.seed": 18, "seeds": [1, 2, 3], "steer.samples": 2}, ["samples under 18 to 20", "steer under 13 to 18"]),
     ({"faithfulness.questions": 0}, ["quick.faithfulness.questions", "greater than 0"]),
     ({"complete.seed": "one"}, ["quick.complete.seed", "valid integer", "'one'"]),
     ({"model": "gpt2"}, ["quick.model", "'gpt2'"]),
@@ -88,6 +92,21 @@ def test_what_is_wrong_is_said_in_one_line(edited, changes, words):
     line = str(raised.value)
     assert "\n" not in line
     assert all(word in line for word in [*words, "params.yaml"]), line
+
+
+@pytest.mark.parametrize("first", [11, 17])
+def test_answers_beside_those_of_steer_are_faithfulness_own(edited, first):
+    path = edited({"faithfulness.seed": first, "seeds": [1, 2], "steer.samples": 2})  # steer: 13 to 16
+    assert params.load(path, "quick").faithfulness.seed == first
+
+
+def test_full_has_the_seeds_that_the_claims_need():
+    settings = params.load(SHIPPED, "full")
+    assert len(settings.seeds) == GOAL
+    small = params.load(SHIPPED, "quick")
+    made = amounts(small, ROOT)["faithfulness"], amounts(small.model_copy(update={"seeds": (1, 2)}), ROOT)["faithfulness"]
+    assert made[1].count == 2 * made[0].count
+    assert [amount.text for amount in made] == ["72 answers taken apart", "144 answers taken apart"]
 
 
 def test_a_missing_parameter_is_named(edited):

@@ -94,13 +94,15 @@ def test_the_prompt_is_compared_only_below_its_ceiling(rows):
 def test_few_seeds_are_said(rows):
     parts = by_part(rows)
     assert parts[4, "prompt at 50 to 95"]["note"] == "2 seeds: goal 5"
-    assert parts[1, "99th over 1st percentile"]["note"].startswith("1 seed: goal 5")
-    assert parts[5, "layers of the upper half"]["seeds"] == 2
+    for part in ((1, "99th over 1st percentile"), (5, "layers of the upper half"), (6, "Const DiM, later layers")):
+        assert parts[part]["seeds"] == 2
+        assert parts[part]["note"].startswith("2 seeds: goal 5")
     assert "no fit seed changes this module" in parts[6, "Const DiM, later layers"]["note"]
+    assert "no fit seed" not in parts[6, "Const MSE, later layers"]["note"]
 
 
 def test_sums_are_read_question_by_question(data):
-    errors, energy = sums_of(data / "faithfulness")["persona/gloomy", module_id("persona/gloomy", "a-psr-mse-qr", 2)]
+    errors, energy = sums_of(data / "faithfulness")["persona/gloomy", module_id("persona/gloomy", "a-psr-mse-qr", 2), 2]
     assert errors.shape == energy.shape == (LAYERS, QUESTIONS)
     assert np.sqrt(errors[3].sum() / energy[3].sum()) == pytest.approx(0.1, rel=0.1)
 

@@ -75,6 +75,7 @@ def test_every_table_fits_its_schema(study, tmp_path):
     found = {"delta": share_rows(study), "delta_strengths": strength_rows(study), "delta_tokens": token_rows(study, 2),
              "readability": read_rows(study, triplets)}
     for name, rows in found.items():
+        rows = [{**row, "seed": 5} for row in rows]  # which repetition it is, its tables know
         write_table(tmp_path / f"{name}.parquet", name, rows)
         assert set(rows[0]) == set(SCHEMAS[name].names)
     assert all(a["p01"] <= a["p50"] <= a["p99"] for a in found["delta_strengths"])
@@ -102,8 +103,9 @@ def test_the_report_draws_what_steers_and_says_what_it_is(tmp_path):
     assert faithfulness({**tables, "faithfulness": []}, names, style) is None
 
 
-def test_the_alpha_at_the_prompts_coherence_is_read_even_where_it_is_zero(tmp_path):
-    rows = [{"module": "a", "seed": 1, "point": point, "alpha": alpha, "share": 0.5, "chosen": chosen}
-            for point, alpha, chosen in (("Cp", 0.0, True), ("Cp", 1.0, False), ("C80", 2.0, True))]
+def test_the_alpha_at_the_prompts_coherence_is_that_of_the_repetition_even_where_it_is_zero(tmp_path):
+    rows = [{"module": "a", "seed": seed, "point": point, "alpha": alpha, "share": 0.5, "chosen": chosen}
+            for seed, at_prompt in ((1, 0.0), (2, 0.5))
+            for point, alpha, chosen in (("Cp", at_prompt, True), ("Cp", 1.0, False), ("C80", 2.0, True))]
     write_table(tmp_path / "candidates.parquet", "candidates", rows)
-    assert alphas_at_prompt(tmp_path) == {"a": 0.0}
+    assert [alphas_at_prompt(tmp_path, seed) for seed in (1, 2, 3)] == [{"a": 0.0}, {"a": 0.5}, {}]
