@@ -154,7 +154,8 @@ def test_the_index_tells_repetitions_apart(data: Path) -> None:
 
 def test_the_flow_gives_every_seed_its_own_sampling_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(flows.faithfulness, "measure_attribute", lambda a, seed, sampled, *_, drawn, **__: told.append((a, seed, sampled, drawn)))
+    monkeypatch.setattr(flows.faithfulness, "measure_attribute",
+                        lambda a, seed, sampled, *_, drawn, **__: told.append((a, seed, sampled, drawn)))
     monkeypatch.setattr(flows.faithfulness, "gather", lambda *_: None)
     monkeypatch.setattr(flows.faithfulness, "attributes_of", lambda _: ["a", "b"])
     settings = load(ROOT / "params.yaml", "full")
