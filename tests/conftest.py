@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -15,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # children of tests inherit this: they run the repository's own modules, as the README's commands do
 os.environ.update({name: value for name, value in DEFAULTS.items() if name not in os.environ})
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: its children would not hear Ctrl-C either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")

@@ -201,11 +201,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(run, monkeypatch):
 def test_ctrl_c_at_the_chats_prompt_ends_the_process_quietly(folders):
     command = [sys.executable, "-m", "psr.cli", "chat", "--model", str(folders[0]), "--module", str(folders[1])]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # children of a job in the background ignore Ctrl-C
-    try:
-        chat = subprocess.Popen(command, **pipes, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
-    finally:
-        signal.signal(signal.SIGINT, heard)
+    chat = subprocess.Popen(command, **pipes, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     try:
         assert "/alpha NUMBER" in chat.stdout.readline()
         chat.send_signal(signal.SIGINT)
