@@ -17,15 +17,14 @@ from pathlib import Path
 from rich.console import Console
 
 from flows import environment, params
+from flows.doors import answered
 from psr.errors import PsrError
 from tasks.ablation.material import wanted_attributes
 from tasks.ablation.study import Study, study_of
 from tasks.ablation.table import ablation_rows, ablation_table, store, summary
 from tasks.ablation.variants import Variant, grid, parse_variant
-from tasks.disk import disk_error
 from tasks.locks import reproducing
 from tasks.models import ModelPlace, open_model
-from tasks.terminal import clean
 
 WIDE = 200  # columns where nobody watches
 
@@ -35,21 +34,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     told = _parser().parse_args(argv)
     root = root or environment.repository()
     environment.set_defaults(root)
-    try:
-        _ablate(root, told)
-    except PsrError as error:
-        print(clean(error), file=sys.stderr)
-        return 2
-    except OSError as error:
-        problem = disk_error(error)
-        if problem is None:
-            raise
-        print(clean(problem), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped. What was measured is kept: run it again to go on.", file=sys.stderr)
-        return 130
-    return 0
+    return answered(lambda: _ablate(root, told), "Stopped. What was measured is kept: run it again to go on.")
 
 
 def _ablate(root: Path, told: argparse.Namespace) -> None:

@@ -19,18 +19,16 @@ from typing import Any
 from rich.console import Console
 
 from flows import environment, params
-from psr.errors import PsrError
+from flows.doors import answered
 from psr.pairs import sampling_seeds
 from tasks.adaptation.material import NEEDED, Told, load, wanted
 from tasks.adaptation.rows import rows_of
 from tasks.adaptation.table import adaptation_table, store
 from tasks.bench.material import check_finished
 from tasks.benchmarks import attributes_of
-from tasks.disk import disk_error
 from tasks.judges import judges_named
 from tasks.locks import reproducing
 from tasks.models import ModelPlace
-from tasks.terminal import clean
 
 WIDE = 200  # columns where nobody watches
 
@@ -40,21 +38,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     told = _parser().parse_args(argv)
     root = root or environment.repository()
     environment.set_defaults(root)
-    try:
-        _compare(root, told)
-    except PsrError as error:
-        print(clean(error), file=sys.stderr)
-        return 2
-    except OSError as error:
-        problem = disk_error(error)
-        if problem is None:
-            raise
-        print(clean(problem), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped. What was finished is stored.", file=sys.stderr)
-        return 130
-    return 0
+    return answered(lambda: _compare(root, told), "Stopped. What was finished is stored.")
 
 
 def _compare(root: Path, told: argparse.Namespace) -> None:

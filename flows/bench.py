@@ -17,14 +17,13 @@ from typing import Any
 from rich.console import Console
 
 from flows import environment, params
+from flows.doors import answered
 from psr.errors import PsrError
 from tasks.bench.material import check_finished, load
 from tasks.bench.measures import MEASURES, chosen, measure
 from tasks.bench.table import bench_table, machine_line, store
-from tasks.disk import disk_error
 from tasks.locks import reproducing
 from tasks.models import ModelPlace
-from tasks.terminal import clean
 
 WIDE = 160  # columns where nobody watches
 
@@ -34,21 +33,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     told = _parser().parse_args(argv)
     root = root or environment.repository()
     environment.set_defaults(root)
-    try:
-        _bench(root, told)
-    except PsrError as error:
-        print(clean(error), file=sys.stderr)
-        return 2
-    except OSError as error:
-        problem = disk_error(error)
-        if problem is None:
-            raise
-        print(clean(problem), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped. Nothing was stored.", file=sys.stderr)
-        return 130
-    return 0
+    return answered(lambda: _bench(root, told), "Stopped. Nothing was stored.")
 
 
 def _bench(root: Path, told: argparse.Namespace) -> None:

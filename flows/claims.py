@@ -15,11 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from flows import environment, params
-from psr.errors import PsrError
+from flows.doors import answered
 from tasks.claims import check_finished, claims_table, measure, questions, store
-from tasks.disk import disk_error
 from tasks.locks import reproducing
-from tasks.terminal import clean
 
 WIDE = 190  # columns where nobody watches
 
@@ -29,21 +27,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     told = _parser().parse_args(argv)
     root = root or environment.repository()
     environment.set_defaults(root)
-    try:
-        _claims(root, told.profile)
-    except PsrError as error:
-        print(clean(error), file=sys.stderr)
-        return 2
-    except OSError as error:
-        problem = disk_error(error)
-        if problem is None:
-            raise
-        print(clean(problem), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped. Nothing was stored.", file=sys.stderr)
-        return 130
-    return 0
+    return answered(lambda: _claims(root, told.profile), "Stopped. Nothing was stored.")
 
 
 def _claims(root: Path, profile: str) -> None:
