@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.params import load
 from psr.errors import PsrError
 from tasks.readme import METRICS, fill, headline, read_metrics, steady_parts, tree
 
@@ -52,6 +53,16 @@ def test_the_tree_names_every_file_with_its_promise():
 def test_every_local_link_leads_somewhere():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_module_to_steer_with_is_one_of_the_quick_profile():
+    quick = load(ROOT / "params.yaml", "quick")
+    named = set(re.findall(r"data/quick/distill/modules/\S+", README))
+    assert named
+    for path in named:
+        home, method, seed = path.split("/")[4:]
+        assert home.removeprefix("persona-") in quick.benchmarks[0].attributes
+        assert (method in quick.methods, seed) == (True, f"seed-{quick.seeds[0]}")
 
 
 def test_a_part_that_changed_is_seen():
