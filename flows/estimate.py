@@ -46,7 +46,7 @@ def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     answers = each * (c.questions or ALL) * c.instructions * c.samples
     kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
     epochs = settings.distill.epochs or 15
-    tried = {"persona": len(s.alphas) + 1 + 2 * s.rounds * s.points, "axbench": len(s.factors), "ifeval": 0}
+    tried = {"persona": len(s.alphas) + 1 + 2 * sum(s.refine), "axbench": len(s.factors), "ifeval": 0}
     searched = seeds * (s.questions or ALL) * s.samples * sum(2 + cells[name] * tried[name] for name in cells)
     taken = {"persona": 3, "axbench": 3, "ifeval": 1}  # strengths that a resample might choose, in the mean
     steered = seeds * (t.questions or ALL) * t.samples * (

@@ -119,7 +119,8 @@ class Distill(Section):
 
 
 class Search(Section):
-    """The search for alpha: a coarse grid, then `rounds` of `points` new alphas where coherence crosses its targets.
+    """The search for alpha: a coarse grid, then a round for each number of `refine`, with so many new alphas where
+    coherence crosses a target.
 
     AxBench's concepts choose among `factors` instead; format instructions are steered at alpha 1.
     """
@@ -128,8 +129,7 @@ class Search(Section):
     samples: Count
     alphas: Annotated[tuple[NotNegative, ...], Field(min_length=2)]
     alpha_max: Positive
-    rounds: Annotated[int, Field(ge=0)]
-    points: Count
+    refine: tuple[Count, ...]
     factors: Annotated[tuple[Positive, ...], Field(min_length=1)] = AXBENCH_FACTORS
     resamples: Count
     seed: int

@@ -24,7 +24,9 @@ from psr.resampling import Array, mean_and_error, once, resample
 Point = Literal["C80", "Cp"]
 POINTS: tuple[Point, ...] = get_args(Point)
 ALPHA_MAX = 4.0
-COARSE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, ALPHA_MAX)
+COARSE = (0.0, 0.5, 1.0, 2.0, ALPHA_MAX)
+REFINE = (2, 1)
+SPREAD, ASIDE = 0.2, 0.05  # of a bracket: how far around the place where its crossing is expected, and how far before it
 SLACK = 1e-9  # equal coherences must compare as equal, whatever the order of summation
 
 
@@ -134,23 +136,25 @@ def _checked(prompt: ArrayLike, questions: int) -> Array:
 
 
 def search(
-    evaluate: Evaluate, prompt: ArrayLike, *, coarse: Sequence[float] = COARSE, rounds: int = 2, inside: int = 3,
-    intervals: int = 2,
+    evaluate: Evaluate, prompt: ArrayLike, *, coarse: Sequence[float] = COARSE, refine: Sequence[int] = REFINE,
+    intervals: int = 1,
 ) -> Scores:
     """Score a coarse grid of alphas, then more of them where coherence crosses 80 or the prompt's.
 
-    evaluate(alphas) generates and judges ALL of its alphas in one batched call and is called once a round (1 + at most
-    `rounds` times). prompt: the prompted completions' coherence [question]. Each round puts `inside` evenly spaced
-    alphas into at most `intervals` crossings per point, those whose ends have the largest trait first; a search
-    without crossings ends early. Returns everything scored, ascending in alpha.
+    evaluate(alphas) generates and judges ALL of its alphas in one batched call and is called once for the grid and once
+    for each number of `refine`, which is how many alphas are put into a crossing: around the place where the straight
+    line between its ends crosses. prompt: the prompted completions' coherence [question]. Of each point's crossings
+    `intervals` are looked into, those whose ends have the largest trait first; a search without crossings ends early.
+    Returns everything scored, ascending in alpha.
     """
     grid = sorted({float(alpha) for alpha in coarse} | {0.0})
     if not np.isfinite(grid).all():
         raise PsrError("alpha is not a finite number", expected="numbers such as 1.0", got=tuple(coarse))
     scores = _ask(evaluate, grid)
-    for _ in range(rounds):
-        pairs = {pair for point in POINTS for pair in crossings(point, scores, prompt)[:intervals]}
-        fresh = sorted({alpha for pair in pairs for alpha in _between(*pair, inside)} - set(scores.alphas))
+    for count in refine:
+        found = [(point, pair) for point in POINTS for pair in crossings(point, scores, prompt)[:intervals]]
+        inside = {alpha for point, pair in found for alpha in _between(*pair, _expected(point, pair, scores, prompt), count)}
+        fresh = sorted(inside - set(scores.alphas))
         if not fresh:
             break
         scores = _merge(scores, _ask(evaluate, fresh))
@@ -167,8 +171,20 @@ def crossings(point: Point, scores: Scores, prompt: ArrayLike) -> list[tuple[flo
     return [(scores.alphas[i], scores.alphas[i + 1]) for i in ordered]
 
 
-def _between(low: float, high: float, inside: int) -> list[float]:
-    return [round(low + (high - low) * step / (inside + 1), 6) for step in range(1, inside + 1)]
+def _expected(point: Point, pair: tuple[float, float], scores: Scores, prompt: ArrayLike) -> float:
+    """Where the straight line between the pair's coherences meets the bar, from 0 at its lower end to 1, less ASIDE to the
+    coherent side; the middle where an end is unscored."""
+    _, coherence, C, tolerance = _measured(point, scores.at(pair), prompt, once(scores.questions))
+    low, high = (coherence - C + tolerance)[0]
+    place = low / (low - high) if np.isfinite(low - high) and low != high else 0.5
+    return float(place - ASIDE if low > high else place + ASIDE)
+
+
+def _between(low: float, high: float, place: float, count: int) -> list[float]:
+    """`count` alphas inside the bracket (fewer where two coincide): evenly from SPREAD below `place` (0..1) to SPREAD above
+    it, none nearer to an end than half of that."""
+    places = place + (np.linspace(-SPREAD, SPREAD, count) if count > 1 else np.zeros(1))
+    return [round(low + (high - low) * float(at), 3) for at in places.clip(SPREAD / 2, 1 - SPREAD / 2)]
 
 
 def _ask(evaluate: Evaluate, alphas: Sequence[float]) -> Scores:

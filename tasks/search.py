@@ -38,8 +38,7 @@ class Grid:
 
     alphas: Sequence[float]
     alpha_max: float
-    rounds: int
-    points: int
+    refine: Sequence[int]
     factors: Sequence[float]
     resamples: int
     seed: int
@@ -81,7 +80,7 @@ def match_coherence(asking: Asking, modules: Sequence[SteeringModule], grid: Gri
         def scored(alphas: Sequence[float], module: SteeringModule = module) -> Any:
             return asking.coherent(module, alphas)
 
-        scores = search(scored, prompt, coarse=coarse, rounds=grid.rounds, inside=grid.points)
+        scores = search(scored, prompt, coarse=coarse, refine=grid.refine)
         for found in candidates(scores, prompt, resamples=grid.resamples, seed=grid.seed):
             yield module.id, vars(found)
 

@@ -78,8 +78,7 @@ def costs(recorded: Scores, tokens: Array, prompt: Array, told: Any) -> Costs:
     """The real search and its two bisections on one recorded curve. told: the section `search` of the parameters."""
     batched = Replay(recorded, tokens)
     alpha_max = told["alpha_max"]
-    scores = search(batched, prompt, coarse=(*(a for a in told["alphas"] if a < alpha_max), alpha_max), rounds=told["rounds"],
-                    inside=told["points"])
+    scores = search(batched, prompt, coarse=(*(a for a in told["alphas"] if a < alpha_max), alpha_max), refine=told["refine"])
     alone = [Replay(recorded, tokens) for _ in POINTS]
     for point, replay in zip(POINTS, alone, strict=True):
         bisect(replay, recorded.at([0.0]), point, prompt, alpha_max=alpha_max, width=width(point, scores, prompt))

@@ -113,18 +113,50 @@ def test_search_closes_in_on_a_steady_crossing():
 
 def test_each_round_is_one_call_and_no_alpha_is_asked_twice():
     evaluate = Evaluate(rising, falling)
-    scores = search(evaluate, PROMPT, rounds=2)
+    scores = search(evaluate, PROMPT, refine=(3, 2))
     assert len(evaluate.calls) == 3
     assert evaluate.calls[0] == COARSE
     asked = [alpha for call in evaluate.calls for alpha in call]
     assert len(asked) == len(set(asked)) == len(scores.alphas)
-    assert len(asked) <= len(COARSE) + 2 * 2 * 3
+    assert len(asked) == len(COARSE) + 2 * (3 + 2)
 
 
 def test_a_crossing_shared_by_both_points_is_asked_once():
     evaluate = Evaluate(rising, lambda a: 97 if a < 1.2 else 40)
-    search(evaluate, PROMPT, rounds=1)
-    assert evaluate.calls[1] == (1.125, 1.25, 1.375)
+    search(evaluate, PROMPT, refine=(3,))
+    assert len(evaluate.calls[1]) < 6
+
+
+def test_alphas_are_put_around_where_the_line_crosses_a_little_on_the_coherent_side():
+    coherence = np.array([[100.0] * 4, [90.0] * 4, [65.0] * 4])
+    scores = Scores((0.0, 1.0, 2.0), np.zeros((3, 4)), coherence)
+    asked = []
+
+    def evaluate(alphas):
+        asked.append(alphas)
+        return scores if 0 in alphas else Scores(tuple(alphas), np.zeros((len(alphas), 4)), np.full((len(alphas), 4), 81.0))
+
+    search(evaluate, np.full(4, 50.0), coarse=scores.alphas, refine=(2, 1))  # 80 lies at 0.4 of 90 to 65, less 0.05
+    assert asked[1] == (1.15, 1.55)
+    assert asked[2] == (round(1.55 + 0.45 * (1 / 16 + 0.0375), 3),)  # nearer than 0.1 to an end: 0.1 from it
+
+
+@given(st.lists(st.one_of(st.floats(0, 100), st.just(float("nan"))), min_size=5, max_size=5), st.integers(1, 4))
+@settings(max_examples=200, deadline=None)
+def test_every_new_alpha_lies_inside_a_crossing(means, count):
+    coherence = np.array(means)[:, np.newaxis].repeat(3, axis=1)
+    scores, asked = Scores(COARSE, np.zeros((5, 3)), coherence), []
+
+    def evaluate(alphas):
+        asked.append(alphas)
+        return scores if alphas == COARSE else Scores(alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
+
+    search(evaluate, np.full(3, 95.0), refine=(count,), intervals=4)
+    pairs = {pair for point in ("C80", "Cp") for pair in crossings(point, scores, np.full(3, 95.0))}
+    for alpha in asked[1] if len(asked) > 1 else ():
+        assert any(low < alpha < high for low, high in pairs)
+    for low, high in pairs:
+        assert sum(low < alpha < high for alpha in asked[1]) in range(1, 2 * count + 1)
 
 
 def test_coherence_that_never_falls_ends_the_search_at_once():
@@ -153,16 +185,18 @@ def test_collapse_before_any_alpha_is_not_reached():
 
 def test_many_crossings_are_searched_where_the_trait_is_largest_only():
     evaluate = Evaluate(rising, lambda a: 97 if round(a * 2) % 2 == 0 else 50)
-    search(evaluate, PROMPT, rounds=1, intervals=2)
-    assert len(crossings("C80", evaluate(COARSE), PROMPT)) == 4
-    assert evaluate.calls[1] == (1.125, 1.25, 1.375, 1.625, 1.75, 1.875)
+    grid = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+    search(evaluate, PROMPT, coarse=grid, refine=(3,), intervals=2)
+    assert len(crossings("C80", evaluate(grid), PROMPT)) == 4
+    assert {alpha > 1 for alpha in evaluate.calls[1]} == {True}
+    assert {alpha > 1.5 for alpha in evaluate.calls[1]} == {True, False}
 
 
 def test_coherence_that_comes_back_is_searched_on_both_sides():
     scores = search(Evaluate(rising, lambda a: 30 if 0.9 < a < 2.3 else 97), PROMPT)
     assert best("C80", scores) == 4.0
     pairs = crossings("C80", Evaluate(rising, lambda a: 30 if 0.9 < a < 2.3 else 97)(COARSE), PROMPT)
-    assert pairs == [(2.0, 3.0), (0.5, 1.0)]
+    assert pairs == [(2.0, 4.0), (0.5, 1.0)]
 
 
 def test_a_trait_that_falls_again_is_met_at_its_height():
@@ -181,7 +215,7 @@ def test_an_alpha_without_any_score_is_never_chosen():
     scores = Evaluate(rising, lambda a: 97)(COARSE)
     trait = scores.trait.copy()
     trait[-1] = np.nan
-    assert best("C80", Scores(scores.alphas, trait, scores.coherence)) == 3.0
+    assert best("C80", Scores(scores.alphas, trait, scores.coherence)) == 2.0
 
 
 def test_cp_is_measured_against_the_prompt_with_its_own_standard_error():

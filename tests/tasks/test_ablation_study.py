@@ -25,7 +25,7 @@ TOLD: dict[str, Any] = {
     "complete": {"questions": 4, "instructions": 1, "samples": 1, "seed": 1, "batch_size": 64},
     "select": {"min_trait": 0.5, "min_coherence": 0.5, "limit": 4},
     "distill": {"preset": "fast", "epochs": 2, "batch_size": 2, "lr": 0.02},
-    "search": {"questions": 2, "samples": 1, "alphas": (0, 1), "alpha_max": 2, "rounds": 0, "points": 1, "resamples": 10, "seed": 2,
+    "search": {"questions": 2, "samples": 1, "alphas": (0, 1), "alpha_max": 2, "refine": (), "resamples": 10, "seed": 2,
                "batch_size": 64},
     "steer": {"questions": 3, "samples": 1, "seed": 5, "batch_size": 64}, "results": {"resamples": 10, "seed": 4},
 }

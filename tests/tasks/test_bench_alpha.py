@@ -12,7 +12,7 @@ from tests.results_folder import SLUGS, write_results
 
 ALPHAS = (0.0, 1.0, 2.0, 3.0, 4.0)
 PROMPT = np.full(2, 90.0)
-TOLD = {"alphas": [0, 1, 2, 3], "alpha_max": 4, "rounds": 1, "points": 1}
+TOLD = {"alphas": [0, 1, 2, 3], "alpha_max": 4, "refine": (1,)}
 
 
 def falling() -> Scores:
@@ -32,10 +32,10 @@ def test_what_was_recorded_is_given_back_and_what_lies_between_is_interpolated()
 
 def test_both_costs_by_hand():
     found = costs(falling(), np.array([10.0] * 5), PROMPT, TOLD)
-    # grid: 1, 2, 3, 4; then one alpha inside 0–1, where the prompt's coherence is crossed, and one inside 1–2
+    # grid: 1, 2, 3, 4; then 0.45, just below where the prompt's coherence is crossed, and 1.1, just above where 80 is
     assert (found.calls, found.tokens) == (2, 60.0)
-    assert found.bisected_calls == (4, 4)  # 4, 2, 1, and 0.5 or 1.5: the same width of 0.5
-    assert found.bisected_tokens == (40.0, 40.0)
+    assert found.bisected_calls == (7, 4)  # 4, 2, 1, then 1.5, 1.25, 1.125, 1.0625: a width of 0.1; and 0.5: one of 0.55
+    assert found.bisected_tokens == (70.0, 40.0)
 
 
 def test_without_a_crossing_a_bisection_asks_for_the_largest_alpha_alone():
@@ -67,4 +67,4 @@ def _with_unsteered(data, monkeypatch) -> Material:
     file, judged = data / "search/completions.parquet", data / "search/judgements.parquet"
     tables.write_completions(file, [*tables.read_completions(file), *more])
     tables.write_judgements(judged, [*tables.read_judgements(judged), *(v for c in more for v in verdicts(c, 50.0))])
-    return Material(data, None, {}, {"alphas": [0, 0.5], "alpha_max": 1.0, "rounds": 1, "points": 2})
+    return Material(data, None, {}, {"alphas": [0, 0.5], "alpha_max": 1.0, "refine": (2,)})

@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
              for a in attributes for method in map(parse_method, METHODS) for seed in (SEEDS if trained(method) else (None,))]
     gather.fn(parts, place["distill"], ["modules", "curves"])
     gather_modules.fn(parts, place["distill"])
-    grid = {"alphas": (0, 1), "alpha_max": 2, "rounds": 1, "points": 1, "factors": (0.5, 1.0), "resamples": 20}
+    grid = {"alphas": (0, 1), "alpha_max": 2, "refine": (1,), "factors": (0.5, 1.0), "resamples": 20}
     parts = [search_attribute.fn(a, seed, sampled, place["distill"], model, judges[a.benchmark], scratch["search"], questions=3,
                                  **grid, **SAMPLING)
              for a in attributes for seed, sampled in sampling_seeds(SEEDS, 2, 1).items()]
