@@ -119,8 +119,8 @@ class Distill(Section):
 
 
 class Search(Section):
-    """The search for alpha: a coarse grid, then a round for each number of `refine`, with so many new alphas where
-    coherence crosses a target.
+    """The search for alpha: a coarse grid; for each number of `refine` so many more where coherence crosses a
+    target; alpha_max where nothing below crosses it.
 
     AxBench's concepts choose among `factors` instead; format instructions are steered at alpha 1.
     """

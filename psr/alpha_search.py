@@ -24,8 +24,8 @@ from psr.resampling import Array, mean_and_error, once, resample
 Point = Literal["C80", "Cp"]
 POINTS: tuple[Point, ...] = get_args(Point)
 ALPHA_MAX = 4.0
-COARSE = (0.0, 0.5, 1.0, 2.0, ALPHA_MAX)
-REFINE = (2, 1)
+COARSE = (0.0, 0.75, 1.0, 1.5, 2.5)  # dense about 1, which modules are fitted at
+REFINE = (2,)
 SPREAD, ASIDE = 0.2, 0.05  # of a bracket: how far around the place where its crossing is expected, and how far before it
 SLACK = 1e-9  # equal coherences must compare as equal, whatever the order of summation
 
@@ -136,29 +136,33 @@ def _checked(prompt: ArrayLike, questions: int) -> Array:
 
 
 def search(
-    evaluate: Evaluate, prompt: ArrayLike, *, coarse: Sequence[float] = COARSE, refine: Sequence[int] = REFINE,
-    intervals: int = 1,
+    evaluate: Evaluate, prompt: ArrayLike, *, coarse: Sequence[float] = COARSE, alpha_max: float = ALPHA_MAX,
+    refine: Sequence[int] = REFINE,
 ) -> Scores:
     """Score a coarse grid of alphas, then more of them where coherence crosses 80 or the prompt's.
 
-    evaluate(alphas) generates and judges ALL of its alphas in one batched call and is called once for the grid and once
-    for each number of `refine`, which is how many alphas are put into a crossing: around the place where the straight
-    line between its ends crosses. prompt: the prompted completions' coherence [question]. Of each point's crossings
-    `intervals` are looked into, those whose ends have the largest trait first; a search without crossings ends early.
+    evaluate(alphas) generates and judges ALL of its alphas in one batched call: the grid, then for both points together
+    each number of `refine`, which is how many alphas are put into a point's crossing, around the place where the straight
+    line between its ends crosses. Of several crossings the one whose ends have the largest trait is looked into. alpha_max
+    is asked only for a point that is not crossed below. prompt: the prompted completions' coherence [question].
     Returns everything scored, ascending in alpha.
     """
     grid = sorted({float(alpha) for alpha in coarse} | {0.0})
-    if not np.isfinite(grid).all():
-        raise PsrError("alpha is not a finite number", expected="numbers such as 1.0", got=tuple(coarse))
-    scores = _ask(evaluate, grid)
-    for count in refine:
-        found = [(point, pair) for point in POINTS for pair in crossings(point, scores, prompt)[:intervals]]
-        inside = {alpha for point, pair in found for alpha in _between(*pair, _expected(point, pair, scores, prompt), count)}
-        fresh = sorted(inside - set(scores.alphas))
-        if not fresh:
-            break
-        scores = _merge(scores, _ask(evaluate, fresh))
-    return scores
+    if not np.isfinite([*grid, alpha_max]).all():
+        raise PsrError("alpha is not a finite number", expected="numbers such as 1.0", got=(*coarse, alpha_max))
+    scores, left = _ask(evaluate, grid), dict.fromkeys(POINTS, tuple(refine))
+    while True:
+        fresh = set()
+        for point in POINTS:
+            pairs = crossings(point, scores, prompt)
+            if pairs and left[point]:
+                fresh.update(_between(*pairs[0], _expected(point, pairs[0], scores, prompt), left[point][0]))
+                left[point] = left[point][1:]
+            elif not pairs:
+                fresh.add(float(alpha_max))
+        if not fresh - set(scores.alphas):
+            return scores
+        scores = _merge(scores, _ask(evaluate, sorted(fresh - set(scores.alphas))))
 
 
 def crossings(point: Point, scores: Scores, prompt: ArrayLike) -> list[tuple[float, float]]:

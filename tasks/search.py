@@ -73,14 +73,13 @@ def search_attribute(
 
 def match_coherence(asking: Asking, modules: Sequence[SteeringModule], grid: Grid) -> Found:
     """Persona: every alpha that the search or one of its resamples chooses at the prompt's coherence or at 80."""
-    coarse = (*(alpha for alpha in grid.alphas if alpha < grid.alpha_max), grid.alpha_max)
     prompted = [c for c in asking.unsteered() if c.method == INSTRUCTED]
     prompt = by_question(prompted, values_of(asking.judgements), "coherence", asking.pairs)
     for module in modules:
         def scored(alphas: Sequence[float], module: SteeringModule = module) -> Any:
             return asking.coherent(module, alphas)
 
-        scores = search(scored, prompt, coarse=coarse, refine=grid.refine)
+        scores = search(scored, prompt, coarse=grid.alphas, alpha_max=grid.alpha_max, refine=grid.refine)
         for found in candidates(scores, prompt, resamples=grid.resamples, seed=grid.seed):
             yield module.id, vars(found)
 

@@ -95,7 +95,7 @@ def searched(looking: Side, coherence: Array, module: SteeringModule, told: Mapp
 
     coherence: the prompt's, [question]; told: the section `search` of the parameters.
     """
-    coarse = (*(alpha for alpha in told["alphas"] if alpha < told["alpha_max"]), told["alpha_max"])
-    scores = search(lambda alphas: looking.steered(module, alphas), coherence, coarse=coarse, refine=told["refine"])
+    scores = search(lambda alphas: looking.steered(module, alphas), coherence, coarse=told["alphas"], alpha_max=told["alpha_max"],
+                    refine=told["refine"])
     found = candidates(scores, coherence, resamples=told["resamples"], seed=told["seed"])
     return scores, tuple(sorted({0.0, *(one.alpha for one in found if one.point == "Cp")}))

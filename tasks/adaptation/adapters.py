@@ -78,7 +78,7 @@ def answered(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
     def evaluate(alphas: Sequence[float]) -> Scores:
         return scored(case, adapter, alphas, case.search, case.told.searched)
 
-    found = search(evaluate, prompt, coarse=ALPHAS, refine=())
+    found = search(evaluate, prompt, coarse=ALPHAS, alpha_max=max(ALPHAS), refine=())
     able = candidates(found, prompt, resamples=case.told.search["resamples"], seed=case.told.searched[0])
     alphas = sorted({0.0} | {one.alpha for one in able if one.point == "Cp"})
     return found, scored(case, adapter, alphas, case.evaluation, case.told.evaluated)

@@ -3,7 +3,8 @@
 Nothing is timed here and nothing generated. The profile's search stage has recorded each module's curve: the scores of
 every question and the tokens of every completion, at every alpha that was asked. The real search is run again with the
 profile's own settings on these, which repeats it exactly; the bisections, which ask for alphas in between, are given
-linear interpolations. alpha 0 is the plain model, whose answers are there already: it costs neither anything.
+linear interpolations, and beyond the largest recorded alpha its own. alpha 0 is the plain model, whose answers are
+there already: it costs neither anything.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def costs(recorded: Scores, tokens: Array, prompt: Array, told: Any) -> Costs:
     """The real search and its two bisections on one recorded curve. told: the section `search` of the parameters."""
     batched = Replay(recorded, tokens)
     alpha_max = told["alpha_max"]
-    scores = search(batched, prompt, coarse=(*(a for a in told["alphas"] if a < alpha_max), alpha_max), refine=told["refine"])
+    scores = search(batched, prompt, coarse=told["alphas"], alpha_max=alpha_max, refine=told["refine"])
     alone = [Replay(recorded, tokens) for _ in POINTS]
     for point, replay in zip(POINTS, alone, strict=True):
         bisect(replay, recorded.at([0.0]), point, prompt, alpha_max=alpha_max, width=width(point, scores, prompt))

@@ -103,12 +103,13 @@ def test_many_resamples_are_chosen_at_once():
 
 def test_search_closes_in_on_a_steady_crossing():
     evaluate = Evaluate(rising, falling)
-    scores = search(evaluate, PROMPT)
+    scores = search(evaluate, PROMPT, refine=(2, 1))
     error = float(NOISE[1].std(ddof=1) / np.sqrt(QUESTIONS))
     assert 0 <= (18 + error) / 12 - best("C80", scores) < 0.05
     assert 0 <= (2 + error / 4) / 12 - best("Cp", scores) < 0.05
     assert scores.alphas == tuple(sorted(scores.alphas))
-    assert {0.0, 4.0} <= set(scores.alphas)
+    assert set(COARSE) <= set(scores.alphas)
+    assert 4.0 not in scores.alphas  # both points are crossed below
 
 
 def test_each_round_is_one_call_and_no_alpha_is_asked_twice():
@@ -118,7 +119,7 @@ def test_each_round_is_one_call_and_no_alpha_is_asked_twice():
     assert evaluate.calls[0] == COARSE
     asked = [alpha for call in evaluate.calls for alpha in call]
     assert len(asked) == len(set(asked)) == len(scores.alphas)
-    assert len(asked) == len(COARSE) + 2 * (3 + 2)
+    assert len(COARSE) + 2 * 2 <= len(asked) <= len(COARSE) + 2 * (3 + 2)
 
 
 def test_a_crossing_shared_by_both_points_is_asked_once():
@@ -136,7 +137,7 @@ def test_alphas_are_put_around_where_the_line_crosses_a_little_on_the_coherent_s
         asked.append(alphas)
         return scores if 0 in alphas else Scores(tuple(alphas), np.zeros((len(alphas), 4)), np.full((len(alphas), 4), 81.0))
 
-    search(evaluate, np.full(4, 50.0), coarse=scores.alphas, refine=(2, 1))  # 80 lies at 0.4 of 90 to 65, less 0.05
+    search(evaluate, np.full(4, 50.0), coarse=scores.alphas, alpha_max=2, refine=(2, 1))  # 80 lies at 0.4 of 90 to 65, less 0.05
     assert asked[1] == (1.15, 1.55)
     assert asked[2] == (round(1.55 + 0.45 * (1 / 16 + 0.0375), 3),)  # nearer than 0.1 to an end: 0.1 from it
 
@@ -151,19 +152,26 @@ def test_every_new_alpha_lies_inside_a_crossing(means, count):
         asked.append(alphas)
         return scores if alphas == COARSE else Scores(alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
 
-    search(evaluate, np.full(3, 95.0), refine=(count,), intervals=4)
-    pairs = {pair for point in ("C80", "Cp") for pair in crossings(point, scores, np.full(3, 95.0))}
+    search(evaluate, np.full(3, 95.0), refine=(count,))
+    looked = {crossings(point, scores, np.full(3, 95.0))[0] for point in ("C80", "Cp") if crossings(point, scores, np.full(3, 95.0))}
     for alpha in asked[1] if len(asked) > 1 else ():
-        assert any(low < alpha < high for low, high in pairs)
-    for low, high in pairs:
+        assert alpha == 4 or any(low < alpha < high for low, high in looked)
+    for low, high in looked:
         assert sum(low < alpha < high for alpha in asked[1]) in range(1, 2 * count + 1)
 
 
-def test_coherence_that_never_falls_ends_the_search_at_once():
+def test_coherence_that_never_falls_is_asked_for_at_the_largest_alpha():
     evaluate = Evaluate(rising, lambda a: 97)
     scores = search(evaluate, PROMPT)
-    assert evaluate.calls == [COARSE]
+    assert evaluate.calls == [COARSE, (4.0,)]
     assert best("C80", scores) == best("Cp", scores) == 4.0
+
+
+def test_a_point_crossed_only_beyond_the_grid_is_looked_into_after_the_largest_alpha():
+    evaluate = Evaluate(rising, lambda a: 97 - 5 * max(0, a - 2.5) ** 2 if a < 3.9 else 30)
+    search(evaluate, PROMPT, refine=(2,))
+    assert [4.0 in call for call in evaluate.calls] == [False, True, False]
+    assert all(2.5 < alpha < 4 for alpha in evaluate.calls[2])
 
 
 def test_a_trait_that_saturates_is_met_at_the_smallest_alpha():
@@ -183,20 +191,18 @@ def test_collapse_before_any_alpha_is_not_reached():
     assert scores.alphas[int(choice.row[0])] == 0.0
 
 
-def test_many_crossings_are_searched_where_the_trait_is_largest_only():
+def test_of_many_crossings_the_one_with_the_largest_trait_is_looked_into():
     evaluate = Evaluate(rising, lambda a: 97 if round(a * 2) % 2 == 0 else 50)
-    grid = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-    search(evaluate, PROMPT, coarse=grid, refine=(3,), intervals=2)
+    grid = (0.0, 0.5, 1.0, 1.5, 2.0)
     assert len(crossings("C80", evaluate(grid), PROMPT)) == 4
-    assert {alpha > 1 for alpha in evaluate.calls[1]} == {True}
-    assert {alpha > 1.5 for alpha in evaluate.calls[1]} == {True, False}
+    search(evaluate, PROMPT, coarse=grid, refine=(3,))
+    assert all(1.5 < alpha < 2 for alpha in evaluate.calls[2])
 
 
-def test_coherence_that_comes_back_is_searched_on_both_sides():
-    scores = search(Evaluate(rising, lambda a: 30 if 0.9 < a < 2.3 else 97), PROMPT)
-    assert best("C80", scores) == 4.0
-    pairs = crossings("C80", Evaluate(rising, lambda a: 30 if 0.9 < a < 2.3 else 97)(COARSE), PROMPT)
-    assert pairs == [(2.0, 4.0), (0.5, 1.0)]
+def test_coherence_that_comes_back_is_found_again():
+    scores = search(Evaluate(rising, lambda a: 30 if 0.9 < a < 1.2 else 97), PROMPT)
+    assert best("C80", scores) == 2.5
+    assert crossings("C80", scores, PROMPT)[-1][0] == 0.75
 
 
 def test_a_trait_that_falls_again_is_met_at_its_height():
@@ -215,7 +221,7 @@ def test_an_alpha_without_any_score_is_never_chosen():
     scores = Evaluate(rising, lambda a: 97)(COARSE)
     trait = scores.trait.copy()
     trait[-1] = np.nan
-    assert best("C80", Scores(scores.alphas, trait, scores.coherence)) == 2.0
+    assert best("C80", Scores(scores.alphas, trait, scores.coherence)) == 1.5
 
 
 def test_cp_is_measured_against_the_prompt_with_its_own_standard_error():

@@ -32,8 +32,8 @@ def test_what_was_recorded_is_given_back_and_what_lies_between_is_interpolated()
 
 def test_both_costs_by_hand():
     found = costs(falling(), np.array([10.0] * 5), PROMPT, TOLD)
-    # grid: 1, 2, 3, 4; then 0.45, just below where the prompt's coherence is crossed, and 1.1, just above where 80 is
-    assert (found.calls, found.tokens) == (2, 60.0)
+    # grid: 1, 2, 3; then 0.45, just below where the prompt's coherence is crossed, and 1.1, just above where 80 is
+    assert (found.calls, found.tokens) == (2, 50.0)
     assert found.bisected_calls == (7, 4)  # 4, 2, 1, then 1.5, 1.25, 1.125, 1.0625: a width of 0.1; and 0.5: one of 0.55
     assert found.bisected_tokens == (70.0, 40.0)
 
@@ -41,7 +41,7 @@ def test_both_costs_by_hand():
 def test_without_a_crossing_a_bisection_asks_for_the_largest_alpha_alone():
     level = Scores(ALPHAS, np.zeros((5, 2)), np.full((5, 2), 95.0))
     found = costs(level, np.array([10.0] * 5), PROMPT, TOLD)
-    assert (found.bisected_calls, found.calls) == ((1, 1), 1)
+    assert (found.bisected_calls, found.calls) == ((1, 1), 2)
 
 
 @pytest.mark.parametrize(("point", "expected"), [("C80", 1.0), ("Cp", 1.0)])
