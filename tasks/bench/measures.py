@@ -37,6 +37,8 @@ MEASURES = {
     "generate": Measure("tasks.bench.generation:steered_generation", 31),
     "wide": Measure("tasks.bench.generation:wide_generation", 31),
     "joint": Measure("tasks.bench.joint:joint_fitting", 3),
+    "scale": Measure("tasks.bench.joint:many_modules", 1),  # 500 modules: minutes
+    "store": Measure("tasks.bench.stores:eight_bits", 5),
     "record": Measure("tasks.bench.recording:recording", 31),
 }
 

@@ -1,0 +1,62 @@
+"""What the 8-bit store of targets loses: the module fitted on it, judged on the targets in full."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from psr.methods import parse_method
+from tasks.bench.figures import Figure
+from tasks.bench.pairs import ratio
+
+if TYPE_CHECKING:
+    from psr.module import SteeringModule
+    from psr.problem import Problem
+    from tasks.bench.material import Material
+
+TRIPLETS = 64
+
+
+def eight_bits(material: Material) -> list[Figure]:
+    """A-PSR by MSE on targets in full and in 8 bits, a seed a pair: the objective that is left, both against the full ones."""
+    from psr.fitting import fit
+    from psr.preparing import normalised
+    from psr.presets import FAST_MSE
+    from psr.problem import pose
+    from psr.recording import Targets
+    from psr.stores import in_eight_bits
+
+    lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
+    examples = material.examples(method, TRIPLETS)
+    problem = normalised(pose(lm, examples, method, layers, FAST_MSE, None))
+    full = problem.targets
+    if not isinstance(full, Targets):
+        raise TypeError("so few triplets are kept in full")
+    small, left = in_eight_bits(full), ([], [])
+    for repeat in range(material.repeats):
+        settings = replace(FAST_MSE, seed=FAST_MSE.seed + repeat)
+        for found, targets in zip(left, (small, full), strict=True):
+            found.append(objective(problem, fit(lm, examples, method, layers, settings, targets=targets, module_id="bench").module))
+        material.advance(1)
+    share = small.codes.nbytes + small.scale.nbytes
+    note = (f"{share / full.values.nbytes:.3f} of the bytes; the objective left is {median(left[0]):.5f} against {median(left[1]):.5f} "
+            f"of the unsteered MSE; {len(examples)} triplets, a seed a pair")
+    return [Figure("store-8-bit", "A-PSR MSE fitted on targets in 8 bits: the objective left", "fitted on targets in full: the same",
+                   ratio(*left), None, note)]
+
+
+def objective(problem: Problem, module: SteeringModule) -> float:
+    """The module's mean objective over the problem's examples, without gradients."""
+    import torch
+
+    from psr.fitting import batch_loss
+    from psr.losses import MEASURING_BATCH
+
+    params = {name: tensor.to(problem.lm.device) for name, tensor in module.tensors.items()}
+    total = 0.0
+    with torch.no_grad():
+        for rows in problem.data.length.argsort(stable=True).split(MEASURING_BATCH):
+            _, parts = batch_loss(problem, problem.data.batch(rows, problem.lm.device), params)
+            total += float(parts[1]) * len(rows)
+    return total / len(problem.data)
