@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flows.environment import repository
 from psr.errors import PsrError
-from tasks.readme import answered_parts, fill, steady_parts, write_figure
+from tasks.readme import answered_parts, fill, measured_parts, steady_parts, write_figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = parser.parse_args(argv)
     root = repository()
     try:
-        parts = steady_parts(root) if told.check else {**steady_parts(root), **answered_parts(root)}
+        parts = steady_parts(root) if told.check else {**steady_parts(root), **answered_parts(root), **measured_parts(root)}
         before = (root / "README.md").read_text(encoding="utf-8")
         after = fill(before, parts)
     except PsrError as error:

@@ -26,7 +26,8 @@ POINTS: tuple[Point, ...] = get_args(Point)
 ALPHA_MAX = 4.0
 COARSE = (0.0, 0.75, 1.0, 1.5, 2.5)  # dense about 1, which modules are fitted at
 REFINE = (2,)
-SPREAD, ASIDE = 0.2, 0.05  # of a bracket: how far around the place where its crossing is expected, and how far before it
+SPREAD = 0.2  # of a bracket: how far around the place where its crossing is expected
+COHERENT_SIDE = 0.05  # of a bracket: how far that place is moved, so that more alphas qualify
 SLACK = 1e-9  # equal coherences must compare as equal, whatever the order of summation
 
 
@@ -141,54 +142,69 @@ def search(
 ) -> Scores:
     """Score a coarse grid of alphas, then more of them where coherence crosses 80 or the prompt's.
 
-    evaluate(alphas) generates and judges ALL of its alphas in one batched call: the grid, then for both points together
-    each number of `refine`, which is how many alphas are put into a point's crossing, around the place where the straight
-    line between its ends crosses. Of several crossings the one whose ends have the largest trait is looked into. alpha_max
-    is asked only for a point that is not crossed below. prompt: the prompted completions' coherence [question].
-    Returns everything scored, ascending in alpha.
+    evaluate(alphas) generates and judges ALL of its alphas in one batched call: first the grid; then, for both points
+    together, as many alphas as `refine` says next around the place where a crossing is expected. Of several crossings the
+    one whose ends have the largest trait is looked into. A point at which the grid's last alpha is coherent enough is asked
+    for alpha_max before its crossings are looked into. prompt: the prompted completions' coherence [question].
+    Returns everything scored, ascending in alpha. Raises PsrError for alphas beyond alpha_max and empty refinements.
     """
-    grid = sorted({float(alpha) for alpha in coarse} | {0.0})
-    if not np.isfinite([*grid, alpha_max]).all():
-        raise PsrError("alpha is not a finite number", expected="numbers such as 1.0", got=(*coarse, alpha_max))
-    scores, left = _ask(evaluate, grid), dict.fromkeys(POINTS, tuple(refine))
+    scores, left = _ask(evaluate, _grid(coarse, alpha_max, refine)), dict.fromkeys(POINTS, tuple(refine))
     while True:
-        fresh = set()
+        fresh: set[float] = set()
         for point in POINTS:
             pairs = crossings(point, scores, prompt)
-            if pairs and left[point]:
+            if scores.alphas[-1] < alpha_max and enough(point, scores, prompt)[-1]:
+                fresh.add(float(alpha_max))
+            elif pairs and left[point]:
                 fresh.update(_between(*pairs[0], _expected(point, pairs[0], scores, prompt), left[point][0]))
                 left[point] = left[point][1:]
-            elif not pairs:
-                fresh.add(float(alpha_max))
         if not fresh - set(scores.alphas):
             return scores
         scores = _merge(scores, _ask(evaluate, sorted(fresh - set(scores.alphas))))
 
 
+def _grid(coarse: Sequence[float], alpha_max: float, refine: Sequence[int]) -> list[float]:
+    grid = sorted({float(alpha) for alpha in coarse} | {0.0})
+    if not np.isfinite([*grid, alpha_max]).all():
+        raise PsrError("alpha is not a finite number", expected="numbers such as 1.0", got=(*coarse, alpha_max))
+    if grid[0] < 0 or grid[-1] > alpha_max:
+        raise PsrError("an alpha lies outside the search", expected=f"0 to alpha_max = {alpha_max:g}", got=tuple(coarse))
+    if any(count < 1 for count in refine):
+        raise PsrError("a refinement without alphas", expected="numbers of at least 1", got=tuple(refine))
+    return grid
+
+
+def enough(point: Point, scores: Scores, prompt: ArrayLike) -> NDArray[np.bool_]:
+    """Whether the mean coherence at each alpha qualifies for `point`, [alpha]."""
+    _, coherence, C, tolerance = _measured(point, scores, prompt, once(scores.questions))
+    return _coherent(coherence, C, tolerance)[0]
+
+
 def crossings(point: Point, scores: Scores, prompt: ArrayLike) -> list[tuple[float, float]]:
     """Neighbouring alphas of which one is coherent enough and one is not; largest trait at an end first."""
-    trait, coherence, C, tolerance = _measured(point, scores, prompt, once(scores.questions))
-    enough = _coherent(coherence, C, tolerance)[0]
-    height = np.nan_to_num(trait[0], nan=-np.inf)
-    found = np.flatnonzero(enough[1:] != enough[:-1])
+    able = enough(point, scores, prompt)
+    height = np.nan_to_num(mean_and_error(scores.trait, once(scores.questions))[0][0], nan=-np.inf)
+    found = np.flatnonzero(able[1:] != able[:-1])
     ordered = sorted(found, key=lambda i: (-max(height[i], height[i + 1]), i))
     return [(scores.alphas[i], scores.alphas[i + 1]) for i in ordered]
 
 
 def _expected(point: Point, pair: tuple[float, float], scores: Scores, prompt: ArrayLike) -> float:
-    """Where the straight line between the pair's coherences meets the bar, from 0 at its lower end to 1, less ASIDE to the
-    coherent side; the middle where an end is unscored."""
+    """Where the straight line between the pair's coherences meets the bar, from 0 at its lower end to 1, a little to the
+    coherent side of it; the middle where an end is unscored."""
     _, coherence, C, tolerance = _measured(point, scores.at(pair), prompt, once(scores.questions))
     low, high = (coherence - C + tolerance)[0]
-    place = low / (low - high) if np.isfinite(low - high) and low != high else 0.5
-    return float(place - ASIDE if low > high else place + ASIDE)
+    if not np.isfinite(low - high) or low == high:
+        return 0.5
+    return float(low / (low - high) - (COHERENT_SIDE if low > high else -COHERENT_SIDE))
 
 
 def _between(low: float, high: float, place: float, count: int) -> list[float]:
     """`count` alphas inside the bracket (fewer where two coincide): evenly from SPREAD below `place` (0..1) to SPREAD above
     it, none nearer to an end than half of that."""
     places = place + (np.linspace(-SPREAD, SPREAD, count) if count > 1 else np.zeros(1))
-    return [round(low + (high - low) * float(at), 3) for at in places.clip(SPREAD / 2, 1 - SPREAD / 2)]
+    found = (round(low + (high - low) * float(at), 3) for at in places.clip(SPREAD / 2, 1 - SPREAD / 2))
+    return [alpha for alpha in found if low < alpha < high]
 
 
 def _ask(evaluate: Evaluate, alphas: Sequence[float]) -> Scores:

@@ -1,7 +1,8 @@
 """The parts of README.md that come from a run or from the code, so that they cannot drift from either.
 
 A part stands between `<!-- NAME -->` and `<!-- /NAME -->`. `headline` is drawn from the committed metrics, `sql-…` are
-answers of results.duckdb, `tree` is every file's own first sentence.
+answers of results.duckdb, `claims` and `speed` are what flows.claims and flows.bench stored, `tree` is every file's own
+first sentence.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from psr.errors import PsrError
 
-METRICS = Path("data/quick/results/headline.json")
+SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
 FOLDERS = {
     "psr": "the paper as functions and small frozen types; needs torch, transformers and safetensors alone",
     "psr/testbed": "the embedded instruct language: grammar, exact judges, trainer",
@@ -28,6 +29,9 @@ FOLDERS = {
 QUESTIONS = {
     "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_c80), 1) AS ta_c80, bool_and(reached_cp) AS reached
 FROM headline WHERE profile = 'quick' GROUP BY method ORDER BY ta_cp DESC""",
+    "sql-suite": """SELECT method, round(avg(f.strict), 1) AS strict, round(avg(f.coherence), 1) AS coherence,
+round(avg(c.overall), 3) AS concepts, round(avg(c.fluency), 2) AS fluency
+FROM ifeval f JOIN axbench c USING (profile, method) WHERE profile = 'full' GROUP BY method ORDER BY strict DESC""",
     "sql-curve": """SELECT alpha, round(trait, 1) AS trait, round(coherence, 1) AS coherence FROM trait_coherence
 WHERE profile = 'quick' AND attribute = 'persona/pirate' AND method = 'a-psr-mse-qr' ORDER BY alpha""",
     "sql-dropped": """SELECT attribute, reason, count(*) AS completions FROM dropped
@@ -53,7 +57,7 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
 
 def steady_parts(root: Path) -> dict[str, str]:
     """The parts that follow from what is committed."""
-    return {"headline": headline(read_metrics(root)), "tree": f"```\n{tree(root)}\n```"}
+    return {"headline": headline(read_metrics(root, SHOWN)), "tree": f"```\n{tree(root)}\n```"}
 
 
 def answered_parts(root: Path) -> dict[str, str]:
@@ -69,12 +73,29 @@ def answered_parts(root: Path) -> dict[str, str]:
     return parts
 
 
-def read_metrics(root: Path) -> dict[str, Any]:
-    """The committed metrics of the quick profile: attribute -> method -> figures."""
+def measured_parts(root: Path) -> dict[str, str]:
+    """The parts that flows.claims and flows.bench measured on the profile that the tables show."""
+    from tasks.bench.table import bench_rows
+    from tasks.claims import claim_rows
+    from tasks.readme_tables import claims, speed
+
+    data = root / "data" / SHOWN
+    return {"claims": claims(claim_rows(data)), "speed": speed([row for row in bench_rows(data) if row["device"] == "cpu"])}
+
+
+def metrics_file(profile: str) -> Path:
+    """Where the profile's committed metrics lie, from the root."""
+    return Path("data") / profile / "results" / "headline.json"
+
+
+def read_metrics(root: Path, profile: str) -> dict[str, Any]:
+    """The profile's committed metrics: attribute -> method -> figures. Raises PsrError where there are none."""
+    file = root / metrics_file(profile)
     try:
-        return json.loads((root / METRICS).read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
-        raise PsrError("the metrics are missing or damaged", where=root / METRICS, do="Run python -m flows.reproduce.") from error
+        raise PsrError("the metrics are missing or damaged", where=file,
+                       do=f"Run python -m flows.reproduce --profile {profile}.") from error
 
 
 def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -121,11 +142,10 @@ def _cell(value: Any) -> str:
 
 
 
-
 def write_figure(root: Path) -> None:
-    """docs/figure.svg, drawn from the quick profile's headline."""
+    """docs/figure.svg, drawn from the headline of the profile that the tables show."""
     from tasks.report import figure_svg
     from tasks.tables import read_table
 
-    rows = read_table(root / "data" / "quick" / "results" / "headline.parquet", "headline")
+    rows = read_table(root / "data" / SHOWN / "results" / "headline.parquet", "headline")
     (root / "docs" / "figure.svg").write_text(figure_svg(rows), encoding="utf-8")

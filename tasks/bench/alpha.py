@@ -93,12 +93,17 @@ def width(point: Point, scores: Scores, prompt: Array) -> float:
 
 
 def curves(material: Material) -> list[tuple[Scores, Array, Array]]:
-    """(scores, tokens [alpha], the prompt's coherence [question]) of every module that was searched."""
+    """(scores, tokens [alpha], the prompt's coherence [question]) of every module that was brought to a matched coherence.
+
+    Concepts and format instructions are not searched in this way.
+    """
     from tasks.modules import rows_of_seed
     from tasks.sides import sides
 
     data, found = material.data, []
     for (attribute, seed), side in sorted(sides(data / "search", data / "search").items()):
+        if not attribute.startswith("persona/"):
+            continue
         prompt = side.mean(INSTRUCTED, "coherence")
         for row in rows_of_seed(data / "distill", attribute, seed):
             scores = side.scores(row["id"])

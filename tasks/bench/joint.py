@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasks.bench.material import Material
 
 ATTRIBUTES, TRIPLETS = 16, 12
-MODULES, EPOCHS = 500, 5  # the scale run: a third of the preset's epochs, since every one costs the same
+MODULES, EPOCHS = 500, 5  # the scale run: a third of the preset's epochs, on which the recording of the targets weighs three times as much
 
 
 def joint_fitting(material: Material) -> list[Figure]:

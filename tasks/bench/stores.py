@@ -6,6 +6,7 @@ from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
+from psr.errors import PsrError
 from psr.methods import parse_method
 from tasks.bench.figures import Figure
 from tasks.bench.pairs import ratio
@@ -32,7 +33,7 @@ def eight_bits(material: Material) -> list[Figure]:
     problem = normalised(pose(lm, examples, method, layers, FAST_MSE, None))
     full = problem.targets
     if not isinstance(full, Targets):
-        raise TypeError("so few triplets are kept in full")
+        raise PsrError("the targets do not fit in memory in full", expected="a smaller model", got=type(full).__name__)
     small, left = in_eight_bits(full), ([], [])
     for repeat in range(material.repeats):
         settings = replace(FAST_MSE, seed=FAST_MSE.seed + repeat)

@@ -3,25 +3,27 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.params import load
 from psr.errors import PsrError
-from tasks.readme import METRICS, fill, headline, read_metrics, steady_parts, tree
+from tasks.readme import PRINTED, SHOWN, fill, headline, metrics_file, read_metrics, steady_parts, tree
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = ("pip install -e . && python -m flows.reproduce", "pip install -e '.[test]' && pytest")
 
 
-def committed_metrics(tmp_path: Path) -> Path:
+def committed_metrics(tmp_path: Path, profile: str) -> dict[str, Any]:
     """The metrics as committed: a run on another machine may have changed the last digits of those in the work tree."""
-    shown = subprocess.run(["git", "-C", str(ROOT), "show", f"HEAD:{METRICS}"], capture_output=True, text=True, check=False)
-    target = tmp_path / METRICS
+    file = metrics_file(profile)
+    shown = subprocess.run(["git", "-C", str(ROOT), "show", f"HEAD:{file}"], capture_output=True, text=True, check=False)
+    target = tmp_path / file
     target.parent.mkdir(parents=True)
-    target.write_text(shown.stdout if shown.returncode == 0 else (ROOT / METRICS).read_text(encoding="utf-8"), encoding="utf-8")
-    return tmp_path
+    target.write_text(shown.stdout if shown.returncode == 0 else (ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
+    return read_metrics(tmp_path, profile)
 
 
 def test_the_two_commands_stand_before_line_30():
@@ -35,11 +37,11 @@ def test_ci_runs_exactly_these_two_lines():
 
 
 def test_the_headline_is_the_committed_one(tmp_path):
-    assert headline(read_metrics(committed_metrics(tmp_path))) in README
+    assert headline(committed_metrics(tmp_path, SHOWN)) in README
 
 
 def test_the_printed_output_is_of_the_same_run(tmp_path):
-    metrics = read_metrics(committed_metrics(tmp_path))
+    metrics = committed_metrics(tmp_path, PRINTED)
     printed = README.split("<!-- output -->")[1].split("<!-- /output -->")[0]
     for attribute in metrics.values():
         for figure in attribute.values():

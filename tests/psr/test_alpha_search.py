@@ -152,10 +152,10 @@ def test_every_new_alpha_lies_inside_a_crossing(means, count):
         asked.append(alphas)
         return scores if alphas == COARSE else Scores(alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
 
-    search(evaluate, np.full(3, 95.0), refine=(count,))
+    search(evaluate, np.full(3, 95.0), alpha_max=COARSE[-1], refine=(count,))
     looked = {crossings(point, scores, np.full(3, 95.0))[0] for point in ("C80", "Cp") if crossings(point, scores, np.full(3, 95.0))}
     for alpha in asked[1] if len(asked) > 1 else ():
-        assert alpha == 4 or any(low < alpha < high for low, high in looked)
+        assert any(low < alpha < high for low, high in looked)
     for low, high in looked:
         assert sum(low < alpha < high for alpha in asked[1]) in range(1, 2 * count + 1)
 
@@ -196,13 +196,35 @@ def test_of_many_crossings_the_one_with_the_largest_trait_is_looked_into():
     grid = (0.0, 0.5, 1.0, 1.5, 2.0)
     assert len(crossings("C80", evaluate(grid), PROMPT)) == 4
     search(evaluate, PROMPT, coarse=grid, refine=(3,))
-    assert all(1.5 < alpha < 2 for alpha in evaluate.calls[2])
+    assert evaluate.calls[2] == (4.0,)
+    assert all(1.5 < alpha < 2 for alpha in evaluate.calls[3])
 
 
-def test_coherence_that_comes_back_is_found_again():
-    scores = search(Evaluate(rising, lambda a: 30 if 0.9 < a < 1.2 else 97), PROMPT)
-    assert best("C80", scores) == 2.5
-    assert crossings("C80", scores, PROMPT)[-1][0] == 0.75
+def test_coherence_that_comes_back_is_followed_up_to_the_largest_alpha():
+    evaluate = Evaluate(rising, lambda a: 30 if 0.9 < a < 2.3 else 97)
+    scores = search(evaluate, PROMPT)
+    assert best("C80", scores) == best("Cp", scores) == 4.0
+    assert evaluate.calls[1] == (4.0,)
+    assert all(1.5 < alpha < 2.5 for alpha in evaluate.calls[2])  # its end has the largest trait
+
+
+def test_where_nothing_is_coherent_no_larger_alpha_is_asked():
+    evaluate = Evaluate(rising, lambda a: 40)
+    search(evaluate, PROMPT)
+    assert evaluate.calls == [COARSE]
+
+
+def test_the_middle_is_looked_at_where_an_end_is_unscored():
+    coherence = np.array([[100.0] * 3, [95.0] * 3, [np.nan] * 3])
+    asked = []
+
+    def evaluate(alphas):
+        asked.append(alphas)
+        return Scores((0.0, 1.0, 2.0), np.zeros((3, 3)), coherence) if 0 in alphas else Scores(
+            alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
+
+    search(evaluate, np.full(3, 90.0), coarse=(0, 1, 2), alpha_max=2, refine=(1,))
+    assert asked[1] == (1.5,)
 
 
 def test_a_trait_that_falls_again_is_met_at_its_height():
@@ -279,6 +301,11 @@ def test_search_refuses_what_it_cannot_use():
     evaluate = Evaluate(rising, falling)
     with pytest.raises(PsrError, match="not a finite number"):
         search(evaluate, PROMPT, coarse=(0.0, float("nan")))
+    for coarse in ((0, 1, 5), (-1, 0, 1)):
+        with pytest.raises(PsrError, match="outside the search.*0 to alpha_max = 4"):
+            search(evaluate, PROMPT, coarse=coarse)
+    with pytest.raises(PsrError, match=r"refinement without alphas.*got \(2, 0\)"):
+        search(evaluate, PROMPT, refine=(2, 0))
     with pytest.raises(PsrError, match="other questions"):
         search(evaluate, PROMPT[:-1])
     with pytest.raises(PsrError, match="never scored"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from psr.alpha_search import Scores
-from tasks.bench.alpha import Replay, alpha_search, costs, width
+from tasks.bench.alpha import Replay, alpha_search, costs, curves, width
 from tasks.bench.material import Material
 from tests.results_folder import SLUGS, write_results
 
@@ -54,6 +54,11 @@ def test_every_module_of_a_profile_is_replayed(tmp_path, monkeypatch):
     found = {f.name: f for f in alpha_search(_with_unsteered(data, monkeypatch))}
     assert set(found) == {"alpha-tokens", "alpha-calls"}
     assert found["alpha-calls"].ratio.n == 2 * len(SLUGS)
+
+
+def test_only_modules_at_a_matched_coherence_are_replayed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.sides.sides", lambda *_: {(f"{name}/x", 1): None for name in ("ifeval", "axbench")})
+    assert curves(Material(tmp_path, None, {}, {})) == []
 
 
 def _with_unsteered(data, monkeypatch) -> Material:
