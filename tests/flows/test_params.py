@@ -166,3 +166,11 @@ def test_every_benchmark_lies_in_the_folder_that_dvc_watches_for_the_profile(pro
     spec = stage_spec(ROOT, "complete", profile)
     for benchmark in params.load(SHIPPED, profile).benchmarks:
         assert any(Path(benchmark.path).is_relative_to(dep) for dep in spec.deps), benchmark.path
+
+
+def test_the_searched_amount_counts_what_persona_is_asked_for_at_most():
+    quick = load(ROOT / "params.yaml", "quick")
+    asked = 3 * (2 + 4 * (4 + 1 + 2 * 2)) * 48 * 2  # attributes · (plain, prompt, methods · (grid, alpha_max, two points)) · answers
+    assert amounts(quick, ROOT)["search"].count == asked
+    formats = load(ROOT / "params.yaml", "full").model_copy(update={"benchmarks": load(ROOT / "params.yaml", "full").benchmarks[1:2]})
+    assert amounts(formats, ROOT)["search"].count == 0  # no search: alpha is 1

@@ -302,7 +302,7 @@ def test_search_refuses_what_it_cannot_use():
     with pytest.raises(PsrError, match="not a finite number"):
         search(evaluate, PROMPT, coarse=(0.0, float("nan")))
     for coarse in ((0, 1, 5), (-1, 0, 1)):
-        with pytest.raises(PsrError, match="outside the search.*0 to alpha_max = 4"):
+        with pytest.raises(PsrError, match=r"outside the search.*0 to alpha_max = 4"):
             search(evaluate, PROMPT, coarse=coarse)
     with pytest.raises(PsrError, match=r"refinement without alphas.*got \(2, 0\)"):
         search(evaluate, PROMPT, refine=(2, 0))
