@@ -28,7 +28,7 @@ from tasks.headline import benchmark_tables, headline_rows, headline_table
 from tasks.locks import reproducing
 from tasks.planning import Step, plan, to_do
 from tasks.prefect_server import server
-from tasks.timings import read_timing
+from tasks.timings import covered, read_timing
 from tasks.warm import warm
 
 WIDE = 160  # columns where nobody watches
@@ -83,9 +83,13 @@ def _run(root: Path, profile: str, steps: Sequence[Step]) -> None:
 
 
 def overhead_line(root: Path, ran: Sequence[str], began: float) -> str:
-    """How long the run took since this process started, and which share of it was not the stages' own work."""
+    """How long the run took since this process started, and which share of it was not the stages' own work.
+
+    Work that stages did side by side counts once; each stage's is taken as its last seconds.
+    """
     wall = time.time() - psutil.Process().create_time()
-    work = sum(timing.work for name in ran if (timing := read_timing(root, name)) and timing.started >= began)
+    known = [timing for name in ran if (timing := read_timing(root, name)) and timing.started >= began]
+    work = covered([(timing.ended - timing.work, timing.ended) for timing in known])
     return f"{wall:.0f} s in all; orchestration (wall time outside the stages' own work): {wall - work:.0f} s, " \
            f"{100 * (wall - work) / wall:.0f} %"
 

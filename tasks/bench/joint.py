@@ -60,7 +60,7 @@ def many_modules(material: Material) -> list[Figure]:
     seen = settings.epochs * TRIPLETS
     each = [[second / seen / modules for second in some] for some, modules in ((fitted, MODULES), (alone, len(sets)))]
     note = (f"{1000 * median(each[0]):.1f} against {1000 * median(each[1]):.1f} ms for each triplet seen; {median(fitted):.0f} s in all, "
-            f"{max(0, max(held) - before) / 1e9:.2f} GB more memory than before; {EPOCHS} epochs of {TRIPLETS} triplets")
+            f"{max(held) / 1e9:.2f} GB resident after its steps, {before / 1e9:.2f} before; {EPOCHS} epochs of {TRIPLETS} triplets")
     return [Figure("fit-500", f"fitting {MODULES} A-PSR MSE modules in one pass, targets included: seconds a triplet seen",
                    "one forward + backward of the frozen model: seconds a triplet", ratio(*each), None, note)]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from repository import GRAPH, ITEMS, build, family, journal, reproduce
 
+from tasks.timings import Timing
+
 ONE = {"make": GRAPH["make"]}
 
 
@@ -244,3 +246,18 @@ def test_dvc_alone_makes_the_same_files_and_the_same_lock(finished, tmp_path):
     locks = [(f / "dvc.lock").read_text() for f in (folder, finished[0])]
     assert sorted(locks[0].splitlines()) == sorted(locks[1].splitlines())  # left and right end in either order
     assert family(folder) == []
+
+
+def test_work_that_stages_did_side_by_side_counts_once(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from flows import reproduce as command
+
+    spans = {"judge": (100.0, 130.0, 20.0), "faithfulness": (100.0, 140.0, 30.0), "report": (140.0, 150.0, 5.0)}
+    made = {name: Timing("run", name, "done", begun, ended, work) for name, (begun, ended, work) in spans.items()}
+    monkeypatch.setattr(command, "read_timing", lambda root, name: made[name])
+    monkeypatch.setattr(command, "time", SimpleNamespace(time=lambda: 160.0))
+    monkeypatch.setattr(command.psutil, "Process", lambda: SimpleNamespace(create_time=lambda: 90.0))
+    line = command.overhead_line(tmp_path, list(spans), began=95.0)
+    assert line.startswith("70 s in all")
+    assert line.endswith(": 35 s, 50 %")  # 110 to 140 and 145 to 150

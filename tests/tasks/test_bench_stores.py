@@ -66,7 +66,7 @@ def test_many_modules_are_the_concepts_under_a_seed_each(material, monkeypatch):
         monkeypatch.setattr(joint, name, value)
     figure, = joint.many_modules(material)
     assert figure.name == "fit-500"
-    assert "GB more memory" in figure.note
+    assert "GB resident after its steps" in figure.note
     assert len(given) == 20
     assert sorted(seed for _, seed in given.values()) == list(range(20))
     assert len({examples for examples, _ in given.values()}) == 3
