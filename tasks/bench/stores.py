@@ -14,6 +14,7 @@ from tasks.bench.pairs import ratio
 if TYPE_CHECKING:
     from psr.module import SteeringModule
     from psr.problem import Problem
+    from psr.stores import Store
     from tasks.bench.material import Material
 
 TRIPLETS = 64
@@ -34,11 +35,16 @@ def eight_bits(material: Material) -> list[Figure]:
     full = problem.targets
     if not isinstance(full, Targets):
         raise PsrError("the targets do not fit in memory in full", expected="a smaller model", got=type(full).__name__)
-    small, left = in_eight_bits(full), ([], [])
-    for repeat in range(material.repeats):
+    small = in_eight_bits(full)
+
+    def fitted(targets: Store, repeat: int) -> float:
         settings = replace(FAST_MSE, seed=FAST_MSE.seed + repeat)
-        for found, targets in zip(left, (small, full), strict=True):
-            found.append(objective(problem, fit(lm, examples, method, layers, settings, targets=targets, module_id="bench").module))
+        return objective(problem, fit(lm, examples, method, layers, settings, targets=targets, module_id="bench").module)
+
+    left: tuple[list[float], list[float]] = ([], [])
+    for repeat in range(material.repeats):
+        left[0].append(fitted(small, repeat))
+        left[1].append(fitted(full, repeat))
         material.advance(1)
     share = small.codes.nbytes + small.scale.nbytes
     note = (f"{share / full.values.nbytes:.3f} of the bytes; the objective left is {median(left[0]):.5f} against {median(left[1]):.5f} "
