@@ -87,7 +87,7 @@ def test_kill_9_of_any_child_ends_in_a_finished_run_or_a_clear_line(folder, vict
         until(running(folder, "make 1"), 120)
         os.kill(process_of(folder, victim) or 0, signal.SIGKILL)
         said, _ = parent.communicate(timeout=200)
-    until(lambda: family(folder) == [], 10)  # a stage whose tools died under it may be ending still
+    until(lambda: family(folder) == [], ORPHANS)  # a stage whose tools died under it may be ending still
     if victim == "tasks.prefect_server":
         assert parent.returncode != 0
         assert "Prefect server" in said
