@@ -46,8 +46,7 @@ def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     answers = each * (c.questions or ALL) * c.instructions * c.samples
     kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
     epochs = settings.distill.epochs or 15
-    tried = {"persona": len(s.alphas) + 2 * sum(s.refine),  # without 0, with alpha_max
-              "axbench": len(s.factors), "ifeval": 0}
+    tried = {"persona": len(s.alphas) + 2 * sum(s.refine), "axbench": len(s.factors), "ifeval": 0}  # alpha_max instead of 0
     prompted = sum(2 * len(benchmark.attributes) for benchmark in settings.benchmarks if benchmark.name == "persona")
     searched = seeds * (s.questions or ALL) * s.samples * (prompted + sum(cells[name] * tried[name] for name in cells))
     taken = {"persona": 3, "axbench": 3, "ifeval": 1}  # strengths that a resample might choose, in the mean

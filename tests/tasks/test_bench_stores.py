@@ -13,6 +13,8 @@ from psr.module import SteeringModule
 from psr.preparing import normalised
 from psr.presets import FAST_MSE
 from psr.problem import pose
+from psr.recording import Targets
+from psr.stores import EightBit
 from tasks.ablation.material import subjects, wanted_attributes
 from tasks.bench import joint, stores
 from tasks.bench.material import Material
@@ -44,10 +46,21 @@ def test_the_objective_of_a_module_is_the_share_of_the_unsteered_error_that_it_l
 
 
 def test_eight_bits_are_a_quarter_of_the_bytes_and_lose_little(material, monkeypatch):
+    import psr.fitting
+
+    seen, real = [], psr.fitting.fit
+
+    def watched(*given, targets, **more):
+        seen.append(type(targets))
+        return real(*given, targets=targets, **more)
+
+    monkeypatch.setattr(psr.fitting, "fit", watched)
     monkeypatch.setattr(stores, "TRIPLETS", 4)
     figure, = stores.eight_bits(replace(material, repeats=2))
     assert (figure.name, figure.ratio.n, figure.goal) == ("store-8-bit", 2, None)
+    assert seen == [EightBit, Targets] * 2
     assert 0.9 < figure.ratio.median < 1.1
+    assert figure.ratio.median != 1
     assert figure.note.startswith("0.258 of the bytes")  # d + 4 bytes instead of 4 · d, d = 128
 
 
