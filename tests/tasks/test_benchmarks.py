@@ -4,17 +4,15 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import datasets
 import huggingface_hub
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from psr.errors import PsrError
 from psr.types import Attribute
 from tasks.benchmarks import load_attributes
+from tests.benchmark_files import line, trait, write_concepts, write_lines, write_persona
 
 
 @pytest.fixture(autouse=True)
@@ -32,41 +30,6 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     yield
     assert attempts == []
-
-
-def trait(questions: list[str], word: str = "loud") -> dict[str, Any]:
-    pairs = [{"pos": f"Be {word}, way {i}.", "neg": f"Be quiet, way {i}."} for i in range(5)]
-    return {"instruction": pairs, "questions": questions, "eval_prompt": "Rate {answer} to {question}."}
-
-
-def write_persona(folder: Path, sides: tuple[str, str] = ("extract", "eval")) -> Path:
-    for side, questions, word in zip(sides, (["f1", "f2", "f3"], ["e0", "e1", "e2", "e3", "e4"]), ("loud", "noisy"), strict=True):
-        (folder / side).mkdir(parents=True)
-        for name in ("loud", "shy"):
-            (folder / side / f"{name}.json").write_text(json.dumps(trait(questions, word), indent=4))
-    return folder
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def line(question: str, said: str, instruction: str = "punctuation:no_comma", **kwargs: object) -> dict[str, Any]:
-    return {"key": 1, "prompt": f"{question} {said}", "instruction_id_list": [instruction], "kwargs": [kwargs],
-            "prompt_without_instruction": question}
-
-
-def write_concepts(folder: Path, concepts: dict[int, str], **columns: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for side, count in (("train", 3), ("test", 4)):
-        rows = [{"input": f"{side} {i}", "output": "o", "output_concept": text, "concept_genre": "text", "concept_id": number,
-                 "category": "positive", **columns} for number, text in concepts.items() for i in range(count)]
-        rows.append({"input": "nothing", "output": "o", "output_concept": "EEEEE", "concept_genre": "text", "concept_id": -1,
-                     "category": "negative", **columns})
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{side}.parquet")
-    return folder
 
 
 @pytest.mark.parametrize("sides", [("extract", "eval"), ("trait_data_extract", "trait_data_eval")])
@@ -154,12 +117,12 @@ def test_attributes_can_be_keys(tmp_path: Path) -> None:
 
 def test_the_users_progress_bars_are_left_as_they_were(tmp_path: Path) -> None:
     shown = datasets.is_progress_bar_enabled()
-    load_attributes("persona", write_persona(tmp_path))
+    load_attributes("axbench", write_concepts(tmp_path, {0: "the sea"}))
     assert datasets.is_progress_bar_enabled() == shown
 
 
 def test_a_cache_folder_is_used_when_given(tmp_path: Path) -> None:
-    load_attributes("persona", write_persona(tmp_path / "files"), cache_dir=tmp_path / "cache")
+    load_attributes("axbench", write_concepts(tmp_path / "files", {0: "the sea"}), cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").rglob("*.arrow"))
 
 
