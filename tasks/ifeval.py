@@ -3,7 +3,7 @@
 Zhou et al. 2023 (google-research/instruction_following_eval); single-instruction rows with their plain prompt:
 microsoft/llm-steer-instruct. An attribute is one instruction with one set of arguments, and rows with several
 instructions are left out. `train.jsonl` is for fitting; the even rows of `test.jsonl` choose alpha, the odd ones give
-the figures. A public file stands alone: its rows go to the two sides in turn.
+the figures. A public file stands alone: its questions go to the two sides in turn.
 """
 
 import json
@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 
 from psr.errors import PsrError
 from psr.types import Attribute
+from tasks.questions import Loaded, Sides, distinct, divide
 
-COLUMNS = ("prompt", "instruction_id_list", "kwargs")
+ARGUMENT = (str, float, [(str, float)], None)
+COLUMNS = {"prompt": str, "instruction_id_list": [str], "kwargs": [({str: ARGUMENT}, None)],
+           "prompt_without_instruction": (str, None)}
 PUBLIC = ("ifeval_single_instr_format.jsonl", "input_data.jsonl")
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 # How a sentence of a public prompt is known to state the instruction, where the file has no plain prompt beside it.
@@ -52,12 +55,13 @@ class Row(NamedTuple):
     """One single-instruction row: the attribute's name, the plain question, the instruction's words ("" if not known)."""
 
     name: str
+    prompt: str
     question: str
     instruction: str
     kwargs: tuple[tuple[str, object], ...]
 
 
-def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Attribute, ...]:
+def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Loaded, ...]:
     """One attribute per instruction and arguments with enough rows on either side."""
     fit, test = _sides(folder, read)
     found = {name: _attribute(name, fit, test) for name in dict.fromkeys(row.name for row in fit)}
@@ -76,28 +80,29 @@ def _sides(folder: Path, read: Callable[..., Any]) -> tuple[list[Row], list[Row]
     if not public:
         raise PsrError("a benchmark's file is missing", where=folder,
                        expected=f"train.jsonl and test.jsonl, or {' or '.join(PUBLIC)}")
-    by_name: dict[str, list[Row]] = {}
+    by_question: dict[str, dict[str, list[Row]]] = {}
     for row in _rows(public[0], read):
-        by_name.setdefault(row.name, []).append(row)
-    return ([row for rows in by_name.values() for row in rows[::2]],
-            [row for rows in by_name.values() for row in rows[1::2]])
+        by_question.setdefault(row.name, {}).setdefault(row.question, []).append(row)
+    fit, test = ([row for asked in by_question.values() for rows in list(asked.values())[first::2] for row in rows]
+                 for first in (0, 1))
+    return fit, test
 
 
 def _rows(path: Path, read: Callable[..., Any]) -> list[Row]:
-    rows = [raw for raw in read(path, "json", COLUMNS) if _single(raw, path)]
+    rows = [raw for number, raw in enumerate(read(path, "json", COLUMNS), 1) if _single(raw, f"{path}, row {number}")]
     given = [_given(raw) for raw in rows]
     variants: dict[str, set[str]] = {}
     for raw, kwargs in zip(rows, given, strict=True):
         variants.setdefault(raw["instruction_id_list"][0], set()).add(json.dumps(kwargs, sort_keys=True))
     split = [(raw, kwargs, _split(raw)) for raw, kwargs in zip(rows, given, strict=True)]
-    return [Row(_name(raw["instruction_id_list"][0], kwargs, variants), *parts, _pairs(raw, kwargs))
+    return [Row(_name(raw["instruction_id_list"][0], kwargs, variants), raw["prompt"].strip(), *parts, _pairs(raw, kwargs))
             for raw, kwargs, parts in split if parts is not None]
 
 
-def _single(raw: dict[str, Any], path: Path) -> bool:
+def _single(raw: dict[str, Any], where: str) -> bool:
     names, kwargs = raw["instruction_id_list"], raw["kwargs"]
-    if not isinstance(names, list) or not isinstance(kwargs, list) or len(names) != len(kwargs):
-        raise PsrError("a benchmark's row has another layout", where=path, got=str(names)[:80],
+    if len(names) != len(kwargs):
+        raise PsrError("a benchmark's row has another layout", where=where, got=str(names)[:80],
                        expected="instruction_id_list and kwargs as lists of one length")
     return len(names) == 1
 
@@ -134,13 +139,22 @@ def _split(raw: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _attribute(name: str, fit: Sequence[Row], test: Sequence[Row]) -> Attribute | None:
+def _attribute(name: str, fit: Sequence[Row], test: Sequence[Row]) -> Loaded | None:
     fit, test = ([row for row in side if row.name == name] for side in (fit, test))
-    told = dict.fromkeys(row.instruction for row in fit if row.instruction)
-    unseen = dict.fromkeys(row.instruction for row in test if row.instruction and row.instruction not in told)
-    questions = dict.fromkeys(row.question for row in fit)
-    asked = [question for question in dict.fromkeys(row.question for row in test) if question not in questions]
-    if not told or len(asked) < 2:
+    told = distinct(row.instruction for row in fit if row.instruction)
+    unseen = distinct((row.instruction for row in test if row.instruction), known=told)
+    sides = _divided(fit, test)
+    if not told or not sides.evaluate:
         return None
-    return Attribute("ifeval", name, tuple(told), tuple(unseen), tuple(questions), tuple(asked[::2]), tuple(asked[1::2]),
-                     fit[0].kwargs[0][1], fit[0].kwargs)  # type: ignore[arg-type]
+    return Loaded(Attribute("ifeval", name, told, unseen, *sides[:3], fit[0].kwargs[0][1], fit[0].kwargs), sides)  # type: ignore[arg-type]
+
+
+def _divided(fit: Sequence[Row], test: Sequence[Row]) -> Sides:
+    """The rows' questions by side; a prompt that is there again is left out even where it is split in another place."""
+    fitted = {row.prompt for row in fit}
+    asked: dict[str, str] = {}
+    for row in test:
+        asked.setdefault(row.prompt, row.question)
+    new = [question for prompt, question in asked.items() if prompt not in fitted]
+    sides = divide((row.question for row in fit), new)
+    return sides._replace(repeated=sides.repeated + len(test) - len(asked), fitted=sides.fitted + len(asked) - len(new))

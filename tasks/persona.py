@@ -12,12 +12,13 @@ from typing import Any
 
 from psr.errors import PsrError
 from psr.types import Attribute
+from tasks.questions import Loaded, distinct, divide
 
-COLUMNS = ("instruction", "questions", "eval_prompt")
+COLUMNS = {"instruction": [{"pos": str, "neg": (str, None)}], "questions": [str], "eval_prompt": str}
 SIDES = (("extract", "trait_data_extract"), ("eval", "trait_data_eval"))
 
 
-def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Attribute, ...]:
+def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Loaded, ...]:
     """One attribute per trait that has a file on both sides."""
     extract, held_out = (_side(folder, spellings) for spellings in SIDES)
     known = sorted({path.stem for path in extract.glob("*.json")} & {path.stem for path in held_out.glob("*.json")})
@@ -34,27 +35,27 @@ def _side(folder: Path, spellings: Sequence[str]) -> Path:
     raise PsrError("a benchmark's folder lacks a part", where=folder, expected=f"a folder {' or '.join(spellings)}")
 
 
-def _attribute(name: str, extract: Path, held_out: Path, read: Callable[..., Any]) -> Attribute:
+def _attribute(name: str, extract: Path, held_out: Path, read: Callable[..., Any]) -> Loaded:
     fit, test = (_object(side / f"{name}.json", read) for side in (extract, held_out))
-    unseen = tuple(text for text in test["instruction"] if text not in fit["instruction"])
-    asked = [question for question in test["questions"] if question not in fit["questions"]]
-    if len(asked) < 2:
+    told, unseen = distinct(_said(fit)), distinct(_said(test), known=_said(fit))
+    sides = divide(fit["questions"], test["questions"])
+    if not sides.evaluate:
         raise PsrError("too few questions to choose alpha on some and evaluate on others",
                        where=held_out / f"{name}.json", expected="at least 2 that are not in the fitting file",
-                       got=len(asked))
-    return Attribute("persona", name, tuple(fit["instruction"]), unseen, tuple(fit["questions"]),
-                     tuple(asked[::2]), tuple(asked[1::2]), test["eval_prompt"])
+                       got=len(sides.search))
+    return Loaded(Attribute("persona", name, told, unseen, *sides[:3], test["eval_prompt"]), sides)
 
 
 def _object(path: Path, read: Callable[..., Any]) -> dict[str, Any]:
-    """The file's one object, with the instructions that ask for the trait (`pos`)."""
-    row = read(path, "json", COLUMNS)[0]
-    try:
-        instructions = [str(pair["pos"]) for pair in row["instruction"]]
-        questions = [str(question) for question in row["questions"]]
-    except (TypeError, KeyError) as error:
-        raise PsrError("a benchmark's file has another layout", where=path, got=f"{type(error).__name__}: {error}",
-                       expected="instruction: [{pos, neg}], questions: [text]") from error
-    if not instructions or not questions:
+    """The file's one object."""
+    rows = read(path, "json", COLUMNS)
+    if len(rows) != 1:
+        raise PsrError("a benchmark's file has another layout", where=path, expected="one object", got=f"{len(rows)} of them")
+    if not rows[0]["instruction"] or not rows[0]["questions"]:
         raise PsrError("a benchmark's file is empty", where=path, expected="at least one instruction and one question")
-    return {"instruction": instructions, "questions": questions, "eval_prompt": str(row["eval_prompt"])}
+    return rows[0]  # type: ignore[no-any-return]
+
+
+def _said(row: dict[str, Any]) -> list[str]:
+    """The instructions that ask for the trait."""
+    return [pair["pos"] for pair in row["instruction"]]
