@@ -9,7 +9,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Protocol
 
 from psr.errors import JudgeError, PsrError
 from psr.types import JudgeItem, Judgement, Usage, Verdicts
@@ -21,7 +23,8 @@ class Judge(Protocol):
     """Whatever judges: `id` names it, `rubric` is the version of its questions, `dimensions` what it rates.
 
     Called with items it returns one judgement per item and dimension, item by item, and its usage. A value lies in
-    [0, the judgement's scale], or is None with the reason in `error`. It raises JudgeError when it could not judge.
+    [0, the judgement's scale], or is None with the reason in `error`. It raises JudgeError when it could not judge; any
+    other error is taken for a fault of the judge and ends the run.
     """
 
     @property
@@ -43,9 +46,11 @@ def judge_all(
     """Judge every item: one judgement per item and dimension, item by item in the order asked, and the summed usage.
 
     A completion that is asked twice is judged once. A JudgeError is tried again up to `retries` times if it says that
-    this may help, after `wait` seconds, then twice as long. One that stays, a verdict that is missing and a value that
-    is nan or outside [0, scale] become judgements without a value that say why. progress(n) is called with the
-    number of items just judged. Raises PsrError for a judge that names completions or dimensions it was not asked for.
+    this may help, after `wait` seconds, then twice as long. One that stays, a verdict that is missing, a value that is no
+    number in [0, scale] (text, a truth value, a list, nan) and a scale that is no positive number become judgements
+    without a value that say why. Values are returned as floats, those of numpy and torch too. progress(n) is called with
+    the number of items just judged. Raises PsrError, with the judge's name, for a judge that raises anything but
+    JudgeError, answers with something else than Verdicts, or names completions or dimensions it was not asked for.
     """
     if batch_size < 1 or retries < 0:
         raise PsrError("these batches cannot be judged", expected="batch_size of at least 1 and retries of 0 or more",
@@ -69,12 +74,37 @@ def _ask(judge: Judge, batch: list[JudgeItem], retries: int, wait: float) -> tup
     """The judge's verdicts on a batch; none, and the error's text, when it could not judge."""
     for attempt in range(retries + 1):
         try:
-            return judge(batch), ""
+            return _verdicts(judge, batch), ""
         except JudgeError as error:
             if not error.retryable or attempt == retries:
                 return Verdicts(()), str(error)
         time.sleep(wait * 2**attempt)
     raise PsrError("a judge cannot be asked fewer times than once", expected="retries of 0 or more", got=str(retries))
+
+
+def _verdicts(judge: Judge, batch: list[JudgeItem]) -> Verdicts:
+    """What the judge answers, with its judgements as a tuple. Raises PsrError where that is no Verdicts of Judgements."""
+    try:
+        verdicts = judge(batch)
+        if not isinstance(verdicts, Verdicts) or not isinstance(verdicts.usage, Usage):
+            raise _no_verdicts(judge, "Verdicts of judgements and usage", verdicts)
+        if not isinstance(verdicts.judgements, Iterable):
+            raise _no_verdicts(judge, "a sequence of judgements", verdicts.judgements)
+        judgements = tuple(verdicts.judgements)
+    except PsrError:
+        raise
+    except Exception as error:
+        raise PsrError("a judge failed with an error of its own", where=f"judge {judge.id}", expected="verdicts or JudgeError",
+                       got=f"{type(error).__name__}: {error}", do="Mend the judge.") from error
+    for judgement in judgements:
+        if not isinstance(judgement, Judgement):
+            raise _no_verdicts(judge, "a Judgement for each item and dimension", judgement)
+    return replace(verdicts, judgements=judgements)
+
+
+def _no_verdicts(judge: Judge, expected: str, got: Any) -> PsrError:
+    return PsrError("a judge answered with something else than judgements", where=f"judge {judge.id}", expected=expected,
+                    got=f"{type(got).__name__} {_shown(got)}", do="Mend the judge.")
 
 
 def _accept(judge: Judge, batch: list[JudgeItem], verdicts: Verdicts, error: str) -> dict[Key, Judgement]:
@@ -83,23 +113,46 @@ def _accept(judge: Judge, batch: list[JudgeItem], verdicts: Verdicts, error: str
     given: dict[Key, Judgement] = {}
     for judgement in verdicts.judgements:
         key = (judgement.completion, judgement.dimension)
-        if key not in asked or key in given or (judgement.judge, judgement.rubric) != (judge.id, judge.rubric):
+        known = all(isinstance(part, str) for part in key) and key in asked
+        if not known or key in given or (judgement.judge, judgement.rubric) != (judge.id, judge.rubric):
             raise PsrError(
                 "a judge answered what it was not asked", where=f"judge {judge.id}", do="Mend the judge.",
                 expected=f"one verdict by {judge.id} {judge.rubric} for each item on {', '.join(judge.dimensions)}",
-                got=f"{'a second' if key in given else 'one'} on {key} by {judgement.judge} {judgement.rubric}")
+                got=f"{'a second' if known else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}")
         given[key] = _checked(judgement)
     return {key: given.get(key) or _missing(judge, key, error or "the judge returned no verdict") for key in asked}
 
 
 def _checked(judgement: Judgement) -> Judgement:
-    """`judgement` itself, or without its value when that is not a number in [0, scale]."""
-    value = judgement.value
-    if value is None:
-        return judgement if judgement.error else replace(judgement, error="the judge gave no value and no reason")
-    if math.isfinite(value) and 0 <= value <= judgement.scale:
-        return judgement
-    return replace(judgement, value=None, error=f"value {value} is not a number from 0 to {judgement.scale:g}")
+    """`judgement` with its value and scale as floats, or without its value where that is no number in [0, scale]."""
+    value, scale = _number(judgement.value), _number(judgement.scale)
+    if scale is None or scale <= 0:
+        scale, wrong = 0.0, f"scale {_shown(judgement.scale)} is not a positive number"  # 0: as in `_missing`
+    elif value is None or not 0 <= value <= scale:
+        wrong = f"value {_shown(judgement.value)} is not a number from 0 to {scale:g}"
+    else:
+        return replace(judgement, value=value, scale=scale)
+    if judgement.value is None:
+        wrong = judgement.error or "the judge gave no value and no reason"
+    return replace(judgement, value=None, scale=scale, error=wrong)
+
+
+def _number(value: Any) -> float | None:
+    """A finite real number as a float, None for anything else; a scalar of numpy or torch is the number it holds."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, Real | Decimal) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # a whole number beyond floats; a Decimal that signals that it is none
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _missing(judge: Judge, key: Key, error: str) -> Judgement:
