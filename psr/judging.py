@@ -118,7 +118,7 @@ def _accept(judge: Judge, batch: list[JudgeItem], verdicts: Verdicts, error: str
             raise PsrError(
                 "a judge answered what it was not asked", where=f"judge {judge.id}", do="Mend the judge.",
                 expected=f"one verdict by {judge.id} {judge.rubric} for each item on {', '.join(judge.dimensions)}",
-                got=f"{'a second' if known else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}")
+                got=f"{'a second' if known and key in given else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}")
         given[key] = _checked(judgement)
     return {key: given.get(key) or _missing(judge, key, error or "the judge returned no verdict") for key in asked}
 

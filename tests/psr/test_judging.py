@@ -147,19 +147,19 @@ def test_a_judges_own_missing_value_keeps_its_reason_and_gets_one_if_it_gave_non
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "got"),
     [
-        lambda js: [*js, js[0]],
-        lambda js: [replace(js[0], completion="another"), *js[1:]],
-        lambda js: [replace(js[0], dimension="beauty"), *js[1:]],
-        lambda js: [replace(js[0], judge="another"), *js[1:]],
-        lambda js: [replace(js[0], rubric="2"), *js[1:]],
-        lambda js: [replace(js[0], completion=["c0"]), *js[1:]],
-        lambda js: [replace(js[0], dimension=None), *js[1:]],
+        (lambda js: [*js, js[0]], "a second"),
+        (lambda js: [replace(js[0], completion="another"), *js[1:]], "one"),
+        (lambda js: [replace(js[0], dimension="beauty"), *js[1:]], "one"),
+        (lambda js: [replace(js[0], judge="another"), *js[1:]], "one"),
+        (lambda js: [replace(js[0], rubric="2"), *js[1:]], "one"),
+        (lambda js: [replace(js[0], completion=["c0"]), *js[1:]], "one"),
+        (lambda js: [replace(js[0], dimension=None), *js[1:]], "one"),
     ],
 )
-def test_a_judge_that_answers_what_it_was_not_asked_is_refused(change):
-    with pytest.raises(PsrError, match=r"judge scripted.*Mend the judge"):
+def test_a_judge_that_answers_what_it_was_not_asked_is_refused(change, got):
+    with pytest.raises(PsrError, match=rf"judge scripted.*got {got} on .*Mend the judge"):
         judge_all(Scripted(change=change), items(2))
 
 
