@@ -251,7 +251,7 @@ def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
     named = [parse_method(text) for text in methods]
     adapters = ", ".join(method.slug for method in named if method.adapts)
     if adapters:
-        raise ValueError(f"{adapters} changes the model's weights; the pipeline steers activations (psr.learn fits it)")
+        raise ValueError(f"{adapters} changes the model's weights; the pipeline steers activations (`from psr.learn import learn` fits it)")
     slugs = tuple(method.slug for method in named)
     if len(set(slugs)) < len(slugs):
         raise ValueError(f"a method is named twice in {', '.join(slugs)}")

@@ -66,7 +66,7 @@ class Problem:
         Returns [layer, batch, token, d] on the model's device, in the order of `seen`; meaningful inside the span.
         """
         if self.targets is None:
-            raise PsrError("LL has no targets", expected="an MSE fit")
+            raise PsrError(f"{self.objective} has no targets", expected="an MSE fit")
         device = self.targets.device  # the CPU, or the model's when the caller moved them there
         return self.targets.at(self.rows, place.to(device)).to(self.lm.device)
 
@@ -81,7 +81,7 @@ def pose(
     """
     if method.objective not in GRADIENT:
         raise PsrError("this objective is not fitted by gradients", expected=f"one of {', '.join(GRADIENT)}",
-                       got=method.objective, do="Use psr.learn, which knows every method.")
+                       got=method.objective, do="`from psr.learn import learn` knows every method.")
     ordered = checked_layers(lm, method, layers)
     form, data = _checked_form(lm, method, settings), training_set(examples, settings.label_span, lm.pad_id)
     check_examples(lm, examples, method)

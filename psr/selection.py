@@ -1,4 +1,4 @@
-"""From judged completions to triplets: what is kept for fitting, and why the rest is not (paper, Section 4; method.md 3)."""
+"""From judged completions to triplets: what is kept for fitting, and why the rest is not (paper, Section 4)."""
 
 from __future__ import annotations
 

@@ -113,7 +113,8 @@ def fit_module(
         fitted = learn(material.lm, examples, method, layers, settings, targets=targets, plain=plain, module_id=id,
                        origin=origin, progress=advance)
     if not isinstance(fitted.module, SteeringModule):
-        raise PsrError("this method changes the model's weights, not its activations", got=method.slug, do="Fit it with psr.learn.")
+        raise PsrError("this method changes the model's weights, not its activations", got=method.slug,
+                       do="`from psr.learn import learn` fits it.")
     if fitted.dead:
         print(f"warning: {method.name} for {material.attribute} is dead: no gate opens on any training token", flush=True)
     return fitted.module, fitted.curve

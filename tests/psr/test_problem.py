@@ -1,12 +1,14 @@
 """What a fit refuses before its first step, each in one clear line."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from psr.errors import PsrError
 from psr.fitting import fit
 from psr.methods import parse_method
-from psr.presets import FAST_MSE
+from psr.presets import FAST_LL, FAST_MSE
 from psr.problem import pose
 from psr.recording import Targets
 from tests.psr.toy import D, example, examples, toy
@@ -55,8 +57,10 @@ def test_targets_are_laid_over_the_plain_run():
             assert torch.equal(laid[layer, row][batch.span[row]], expected)
 
 
-def test_ll_asks_for_no_targets():
-    problem = pose(toy(), examples(), parse_method("s-psr-ll-r"), (1,), FAST_MSE, None)
+@pytest.mark.parametrize("objective", ["LL", "KL", "RePS"])
+def test_an_objective_without_targets_asks_for_none_and_is_named_when_they_are_wanted(objective):
+    plain = [replace(one, rejected=(1, 2)) for one in examples()]
+    problem = pose(toy(), plain, parse_method(f"s-psr-{objective.lower()}-r"), (1,), FAST_LL, None)
     assert not problem.mse
-    with pytest.raises(PsrError, match="LL has no targets"):
+    with pytest.raises(PsrError, match=f"^{objective} has no targets"):
         problem.wanted(torch.zeros(1, 1, dtype=torch.long))
