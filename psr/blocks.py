@@ -28,6 +28,19 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     return blocks
 
 
+def check_in_memory(model: nn.Module) -> None:
+    """Raise PsrError where a weight is not in memory (offloaded to the disk or the host by accelerate)."""
+    away = next((name for name, tensor in model.named_parameters() if tensor.is_meta), None)
+    if away is not None:
+        raise PsrError(
+            "a weight of this model is not in memory",
+            where=away,
+            expected="every weight on a device",
+            got="an offloaded model",
+            do="Load it without offloading: a smaller dtype, another device_map, or more memory.",
+        )
+
+
 def _decoder(model: nn.Module) -> nn.Module:
     """The part that decodes text, where the model names one (a model of text and images has other towers beside it)."""
     get_decoder = getattr(model, "get_decoder", None)

@@ -17,9 +17,9 @@ from psr.types import Chat, Message, Span
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Two instructions that end differently: what a plain prompt shares with both is due to the template, not to chance.
-# One ends with a mark and one with a letter, because many tokenizers merge marks with the line ends that follow.
-_PROBES = ("Answer in verse.", "Be as brief as you can")
+# Instructions that end differently: what a plain prompt shares with all of them is due to the template, not to chance.
+# They end with a mark, a letter and a line, because many tokenizers merge marks and line ends with those that follow.
+PROBES = ("Answer in verse.", "Be as brief as you can", "What rhymes?\n")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
             got=f"{len(ids)} tokens",
             do="Shorten the question or the instruction.",
         )
-    probed = (encode((Message("system", probe), *plain)) for probe in _PROBES)
-    shared = min(_common_suffix(plain_ids, other) for other in (ids, *probed))
+    probed = (encode((Message("system", probe), *plain)) for probe in PROBES)
+    shared = min(common_suffix(plain_ids, other) for other in (ids, *probed))
     return Prompt(ids, len(ids) - max(shared, 1))
 
 
@@ -94,7 +94,7 @@ def _encoder(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> Callable[[Chat]
 
 def _takes_system(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> bool:
     """Whether the template neither refuses nor drops a system turn."""
-    probe = _PROBES[0]
+    probe = PROBES[0]
     try:
         return probe in _apply(tokenizer, (Message("system", probe), *plain))
     except PsrError:
@@ -121,19 +121,43 @@ def _fold(chat: Chat) -> Chat:
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    messages = [{"role": message.role, "content": message.content} for message in chat]
+    """The rendered chat, in which every question is found; content is tried as a list of parts where text is dropped."""
+    text = _render(tokenizer, chat, as_parts=False)
+    if _shows(text, chat):
+        return str(text)
+    parts = _render(tokenizer, chat, as_parts=True)
+    if _shows(parts, chat):
+        return str(parts)
+    problem = text if isinstance(text, Exception) else None
+    raise PsrError(
+        "the model's chat template refuses this chat" if problem else "the model's chat template drops the question",
+        expected="turns as the template wants them" if problem else "a text in which every question stands",
+        got=f"{type(problem).__name__}: {problem}" if problem else repr(str(text)[-80:]),
+        do="Let user and assistant turns alternate, a user first." if problem else "Give the tokenizer a template for text.",
+    ) from problem
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, as_parts: bool) -> str | Exception:
+    """What the template makes of the chat, or what it raises: whatever it likes."""
+    messages = [
+        {"role": role, "content": [{"type": "text", "text": content}] if as_parts else content} for role, content in chat
+    ]
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # a template raises whatever it likes
-        raise PsrError(
-            "the model's chat template refuses this chat",
-            expected="turns as the template wants them",
-            got=f"{type(error).__name__}: {error}",
-            do="Let user and assistant turns alternate, a user first.",
-        ) from error
+    except Exception as error:
+        return error
 
 
-def _common_suffix(a: Sequence[int], b: Sequence[int]) -> int:
+def _shows(rendered: str | Exception, chat: Chat) -> bool:
+    """Whether each question stands in the rendered text, white space aside, and not as a written-out list."""
+    if isinstance(rendered, Exception):
+        return False
+    text = " ".join(rendered.split())
+    questions = (" ".join(message.content.split()) for message in chat if message.role == "user")
+    return "{'type': 'text'" not in text and all(question in text for question in questions)
+
+
+def common_suffix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common suffix."""
     length = 0
     for left, right in zip(reversed(a), reversed(b), strict=False):

@@ -2,7 +2,7 @@
 
 It covers the content and dtype of every weight, the config keys that differ from the architecture's defaults, the stop
 tokens, the tokenizer's rules and the chat template. It does not cover the device, the folder's name, the attention
-kernel or library versions.
+kernel or library versions. Adapters that hang in the model (PEFT) count with whether and how strongly they act.
 
     kin-own     12 and 8 hex digits
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from psr.blocks import check_in_memory
 from psr.types import short_hash
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ _SILENT_KEYS = frozenset(
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """`kin-own` over weights, config, tokenizer and chat template. Reads every weight once: about 2 s per 2 GB."""
+    """`kin-own` over weights, config, tokenizer and chat template. Reads every weight once: about 2 s per 2 GB.
+
+    Raises PsrError where weights are not in memory (offloaded).
+    """
+    check_in_memory(model)
     kin, own = _weights(model)
-    rest = (_config(model), _stops(model), _tokenizer(tokenizer))
+    rest = (_config(model), _stops(model), _tokenizer(tokenizer), *_adapters(model))
     return f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"
 
 
@@ -113,6 +118,18 @@ def _audible(values: dict[str, Any], defaults: Any) -> dict[str, Any]:
             continue
         heard[str(key)] = _audible(value, default) if isinstance(value, dict) else value
     return heard
+
+
+def _adapters(model: PreTrainedModel) -> list[list[object]]:
+    """Each layer that carries adapters: which of them act, how strongly, and which are merged; [] where there are none."""
+    states: list[list[object]] = []
+    for name, module in model.named_modules():
+        if hasattr(module, "active_adapters") and hasattr(module, "disable_adapters"):
+            acting = [] if module.disable_adapters else sorted(module.active_adapters)
+            scaling = getattr(module, "scaling", None)
+            scales = [float(scaling[one]) for one in acting if one in scaling] if isinstance(scaling, dict) else []
+            states.append([name, acting, scales, sorted(getattr(module, "merged_adapters", ()))])
+    return [sorted(states, key=str)] if states else []
 
 
 def _stops(model: PreTrainedModel) -> list[int]:

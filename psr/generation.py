@@ -6,16 +6,14 @@ aside). The prefill is not skipped: R steers the last prompt token in it, QR the
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from psr.cached import fresh_cache, next_logits
 from psr.chats import Prompt
 from psr.errors import PsrError
 from psr.models import LanguageModel
@@ -113,7 +111,7 @@ class _Batch:
     u: Tensor  # [running, max_new_tokens]
     stopped: Tensor  # [running] bool
     sound: Tensor  # [running] bool
-    cache: DynamicCache
+    cache: Any
     stops: Tensor  # [stop token]
     prompt: int  # columns of the prompt
 
@@ -126,34 +124,18 @@ def _start(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> _B
     u = uniforms([request.seed for request in requests], sampling.max_new_tokens).to(lm.device)
     return _Batch(rows, ids, (attention.cumsum(-1) - 1).clamp(min=0), torch.cat([attention, answer], dim=1), u,
                   torch.zeros_like(rows, dtype=torch.bool), torch.ones_like(rows, dtype=torch.bool),
-                  DynamicCache(config=lm.model.config), torch.tensor(lm.stop_ids, dtype=torch.long, device=lm.device),
+                  fresh_cache(lm.model), torch.tensor(lm.stop_ids, dtype=torch.long, device=lm.device),
                   ids.shape[1])
 
 
 def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, tokens: Tensor) -> None:
     """One forward and one token a row, written to `tokens`; what a row says after its stop token is read by nobody."""
-    logits = last_logits(lm, batch.inputs, batch.attention[:, : batch.prompt + step], batch.positions, batch.cache)
+    logits = next_logits(lm.model, batch.inputs, batch.attention[:, : batch.prompt + step], batch.positions, batch.cache)
     new, sound = pick(logits, batch.u[:, step], sampling)
     tokens[batch.rows, step] = new
     batch.sound &= sound | batch.stopped
     batch.stopped |= torch.isin(new, batch.stops)
     batch.inputs, batch.positions = new.unsqueeze(-1), batch.positions[:, -1:] + 1
-
-
-def last_logits(
-    lm: LanguageModel, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache | None = None
-) -> Tensor:
-    """Logits [batch, vocabulary] after the last token; positions and cut logits only where the model takes them."""
-    options: dict[str, Any] = {"logits_to_keep": 1, "position_ids": positions}
-    taken = {name: options[name] for name in _taken(type(lm.model).forward) if name in options}
-    taken |= {"past_key_values": cache, "use_cache": cache is not None}
-    return lm.model(input_ids=ids, attention_mask=attention, **taken).logits[:, -1]
-
-
-@cache
-def _taken(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the arguments that `function` takes."""
-    return tuple(inspect.signature(function).parameters)
 
 
 def _running(batch: _Batch) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,8 @@ from torch import nn
 from psr.blocks import decoder_blocks
 from psr.errors import PsrError
 from psr.fingerprint import fingerprint
+from psr.probe import check_reading
+from psr.templates import own_template, with_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -77,11 +79,33 @@ class LanguageModel:
         return self.model.config.get_text_config(decoder=True)
 
 
-def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
-    """`model` frozen and in evaluation mode, with its tokenizer. Raises PsrError when it has no decoder blocks."""
+def wrap(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, template: Mapping[str, object] | None = None
+) -> LanguageModel:
+    """`model` frozen and in evaluation mode, with its tokenizer, once a probe has passed (psr/probe.py).
+
+    template: options of the chat template, such as {"enable_thinking": False}; the tokenizer is then a copy whose
+    template has them set. Raises PsrError for a model without decoder blocks, one that reads with a key-value cache
+    otherwise than without or cannot be read at all, a tokenizer with more tokens than the model, and an option that the
+    template does not know.
+    """
     decoder_blocks(model)
+    _check_vocabulary(model, tokenizer)
     model.eval().requires_grad_(False)
-    return LanguageModel(model, tokenizer, fingerprint(model, tokenizer))
+    if template:
+        tokenizer = with_options(tokenizer, template)
+    name = fingerprint(model, tokenizer)
+    check_reading(model)
+    return LanguageModel(model, tokenizer, name)
+
+
+def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr,arg-type]
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise PsrError("the tokenizer has tokens that the model does not know", where=type(model).__name__,
+                       expected=f"ids below {rows}, the rows of the embedding", got=f"up to {largest}",
+                       do="Load the model's own tokenizer, or resize the embedding (resize_token_embeddings).")
 
 
 def load_model(
@@ -91,10 +115,11 @@ def load_model(
     device: str = "cpu",
     trust_remote_code: bool = False,
     local_files_only: bool = True,
+    template: Mapping[str, object] | None = None,
 ) -> LanguageModel:
     """The causal LM in folder `path` (or with that hub id, if `local_files_only` is off), safetensors only.
 
-    dtype: one of DTYPES. device: as torch names it. Raises PsrError when the folder is missing, damaged, incomplete,
+    dtype: one of DTYPES. device: as torch names it. template: as in `wrap`. Raises PsrError when the folder is missing, damaged, incomplete,
     holds pickles or no causal LM, and when dtype or device are unknown here.
     """
     kind, place = _dtype(dtype), _device(device)
@@ -106,7 +131,7 @@ def load_model(
         model = _load_weights(path, config, kind, access)
         tokenizer = _load_tokenizer(path, access)
     model.to(place)  # type: ignore[arg-type]
-    return wrap(model, tokenizer)
+    return wrap(model, tokenizer, template=template)
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -170,25 +195,37 @@ def _load_config(path: Path | str, access: dict[str, Any]) -> Any:
 
 
 def _is_causal(config: Any) -> bool:
-    """Whether the class that saved the weights is one for causal language models (or brings its own code for them)."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal
-
+    """Whether the class that saved the weights generates text with a decoder alone (or brings its own code for that)."""
     if config.is_encoder_decoder:
         return False
     if not config.architectures:
-        return config.model_type in causal
+        return config.model_type in _classes("CAUSAL_LM")
     if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
         return True
-    classes = {name for names in causal.values() for name in ([names] if isinstance(names, str) else names)}
-    return bool(classes.intersection(config.architectures))
+    return _saved_by(config, "CAUSAL_LM") or _saved_by(config, "IMAGE_TEXT_TO_TEXT")
+
+
+def _saved_by(config: Any, kind: str) -> bool:
+    """Whether one of the classes of this kind saved the weights."""
+    classes = {name for names in _classes(kind).values() for name in ([names] if isinstance(names, str) else names)}
+    return bool(classes.intersection(config.architectures or ()))
+
+
+def _classes(kind: str) -> Mapping[str, Any]:
+    """transformers' table of the classes of one kind, by model type."""
+    from transformers.models.auto import modeling_auto
+
+    return dict(getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES"))
 
 
 def _load_weights(path: Path | str, config: Any, dtype: torch.dtype, access: dict[str, Any]) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+    causal = _saved_by(config, "CAUSAL_LM") or not _saved_by(config, "IMAGE_TEXT_TO_TEXT")
+    kind: Any = AutoModelForCausalLM if causal else AutoModelForImageTextToText  # the language model inside is steered
     settings: dict[str, Any] = {"config": config, "dtype": dtype, "use_safetensors": True, **access}
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(str(path), output_loading_info=True, **settings)
+        loaded: Any = kind.from_pretrained(str(path), output_loading_info=True, **settings)
     except Exception as error:
         raise _unreadable("weights", path, error) from error
     model, info = loaded
@@ -218,6 +255,8 @@ def _load_tokenizer(path: Path | str, access: dict[str, Any]) -> PreTrainedToken
             expected="tokenizer files",
             do="Save the tokenizer into the folder.",
         )
+    if tokenizer.chat_template is None and Path(path).is_dir():
+        tokenizer.chat_template = own_template(Path(path))
     return tokenizer
 
 

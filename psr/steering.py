@@ -6,131 +6,111 @@ Three doors, from the inside out:
     steered(model, rows)            one Steer a row; rows may carry different modules and strengths: what generation uses
     steer(model, module, alpha)     the same module for every row of whatever the model is given: for use by hand
 
-All of them change what the blocks return while the context is open and nothing else: hooks are removed on any exit.
-A position t of a row is steered when t - (left padding of the row) >= start of the row. Nothing here reads a tensor's
-value on the host.
+All of them change what the blocks return while the context is open and nothing else: hooks are removed on any exit, and
+leaving a context in which the model ran checks that each of them was called. A position t of a row is steered when
+t - (left padding of the row) >= start of the row; where t is, psr/positions.py reads from what the model is given.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from psr.blocks import decoder_blocks
-from psr.chats import encode_chat
+from psr.blocks import check_in_memory, decoder_blocks
+from psr.by_hand import ByHand
 from psr.errors import PsrError
-from psr.forms import Form, form_named, steer_activation
+from psr.exclusive import alone, eager
+from psr.forms import steer_activation
 from psr.module import SteeringModule, check_alpha, check_model
-from psr.types import Message
+from psr.positions import read_forward
+from psr.terms import Steer, Term, terms_of
+from psr.user_turn import user_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OnStrength = Callable[[int, Tensor, Tensor], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """One form at one layer: params[name] [batch or 1, *shape] fp32, alpha [batch or 1] fp32 (0 = row untouched)."""
-
-    form: Form
-    params: Mapping[str, Tensor]
-    alpha: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Steer:
-    """What happens to one row: its module (None: nothing), its strength, its first steered position (unpadded)."""
-
-    module: SteeringModule | None
-    alpha: float
-    start: int
-
-    @property
-    def active(self) -> bool:
-        return self.module is not None and self.alpha != 0
+__all__ = ["Live", "Steer", "Term", "hooked", "steer", "steered", "terms_of"]
 
 
 @dataclass(eq=False)
 class Live:
-    """The state of one open steering context. `start` None: from the last prompt token, found at each prefill."""
+    """The state of one open steering context. start: each row's first steered position, or how it is found by hand.
+
+    first: the same in columns, [batch or 1]; mask: [batch, token], 1.0 inside the span. forwards and fired count how
+    often the blocks' owner and each hook ran to their end.
+    """
 
     terms: dict[int, list[Term]]
-    start: Tensor | None
+    start: Tensor | ByHand | None
     on_strength: OnStrength | None = None
-    padding: Tensor | None = None
     first: Tensor | None = None
     mask: Tensor = field(default_factory=lambda: torch.empty(0))
     entered: bool = False
+    forwards: int = 0
+    fired: Counter[int] = field(default_factory=Counter)
 
     def enter(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the base model."""
         self.before(base, args, kwargs)
         self.entered = True
 
+    def leave(self, base: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Hook of the base model, called even when its forward fails."""
+        self.entered = False
+
     def reach(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the module that holds the blocks, for models that go there past their base model (OPT)."""
         if not self.entered:
             self.before(owner, args, kwargs)
-        self.entered = False
 
     def before(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Find which positions of this forward lie in the span."""
-        tokens = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs_embeds"))
-        if tokens is None:
-            tokens = kwargs["inputs_embeds"]
-        cache = kwargs.get("past_key_values")
-        past = 0 if cache is None else cache.get_seq_length()
-        if self.first is None or not _continues(past):
-            self._begin(tokens, kwargs.get("attention_mask"))
-        position = torch.arange(tokens.shape[1], device=tokens.device) + past
-        self.mask = (position >= self.first.unsqueeze(-1)).float()  # type: ignore[union-attr]
-
-    def _begin(self, tokens: Tensor, attention: Any) -> None:
-        """At a prefill: each row's left padding, and with it the first steered position counted in columns."""
-        batch, length = tokens.shape[:2]
-        if attention is None:
-            padding = real = torch.zeros(batch, dtype=torch.long, device=tokens.device)
-            real = real + length
-        elif isinstance(attention, Tensor) and attention.dim() == 2:
-            padding, real = (attention.cumsum(-1) == 0).sum(-1), attention.sum(-1)
-        else:
-            raise PsrError("steering needs a plain attention mask", expected="[batch, token] or none",
-                           got=type(attention).__name__, do="Pass the tokenizer's attention_mask, and no static cache.")
-        start = real - 1 if self.start is None else self.start.to(tokens.device)
-        self.first = padding + start
+        given = read_forward(base, args, kwargs)
+        if isinstance(self.start, ByHand):
+            self.first = self.start.first(given, given.ids)
+        elif self.start is not None and (self.first is None or given.past == 0):
+            self.first = given.padding() + self.start.to(given.tokens.device)
+        if self.first is None or self.first.shape[0] not in (1, given.batch):
+            raise PsrError("steering is set for other rows than the model was given", where="steering",
+                           expected=f"{0 if self.first is None else self.first.shape[0]} rows", got=given.batch,
+                           do="Give one Steer for each row of the batch.")
+        self.mask = (given.columns() >= self.first.unsqueeze(-1)).float()
 
     def after(self, layer: int, A: Tensor) -> Tensor:
         """A' of one block: every term added in turn to what the block returned."""
+        self.fired[layer] += 1
+        mask = self.mask.to(A.device)
         for term in self.terms[layer]:
             lam = term.form.strength(A.float(), term.params)
             if self.on_strength is not None:
-                self.on_strength(layer, lam, self.mask)
-            A = steer_activation(A, term.alpha.unsqueeze(-1) * self.mask, lam, term.params["z"])
+                self.on_strength(layer, lam, mask)
+            A = steer_activation(A, term.alpha.unsqueeze(-1) * mask, lam, term.params["z"])
         return A
+
+    def done(self, owner: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Hook of the module that holds the blocks: a forward has ended."""
+        self.forwards += 1
+
+    def check(self) -> None:
+        """Raise PsrError unless every hook was called in every forward that ended."""
+        missed = [layer for layer in self.terms if self.fired[layer] < self.forwards]
+        if missed:
+            raise PsrError("the model ran past its steered layers", where=f"layer {missed[0]}",
+                           expected=f"{self.forwards} calls of its hook", got=self.fired[missed[0]],
+                           do="What came out is not steered. Use the model as it was loaded: not compiled, rewritten or cut short.")
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the batch only (indices [kept])."""
-        self.terms = {layer: [_keep(term, rows) for term in terms] for layer, terms in self.terms.items()}
+        self.terms = {layer: [term.keep(rows) for term in terms] for layer, terms in self.terms.items()}
         self.first = None if self.first is None else self.first[rows]
-        self.start = None if self.start is None else self.start[rows]
-
-
-def _continues(past: Any) -> bool:
-    """Whether a forward continues a cached one. `past` is a Python int with a dynamic cache."""
-    return isinstance(past, Tensor) or past > 0
-
-
-def _keep(term: Term, rows: Tensor) -> Term:
-    def pick(values: Tensor) -> Tensor:
-        return values if values.shape[0] == 1 else values[rows]
-
-    return Term(term.form, {name: pick(values) for name, values in term.params.items()}, pick(term.alpha))
+        self.start = self.start[rows] if isinstance(self.start, Tensor) else self.start
 
 
 def _hook(live: Live, layer: int) -> Callable[..., Any]:
@@ -148,20 +128,19 @@ def _hook(live: Live, layer: int) -> Callable[..., Any]:
 def _open(model: nn.Module, live: Live) -> Iterator[Live]:
     blocks = decoder_blocks(model)
     base: nn.Module = getattr(model, "base_model", model)
-    handles = []
-    try:
-        owner = next((module for module in base.modules() if any(child is blocks for child in module.children())), base)
-        if owner is base:
-            handles.append(base.register_forward_pre_hook(live.before, with_kwargs=True))
-        else:
-            handles.append(base.register_forward_pre_hook(live.enter, with_kwargs=True))
-            handles.append(owner.register_forward_pre_hook(live.reach, with_kwargs=True))
+    owner = next((module for module in base.modules() if any(child is blocks for child in module.children())), base)
+    with ExitStack() as stack:
+        stack.enter_context(eager())
+        if owner is not base:
+            stack.enter_context(base.register_forward_pre_hook(live.enter, with_kwargs=True))
+            stack.enter_context(base.register_forward_hook(live.leave, always_call=True))
+        before = live.before if owner is base else live.reach
+        stack.enter_context(owner.register_forward_pre_hook(before, with_kwargs=True))
+        stack.enter_context(owner.register_forward_hook(live.done))
         for layer in live.terms:
-            handles.append(blocks[layer].register_forward_hook(_hook(live, layer)))
+            stack.enter_context(blocks[layer].register_forward_hook(_hook(live, layer)))
         yield live
-    finally:
-        for handle in handles:
-            handle.remove()
+        live.check()
 
 
 @contextmanager
@@ -174,77 +153,87 @@ def hooked(
     in real tokens (left or right padding both work). on_strength(layer, lam [batch, token], mask [batch, token])
     sees every λ before it is used; mask is 1.0 inside the span (right padding is not masked).
     """
-    with _open(model, Live({layer: list(at) for layer, at in terms.items()}, start, on_strength)) as live:
-        yield live
+    with alone(decoder_blocks(model)):
+        with _open(model, Live({layer: list(at) for layer, at in terms.items()}, start, on_strength)) as live:
+            yield live
 
 
 @contextmanager
 def steered(model: nn.Module, rows: Sequence[Steer]) -> Iterator[Live]:
-    """Steer each row of the batch as its Steer says; with nothing to do no hook is set. Raises PsrError for a bad alpha."""
+    """Steer each row of the batch as its Steer says; with nothing to do no hook is set.
+
+    Another thread that does the same on this model waits. Raises PsrError for a bad alpha, and for a model that a probe
+    finds not to be steered right (psr/probe.py, once a model).
+    """
     for row in rows:
         check_alpha(row.alpha)
     device = next(model.parameters()).device
     start = torch.tensor([row.start for row in rows], dtype=torch.long, device=device)
-    live = Live(terms_of(rows, device), start)
-    if not live.terms:
-        yield live
-        return
-    with _open(model, live):
-        yield live
-
-
-def terms_of(rows: Sequence[Steer], device: torch.device) -> dict[int, list[Term]]:
-    """layer -> one Term per form in use there, its parameters gathered row by row; rows without it have alpha 0."""
-    modules = list(dict.fromkeys(row.module for row in rows if row.module is not None and row.active))
-    terms: dict[int, list[Term]] = {}
-    for name in sorted({module.form for module in modules}):
-        alike = [module for module in modules if module.form == name]
-        for layer in sorted({layer for module in alike for layer in module.layers}):
-            here = [module for module in alike if layer in module.layers]
-            terms.setdefault(layer, []).append(_term(form_named(name), here, layer, rows, device))
-    return terms
-
-
-def _term(form: Form, modules: list[SteeringModule], layer: int, rows: Sequence[Steer], device: torch.device) -> Term:
-    place = {module: at for at, module in enumerate(modules)}
-    active = [row.active and row.module in place for row in rows]
-    alpha = torch.tensor([row.alpha if on else 0.0 for row, on in zip(rows, active, strict=True)], device=device)
-    index = [place[row.module] if on and row.module else 0 for row, on in zip(rows, active, strict=True)]
-    pick = torch.tensor(index if len(modules) > 1 else [0], device=device)
-    params = {
-        name: torch.stack([module.tensors[name][module.layers.index(layer)] for module in modules]).to(device)[pick]
-        for name in form.shapes(modules[0].d_model)
-    }
-    return Term(form, params, alpha)
+    live = Live(_on_blocks(model, terms_of(rows, device)), start)
+    with alone(decoder_blocks(model)):
+        if not live.terms:
+            yield live
+            return
+        _probe(model)
+        with _open(model, live):
+            yield live
 
 
 @contextmanager
-def steer(model: PreTrainedModel, module: SteeringModule, alpha: float = 1.0, tokenizer: Any = None) -> Iterator[Live]:
+def steer(
+    model: PreTrainedModel, module: SteeringModule, alpha: float = 1.0, tokenizer: Any = None,
+    start: int | Sequence[int] | None = None,
+) -> Iterator[Live]:
     """Steer everything the model is given, by hand: `with steer(model, module, 1.2): pipeline(...)`.
 
-    Works with `model.generate`, pipelines and plain forwards, batches and left padding included; generation needs the
-    key-value cache (the default). `tokenizer` is needed for modules on span QR, to know where the user turn begins, and
-    lets the module refuse a model that it was not fitted on. Raises PsrError for a bad alpha or a model that does not fit.
+    Works with `model.generate`, pipelines and plain forwards, batches and left padding included. Span R begins at the
+    last token of the prompt that is being answered, and again so at a further turn (psr/by_hand.py); QR at the first user
+    turn, which is looked for in the ids. start: where the span begins in each row, counted in real tokens, for whoever
+    knows better: `encode_chat(tokenizer, chat).start(span)`.
+
+    `tokenizer` is needed for modules on span QR, and lets the module refuse a model that it was not fitted on.
+    Hooks belong to the model: another thread that runs it meanwhile is steered too, which text streamers rely on;
+    psr.generation in another thread is refused. Compiled code is not used meanwhile.
+    Raises PsrError for a bad alpha, a model that does not fit or cannot be steered, and where the span cannot be found.
     """
     alpha = check_alpha(alpha)
     blocks = decoder_blocks(model)
+    check_in_memory(model)
     if tokenizer is not None:
         from psr.fingerprint import fingerprint
 
         check_model(module, fingerprint(model, tokenizer), _width(model), len(blocks))
     else:
         check_model(module, module.model, _width(model), len(blocks))
-    start = None
     device = next(model.parameters()).device
-    if module.span == "QR":
-        if tokenizer is None:
-            raise PsrError("this module steers the question too and needs to know where it begins", where=module.id,
-                           expected="tokenizer=…", got="none", do="Pass the model's tokenizer.")
-        question = encode_chat(tokenizer, (Message("user", "?"),)).question
-        start = torch.tensor([question], device=device)
-    live = Live(terms_of([Steer(module, alpha, 0)], device), start)
-    with _open(model, live):
-        yield live
+    place: Tensor | ByHand
+    if start is not None:
+        place = torch.tensor([start] if isinstance(start, int) else list(start), dtype=torch.long, device=device)
+    elif module.span == "QR" and tokenizer is None:
+        raise PsrError("this module steers the question too and needs to know where it begins", where=module.id,
+                       expected="tokenizer=… or start=…", got="none", do="Pass the model's tokenizer.")
+    else:
+        place = ByHand(module.span, user_turn(tokenizer) if module.span == "QR" else None)
+    live = Live(_on_blocks(model, terms_of([Steer(module, alpha, 0)], device)), place)
+    with alone(blocks, by_hand=True):
+        _probe(model)
+        with _open(model, live), place.generating(model) if isinstance(place, ByHand) else nullcontext():
+            yield live
+
+
+def _on_blocks(model: nn.Module, terms: dict[int, list[Term]]) -> dict[int, list[Term]]:
+    """Each layer's terms on the device of its block: a large model may lie on several."""
+    blocks = decoder_blocks(model)
+    devices = {layer: next(blocks[layer].parameters()).device for layer in terms}
+    return {layer: [term.to(devices[layer]) for term in at] for layer, at in terms.items()}
+
+
+def _probe(model: nn.Module) -> None:
+    """Steering is probed on models of transformers that hold their weights; others have no cache that is known here."""
+    if hasattr(model, "get_input_embeddings") and not any(one.is_meta for one in model.parameters()):
+        from psr.probe import check_steering
+
+        check_steering(model)
 
 
 def _width(model: nn.Module) -> int:

@@ -42,7 +42,8 @@ def test_r_starts_at_the_last_prompt_token_and_qr_at_the_user_turn():
     assert using.decode(qr.plain_ids[qr.plain_start :]).startswith("<|start|>user\nWhat")
 
 
-def test_where_the_two_prompts_would_start_qr_apart_the_shorter_span_holds_on_both():
+def test_where_the_two_prompts_would_start_qr_apart_the_shorter_span_holds_on_both(monkeypatch):
+    monkeypatch.setattr("psr.chats.PROBES", ("Answer in verse.",))  # no probe ends as this instruction does
     using, pair = tokenizer("base", "unsplit"), PromptPair("persona/x", "\nthe", "a\n")  # line ends merge at the border
     plain, instructed = (encode_chat(using, chat) for chat in (pair.plain, pair.instructed))
     assert len(plain.ids) - plain.question > len(instructed.ids) - instructed.question

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, family
-from transformers import DynamicCache
 
+from psr.cached import fresh_cache, next_logits
 from psr.chats import Prompt
 from psr.errors import PsrError
-from psr.generation import Request, generate, last_logits
+from psr.generation import Request, generate
 from psr.models import LanguageModel, wrap
 from psr.module import SteeringModule
 from psr.padding import pad
@@ -124,7 +124,7 @@ def test_left_padded_logits_equal_unpadded_ones(name):
     ids, attention = pad([short, long], lm.pad_id)
     positions = (attention.cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
-        padded = last_logits(lm, ids, attention, positions, DynamicCache(config=lm.model.config))
+        padded = next_logits(lm.model, ids, attention, positions, fresh_cache(lm.model))
         for row, sequence in enumerate((short, long)):
             alone = lm.model(input_ids=torch.tensor([sequence])).logits[0, -1]
             torch.testing.assert_close(padded[row], alone, rtol=1e-4, atol=1e-5)

@@ -15,10 +15,12 @@ from families import D_MODEL, FAMILIES, LAYERS, family
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
+from psr.cached import cache_argument
 from psr.chats import Prompt
 from psr.forms import form_named, init_params
 from psr.generation import Request, _start, _step
 from psr.module import SteeringModule
+from psr.probe import check_steering
 from psr.sampling import Sampling
 from psr.steering import Live, Steer, steered
 
@@ -49,6 +51,7 @@ def module(form: str, span: str = "R") -> SteeringModule:
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every hook of an open steering context runs under NoReads; the list says which ran."""
     ran: list[str] = []
+    check_steering(family("llama").model)  # once a model, before its first steering: it reads what it compares
 
     def watch(name: str) -> None:
         hook = getattr(Live, name)
@@ -114,10 +117,10 @@ def test_prefill_and_decoding_run_where_no_tensor_has_values(form, ragged):
         blocks_in = torch.empty((2, 6, D_MODEL), device="meta")
         attention = torch.ones((2, 6), dtype=torch.long, device="meta")
         ids, cache = torch.zeros((2, 6), dtype=torch.long, device="meta"), DynamicCache()
-        live.before(model.base_model, (ids,), {"attention_mask": attention, "past_key_values": cache})
+        live.before(model.base_model, (ids,), {"attention_mask": attention, cache_argument(model): cache})
         assert [live.after(layer, blocks_in).shape for layer in range(LAYERS)] == [blocks_in.shape] * LAYERS
-        model(input_ids=ids, past_key_values=cache, use_cache=True)
-        out = model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
+        model(input_ids=ids, use_cache=True, **{cache_argument(model): cache})
+        out = model(input_ids=ids[:, :1], use_cache=True, **{cache_argument(model): cache})
         live.keep(torch.zeros(1, dtype=torch.long, device="meta"))
     assert out.logits.shape[:2] == (2, 1)
     assert live.mask.device.type == "meta"

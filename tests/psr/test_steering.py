@@ -8,6 +8,7 @@ import torch
 from families import D_MODEL, FAMILIES, LAYERS, family, tokenizer
 
 from psr.blocks import decoder_blocks
+from psr.cached import cache_argument
 from psr.chats import encode_chat
 from psr.errors import PsrError
 from psr.forms import FORMS, PSR, form_named, gate, init_params, steer_activation
@@ -120,9 +121,10 @@ def test_cached_is_uncached(name):
         whole = model(input_ids=IDS).logits
     with torch.inference_mode(), steered(model, rows(m, m)):
         first = model(input_ids=IDS[:, :5], use_cache=True)
-        steps, cache = [first.logits], first.past_key_values
+        name = cache_argument(model)
+        steps, cache = [first.logits], first[name]
         for token in range(5, IDS.shape[1]):
-            steps.append(model(input_ids=IDS[:, token : token + 1], past_key_values=cache, use_cache=True).logits)
+            steps.append(model(input_ids=IDS[:, token : token + 1], use_cache=True, **{name: cache}).logits)
     torch.testing.assert_close(torch.cat(steps, dim=1), whole, rtol=1e-4, atol=1e-4)
 
 

@@ -1,0 +1,114 @@
+"""Which prompt a forward answers when the model is called by hand and nobody says where the span begins.
+
+    inside model.generate      the prompt is what generate was given, however it cuts it up or guesses ahead
+    a forward from the start   the prompt is all of it
+    several tokens after a     a further turn of the conversation: R begins again, at its last token; QR began with the
+    cache                      first user turn and goes on
+    one token after a cache    the answer goes on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psr.errors import PsrError
+from psr.positions import Given
+from psr.types import Span
+from psr.user_turn import UserTurn
+
+
+@dataclass(eq=False)
+class ByHand:
+    """Finds where `span` begins in each row, forward by forward. user_turn: how the user turn is known (for QR).
+
+    prompt: what model.generate is answering, while it runs.
+    """
+
+    span: Span
+    user_turn: UserTurn | None = None
+    prompt: Given | None = None
+    began: Tensor | None = None
+
+    def first(self, given: Given, ids: Tensor | None) -> Tensor:
+        """The first steered column of each row, [batch] or [1]. ids: the forward's token ids, None for embeddings."""
+        if self.prompt is not None:
+            return self._of_prompt(self.prompt, given)
+        if given.past == 0:
+            self.began = self._begin(given, ids)
+        elif self.span == "R":
+            # of one token: it is the prompt's last, or of the answer
+            self.began = given.last() if given.length > 1 else torch.zeros(1, device=given.tokens.device)
+        elif self.began is None:
+            raise PsrError("the beginning of this conversation was not seen", where="span QR",
+                           expected="the whole prompt in one forward", got=f"{given.past} tokens in the cache",
+                           do="Open the steering context before the first turn, or pass start=….")
+        return self.began
+
+    @contextmanager
+    def generating(self, model: nn.Module) -> Iterator[None]:
+        """While open, model.generate says which prompt it answers. The method is put back as it was."""
+        generate = getattr(model, "generate", None)
+        if generate is None:
+            yield
+            return
+        own = model.__dict__.get("generate")
+
+        def generate_from(*args: Any, **kwargs: Any) -> Any:
+            outer, self.prompt = self.prompt, _prompt(args, kwargs)
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                self.prompt = outer
+
+        model.__dict__["generate"] = generate_from
+        try:
+            yield
+        finally:
+            del model.__dict__["generate"]
+            if own is not None:
+                model.__dict__["generate"] = own
+
+    def _of_prompt(self, prompt: Given, given: Given) -> Tensor:
+        """As `prompt` says, each of its rows as often as beams and returned sequences repeat it."""
+        if prompt.attention is None and given.attention is not None and given.attention.shape[1] >= prompt.length:
+            mask = given.attention[:, : prompt.length]  # generate's own: it masks padding tokens
+            repeated = prompt.tokens.repeat_interleave(max(given.batch // prompt.batch, 1), dim=0).to(mask.device)
+            prompt = Given(repeated, 0, mask) if len(repeated) == len(mask) else prompt
+        first = self._begin(prompt, prompt.ids).to(given.tokens.device)
+        return first.repeat_interleave(max(given.batch // len(first), 1))
+
+    def _begin(self, given: Given, ids: Tensor | None) -> Tensor:
+        if self.span == "R":
+            return given.last()
+        if self.user_turn is None or ids is None:
+            raise PsrError("the user turn can only be found in token ids", where="span QR", expected="input_ids",
+                           got="embeddings", do="Pass start=….")
+        padding = given.padding().tolist()
+        ends = given.last().tolist()
+        starts = [self._in_row(row[skip : end + 1]) for row, skip, end in zip(ids.tolist(), padding, ends, strict=True)]
+        return torch.tensor([n + skip for n, skip in zip(starts, padding, strict=True)], device=given.tokens.device)
+
+    def _in_row(self, row: list[int]) -> int:
+        start = self.user_turn.start(row) if self.user_turn else None
+        if start is None:
+            raise PsrError("the user turn cannot be found in this prompt", where=f"span QR, {len(row)} tokens",
+                           expected="a chat as the tokenizer's template renders it, its system turn marked as one",
+                           do="Render it with apply_chat_template, or pass start=encode_chat(…).start('QR').")
+        return start
+
+
+def _prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
+    """What model.generate was asked to answer."""
+    ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
+    tokens = kwargs.get("inputs_embeds") if ids is None else ids
+    if tokens is None:
+        tokens = torch.zeros((1, 1), dtype=torch.long)  # generate then begins with the begin-of-text token
+    attention = kwargs.get("attention_mask")
+    fits = isinstance(attention, Tensor) and attention.shape == tokens.shape[:2]
+    return Given(tokens, 0, attention if fits else None)

@@ -1,0 +1,153 @@
+"""Two probes that every model passes before anything is believed of it.
+
+    check_reading    when a model is wrapped: what it says after a prefill and two cached steps, with left padding, is what
+                     it says of the whole text at once, without cache; its cache counts the tokens that it was given; and
+                     its blocks return the residual stream
+    check_steering   before a model is first steered: the same with a random module at every layer
+
+A model that keeps its past elsewhere, or a library that renames what steering reads, is wrong without a word otherwise.
+Differences are measured against what they would be if the thing that is probed did not work at all, so that rounding
+passes in any dtype: at each of the three places, and of a row's three the median counts, since a mixture of experts may
+send one token elsewhere for the smallest difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from psr.blocks import decoder_blocks
+from psr.cached import fresh_cache, next_logits
+from psr.errors import PsrError
+from psr.forms import PSR
+from psr.recording import recorded
+from psr.terms import Term
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROMPT, STEPS, SKIPPED = 3, 2, 1  # tokens of the prompt; cached steps after it; left padding of the second row
+TOLERANCE = {torch.float32: 0.02, torch.float16: 0.15}
+OTHER_TOLERANCE = 0.35  # bfloat16, and whatever quantised weights are computed in; a fault comes out near 1
+STRENGTH = 0.5  # length of what is added, all layers together, against the residual stream's
+_steered_well: WeakSet[nn.Module] = WeakSet()
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """One forward without cache. logits [row, place, vocabulary]; streams: layer -> [row, token, d]."""
+
+    logits: Tensor
+    streams: dict[int, Tensor]
+
+
+@torch.inference_mode()
+def check_reading(model: PreTrainedModel) -> None:
+    """Raise PsrError unless `model` reads with a cache as it does without, and its blocks return the residual stream."""
+    whole = _whole(model)
+    _check_streams(model, whole.streams)
+    _compare(model, "unsteered", _cached(model), whole.logits, torch.zeros_like(whole.logits))
+
+
+@torch.inference_mode()
+def check_steering(model: nn.Module) -> None:
+    """Raise PsrError unless steering acts on `model` with a cache as it does without. Once a model; fresh random module."""
+    from psr.steering import Live, _open
+
+    blocks = decoder_blocks(model)
+    if blocks in _steered_well:
+        return
+    plain = _whole(model)
+    _check_streams(model, plain.streams)
+    terms = _random_terms(plain.streams)
+    start = torch.tensor([PROMPT - 1, PROMPT - 1 - SKIPPED], device=_device(model))
+    with _open(model, Live(terms, start)):
+        whole = _whole(model)
+    with _open(model, Live(terms, start)):
+        cached = _cached(model)
+    _compare(model, "steered at every layer", cached, whole.logits, plain.logits)
+    _steered_well.add(blocks)
+
+
+def _ids(model: nn.Module) -> Tensor:
+    """[2, token]: different tokens from all over the vocabulary; the second row's first is never read."""
+    rows, vocabulary = model.get_input_embeddings().weight.shape[0], 2 * (PROMPT + STEPS)
+    return (torch.arange(vocabulary, device=_device(model)) * max(rows // vocabulary, 1) % rows).view(2, -1)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return model.get_input_embeddings().weight.device
+
+
+def _whole(model: PreTrainedModel) -> _Whole:
+    """Both rows without left padding, in one forward; right padding is behind whatever is read."""
+    ids = _ids(model)
+    ids = torch.stack([ids[0], torch.roll(ids[1], -SKIPPED)])
+    attention = torch.ones_like(ids)
+    attention[1, ids.shape[1] - SKIPPED :] = 0
+    layers = range(len(decoder_blocks(model)))
+    with recorded(model, layers) as streams:
+        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits.float()
+    places = torch.arange(PROMPT - 1, PROMPT + STEPS, device=logits.device)
+    return _Whole(torch.stack([logits[0, places], logits[1, places - SKIPPED]]), dict(streams))
+
+
+def _cached(model: PreTrainedModel) -> Tensor:
+    """The same places with a cache, as psr.generation makes answers: [row, place, vocabulary]."""
+    ids = _ids(model)
+    attention = torch.ones_like(ids)
+    attention[1, :SKIPPED] = 0
+    positions, cache, said = (attention.cumsum(-1) - 1).clamp(min=0), fresh_cache(model), []
+    begin = 0
+    for end in range(PROMPT, PROMPT + STEPS + 1):
+        said.append(next_logits(model, ids[:, begin:end], attention[:, :end], positions[:, begin:end], cache))
+        length = int(cache.get_seq_length())
+        if length != end:
+            raise PsrError("this model does not keep what it reads in the key-value cache that it is given",
+                           where=type(model).__name__, expected=f"{end} tokens in it", got=length,
+                           do="It cannot be steered here: use a model with attention on every token it has read.")
+        begin = end
+    return torch.stack(said, dim=1).float()
+
+
+def _check_streams(model: nn.Module, streams: dict[int, Tensor]) -> None:
+    """Every block was called, and returned [batch, token, d] of one width."""
+    layers, expected = len(decoder_blocks(model)), (2, PROMPT + STEPS)
+    shapes = {layer: tuple(stream.shape) for layer, stream in streams.items() if isinstance(stream, Tensor)}
+    odd = [layer for layer in range(layers) if shapes.get(layer, ())[:2] != expected or len(shapes[layer]) != 3]
+    if odd or len({shape[-1] for shape in shapes.values()}) != 1:
+        got = shapes.get(odd[0], "no call of its hook") if odd else sorted({shape[-1] for shape in shapes.values()})
+        raise PsrError("this model's blocks do not return one residual stream", where=f"{type(model).__name__}, layer {(odd or [0])[0]}",
+                       expected=f"[{expected[0]}, {expected[1]}, d] with one d", got=got,
+                       do="It cannot be steered here: load it uncompiled, or use another model.")
+
+
+def _random_terms(streams: dict[int, Tensor]) -> dict[int, list[Term]]:
+    """A gate and a direction at every layer, together about STRENGTH of the residual stream's length."""
+    generator = torch.Generator().manual_seed(0)
+    terms = {}
+    for layer, stream in sorted(streams.items()):
+        d, size = stream.shape[-1], float(stream.float().norm(dim=-1).median())
+        z, w = (torch.nn.functional.normalize(torch.randn(d, generator=generator), dim=0) for _ in "zw")
+        params = {"z": z * size * STRENGTH / len(streams) ** 0.5, "w": w * d**0.5 / (2 * max(size, 1e-9)), "b": torch.tensor(1.0)}
+        on_device = {name: value.unsqueeze(0).to(stream.device) for name, value in params.items()}
+        terms[layer] = [Term(PSR, on_device, torch.ones(1, device=stream.device))]
+    return terms
+
+
+def _compare(model: nn.Module, how: str, cached: Tensor, whole: Tensor, without: Tensor) -> None:
+    """Raise PsrError where `cached` is farther from `whole` than rounding explains. without: what a dead probe would give."""
+    effect = (whole - without - (whole - without).mean(dim=-1, keepdim=True)).norm(dim=-1)
+    error = ((cached - whole).norm(dim=-1) / effect).nan_to_num(nan=torch.inf).median(dim=-1).values.max()
+    allowed = TOLERANCE.get(next(model.parameters()).dtype, OTHER_TOLERANCE)
+    if not float(error) <= allowed:
+        import transformers
+
+        raise PsrError("reading with a cache and reading the whole text at once differ", where=f"{type(model).__name__}, {how}",
+                       expected=f"logits within {allowed:g} of the effect", got=f"{float(error):.3g}",
+                       do=f"Answers would be wrong. Use the versions in constraints.txt (transformers here: {transformers.__version__}), "
+                          "or another model.")
