@@ -28,6 +28,27 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     return blocks
 
 
+def underlying(model: nn.Module) -> nn.Module:
+    """The model of transformers inside what torch.compile or PEFT put around it; adapters inside it go on acting.
+
+    Raises PsrError for adapters that are not inside but in front of it: learned prompts.
+    """
+    while True:
+        config = getattr(model, "active_peft_config", None)
+        if getattr(config, "is_prompt_learning", False):
+            raise PsrError(
+                "this adapter puts learned tokens in front of the prompt, which cannot be counted",
+                where=type(model).__name__,
+                expected="an adapter inside the model, such as LoRA",
+                got=type(config).__name__,
+                do="Steer the model without it.",
+            )
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "_orig_mod", model)  # type: ignore[operator]
+        if inner is model:
+            return model
+        model = inner  # type: ignore[assignment]
+
+
 def check_in_memory(model: nn.Module) -> None:
     """Raise PsrError where a weight is not in memory (offloaded to the disk or the host by accelerate)."""
     away = next((name for name, tensor in model.named_parameters() if tensor.is_meta), None)

@@ -64,7 +64,7 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
             do="Shorten the question or the instruction.",
         )
     probed = (encode((Message("system", probe), *plain)) for probe in PROBES)
-    shared = min(common_suffix(plain_ids, other) for other in (ids, *probed))
+    shared = min(shared_suffix(plain_ids, other) for other in (ids, *probed))
     return Prompt(ids, len(ids) - max(shared, 1))
 
 
@@ -88,15 +88,15 @@ def _encoder(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> Callable[[Chat]
     """How chats that differ from `plain` by their system turn only become ids; one decision for all instructions."""
     if tokenizer.chat_template is None:
         return lambda chat: _encode_base(tokenizer, chat)
-    arrange = (lambda chat: chat) if _takes_system(tokenizer, plain) else _fold
-    return lambda chat: tuple(tokenizer(_apply(tokenizer, arrange(chat)), add_special_tokens=False)["input_ids"])
+    arrange = (lambda chat: chat) if takes_system(tokenizer, plain) else _fold
+    return lambda chat: tuple(tokenizer(render(tokenizer, arrange(chat)), add_special_tokens=False)["input_ids"])
 
 
-def _takes_system(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> bool:
+def takes_system(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> bool:
     """Whether the template neither refuses nor drops a system turn."""
     probe = PROBES[0]
     try:
-        return probe in _apply(tokenizer, (Message("system", probe), *plain))
+        return probe in render(tokenizer, (Message("system", probe), *plain))
     except PsrError:
         return False
 
@@ -120,7 +120,7 @@ def _fold(chat: Chat) -> Chat:
     return (Message(first.role, f"{words}\n\n{question}" if words else question), *rest)
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
     """The rendered chat, in which every question is found; content is tried as a list of parts where text is dropped."""
     text = _render(tokenizer, chat, as_parts=False)
     if _shows(text, chat):
@@ -157,7 +157,7 @@ def _shows(rendered: str | Exception, chat: Chat) -> bool:
     return "{'type': 'text'" not in text and all(question in text for question in questions)
 
 
-def common_suffix(a: Sequence[int], b: Sequence[int]) -> int:
+def shared_suffix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common suffix."""
     length = 0
     for left, right in zip(reversed(a), reversed(b), strict=False):

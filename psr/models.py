@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
-from psr.blocks import decoder_blocks
+from psr.blocks import decoder_blocks, underlying
 from psr.errors import PsrError
 from psr.fingerprint import fingerprint
 from psr.probe import check_reading
@@ -84,11 +84,14 @@ def wrap(
 ) -> LanguageModel:
     """`model` frozen and in evaluation mode, with its tokenizer, once a probe has passed (psr/probe.py).
 
+    What torch.compile or PEFT put around it is taken off; adapters inside it go on acting.
+
     template: options of the chat template, such as {"enable_thinking": False}; the tokenizer is then a copy whose
     template has them set. Raises PsrError for a model without decoder blocks, one that reads with a key-value cache
     otherwise than without or cannot be read at all, a tokenizer with more tokens than the model, and an option that the
     template does not know.
     """
+    model = cast("PreTrainedModel", underlying(model))
     decoder_blocks(model)
     _check_vocabulary(model, tokenizer)
     model.eval().requires_grad_(False)

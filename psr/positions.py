@@ -91,7 +91,7 @@ def _past(values: Mapping[str, Any]) -> int | None:
     lengths = {}
     for name, value in values.items():
         if hasattr(value, "get_seq_length"):
-            lengths[name] = int(value.get_seq_length())
+            lengths[name] = _length(name, value)
         elif _opaque(value):
             raise PsrError("steering cannot tell how many tokens came before these", where=f"argument {name}",
                            expected="a cache that knows its length (get_seq_length), or none", got=type(value).__name__,
@@ -99,6 +99,15 @@ def _past(values: Mapping[str, Any]) -> int | None:
     if len(set(lengths.values())) > 1:
         raise PsrError("two caches of different lengths", where=_WHERE, expected="one cache", got=lengths)
     return next(iter(lengths.values()), None)
+
+
+def _length(name: str, cache: Any) -> int:
+    try:
+        return int(cache.get_seq_length())
+    except Exception as error:  # transformers raises ValueError where no layer keeps tokens
+        raise PsrError("steering cannot tell how many tokens came before these", where=f"argument {name}",
+                       expected="a cache that knows its length", got=f"{type(error).__name__}: {error}",
+                       do="Use a model with attention.") from error
 
 
 def _opaque(value: Any) -> bool:

@@ -13,6 +13,8 @@ send one token elsewhere for the smallest difference.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -28,7 +30,7 @@ from psr.recording import recorded
 from psr.terms import Term
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
 PROMPT, STEPS, SKIPPED = 3, 2, 1  # tokens of the prompt; cached steps after it; left padding of the second row
 TOLERANCE = {torch.float32: 0.02, torch.float16: 0.15}
@@ -48,9 +50,11 @@ class _Whole:
 @torch.inference_mode()
 def check_reading(model: PreTrainedModel) -> None:
     """Raise PsrError unless `model` reads with a cache as it does without, and its blocks return the residual stream."""
-    whole = _whole(model)
-    _check_streams(model, whole.streams)
-    _compare(model, "unsteered", _cached(model), whole.logits, torch.zeros_like(whole.logits))
+    with _running(model):
+        whole = _whole(model)
+        _check_streams(model, whole.streams)
+        cached = _cached(model)
+    _compare(model, "unsteered", cached, whole.logits, torch.zeros_like(whole.logits))
 
 
 @torch.inference_mode()
@@ -61,14 +65,15 @@ def check_steering(model: nn.Module) -> None:
     blocks = decoder_blocks(model)
     if blocks in _steered_well:
         return
-    plain = _whole(model)
-    _check_streams(model, plain.streams)
-    terms = _random_terms(plain.streams)
-    start = torch.tensor([PROMPT - 1, PROMPT - 1 - SKIPPED], device=_device(model))
-    with _open(model, Live(terms, start)):
-        whole = _whole(model)
-    with _open(model, Live(terms, start)):
-        cached = _cached(model)
+    with _running(model):
+        plain = _whole(model)
+        _check_streams(model, plain.streams)
+        terms = _random_terms(plain.streams)
+        start = torch.tensor([PROMPT - 1, PROMPT - 1 - SKIPPED], device=_device(model))
+        with _open(model, Live(terms, start)):
+            whole = _whole(model)
+        with _open(model, Live(terms, start)):
+            cached = _cached(model)
     _compare(model, "steered at every layer", cached, whole.logits, plain.logits)
     _steered_well.add(blocks)
 
@@ -105,13 +110,33 @@ def _cached(model: PreTrainedModel) -> Tensor:
     begin = 0
     for end in range(PROMPT, PROMPT + STEPS + 1):
         said.append(next_logits(model, ids[:, begin:end], attention[:, :end], positions[:, begin:end], cache))
-        length = int(cache.get_seq_length())
+        length = _length(cache)
         if length != end:
             raise PsrError("this model does not keep what it reads in the key-value cache that it is given",
                            where=type(model).__name__, expected=f"{end} tokens in it", got=length,
-                           do="It cannot be steered here: use a model with attention on every token it has read.")
+                           do="It cannot be steered here: use a model with attention.")
         begin = end
     return torch.stack(said, dim=1).float()
+
+
+def _length(cache: DynamicCache) -> int | str:
+    try:
+        return int(cache.get_seq_length())
+    except Exception as error:  # a cache without attention layers has no length
+        return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _running(model: nn.Module) -> Iterator[None]:
+    """What a model raises when it is run becomes one line."""
+    try:
+        yield
+    except PsrError:
+        raise
+    except Exception as error:
+        raise PsrError("this model cannot be read with a key-value cache", where=type(model).__name__,
+                       expected="a forward of tokens, and of more tokens after them", got=f"{type(error).__name__}: {error}",
+                       do="Use another model, or the versions in constraints.txt.") from error
 
 
 def _check_streams(model: nn.Module, streams: dict[int, Tensor]) -> None:

@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from psr.blocks import check_in_memory, decoder_blocks
+from psr.blocks import check_in_memory, decoder_blocks, underlying
 from psr.by_hand import ByHand
 from psr.errors import PsrError
 from psr.exclusive import alone, eager
@@ -165,6 +165,7 @@ def steered(model: nn.Module, rows: Sequence[Steer]) -> Iterator[Live]:
     Another thread that does the same on this model waits. Raises PsrError for a bad alpha, and for a model that a probe
     finds not to be steered right (psr/probe.py, once a model).
     """
+    model = underlying(model)
     for row in rows:
         check_alpha(row.alpha)
     device = next(model.parameters()).device
@@ -197,6 +198,7 @@ def steer(
     Raises PsrError for a bad alpha, a model that does not fit or cannot be steered, and where the span cannot be found.
     """
     alpha = check_alpha(alpha)
+    model = cast("PreTrainedModel", underlying(model))
     blocks = decoder_blocks(model)
     check_in_memory(model)
     if tokenizer is not None:

@@ -1,83 +1,114 @@
 """Where the question begins in token ids that somebody else rendered, by the rule of psr.chats.encode_chat.
 
 encode_chat compares a chat with and without its system turn. Whoever hands over token ids has only one of the two, so
-the tokens that the chat template sets in front of every question are looked for instead.
+the tokens that the chat template sets in front of every question are looked for, and what follows them is compared with
+the same text behind the beginnings of other chats. A template without system turns makes no difference between an
+instruction and a question: there, all of the first user turn is the question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from psr.chats import PROBES, Prompt, common_suffix, encode_chat
-from psr.types import Message
+from psr.chats import PROBES, encode_chat, render, shared_suffix, takes_system
+from psr.errors import PsrError
+from psr.types import Chat, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Ids = tuple[int, ...]
 _QUESTIONS = ("Tell me more.", "why is it so?")  # they share no beginning, so what chats of them share is the template's
 
 
-@dataclass(frozen=True)
-class Landmark:
-    """Tokens that stand in front of a question, and how far after their first one the span QR begins."""
-
-    tokens: tuple[int, ...]
-    offset: int
-
-    def find(self, ids: Sequence[int]) -> int | None:
-        """The first position of QR in `ids`, None where the tokens do not occur."""
-        n = len(self.tokens)
-        if n == 0:
-            return None
-        at = next((i for i in range(len(ids) - n + 1) if tuple(ids[i : i + n]) == self.tokens), None)
-        return None if at is None else at + self.offset
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UserTurn:
-    """How one tokenizer's chats begin. plain: in front of the question without a system turn; after_system: with one.
+    """How the user turn is known in the chats of one tokenizer.
 
-    base: a tokenizer without a template, where all but the begin-of-text token is the question. unmarked: a system turn
-    ends in nothing but white space, so that nobody can tell it from the question.
+    header: tokens in front of each question, with and without a system turn, from the first position of QR on; () where
+    QR begins with the question itself. Then: begin, the tokens in front of a question without a system turn; mark, those
+    between a system turn and the question; heads, the texts in front of the question in chats with other instructions.
     """
 
-    plain: Landmark
-    after_system: Landmark
-    unmarked: bool = False
-    base: bool = False
+    tokenizer: PreTrainedTokenizerBase
+    header: Ids = ()
+    begin: Ids = ()
+    mark: Ids = ()
+    heads: tuple[str, ...] = field(default=())
 
     def start(self, ids: Sequence[int]) -> int | None:
         """The first position of QR in the ids of a prompt; None where it cannot be told."""
-        if self.base:
-            begin = self.plain.tokens
-            return len(begin) if begin and tuple(ids[: len(begin)]) == begin else 0
-        later = self.after_system.find(ids)
-        if later is not None:
-            return None if self.unmarked else later
-        return self.plain.find(ids)
+        if self.header:
+            return None if self._merged(self.header, ids) else _find(self.header, ids)
+        if self.mark and self._merged(self.mark, ids):
+            return None
+        at = _find(self.mark, ids) if self.mark else None
+        if at is not None:
+            # a blank line may end a system turn, or stand in a question
+            return self._behind(ids, at + len(self.mark)) if self._text(self.mark).strip() else None
+        if tuple(ids[: len(self.begin)]) == self.begin:
+            return self._behind(ids, len(self.begin))
+        return 0 if self.tokenizer.chat_template is None else None
+
+    def _merged(self, tokens: Ids, ids: Sequence[int]) -> bool:
+        """Whether the text of `tokens` stands in front of where they are found: there it merged with a question."""
+        at, text = _find(tokens, ids), self._text(tokens).strip()
+        return bool(text) and text in self._text(ids if at is None else ids[:at])
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def _behind(self, ids: Sequence[int], at: int) -> int:
+        """The start of what stays the same behind every head, where the question begins at `at`."""
+        rest = self._text(ids[at:])
+        others = [self.tokenizer(head + rest, add_special_tokens=False)["input_ids"] for head in self.heads]
+        shared = [shared_suffix(ids, other) for other in others]
+        if max(shared, default=0) < len(ids) - at:  # a tokenizer that does not give its own text back
+            return at
+        return len(ids) - max(min(shared), 1)
 
 
 def user_turn(tokenizer: PreTrainedTokenizerBase) -> UserTurn:
-    """What marks the user turn in the chats of `tokenizer`."""
+    """What marks the user turn in the chats of `tokenizer`. Raises PsrError where a system turn moves to a later one."""
+    plain, begin = _asked(tokenizer, None)
     if tokenizer.chat_template is None:
-        bos = encode_chat(tokenizer, (Message("user", _QUESTIONS[0]),)).ids[:1]
-        return UserTurn(Landmark(bos if bos == (tokenizer.bos_token_id,) else (), 0), Landmark((), 0), base=True)
-    plain, header = _asked(tokenizer, None)
-    if plain.question < header:  # QR begins inside what the template sets in front of each question, with and without system turn
-        return UserTurn(Landmark(plain.ids[plain.question : header], 0), Landmark((), 0))
-    begin = Landmark(plain.ids[:header], plain.question)
-    (one, n), (other, m) = (_asked(tokenizer, probe) for probe in PROBES[:2])
-    shared = common_suffix(one.ids[:n], other.ids[:m])
-    mark = one.ids[n - shared : n]
-    unmarked = not tokenizer.decode(list(mark)).strip()
-    return UserTurn(begin, Landmark(mark, one.question - (n - shared)), unmarked)
+        return UserTurn(tokenizer, begin=begin)
+    takes = takes_system(tokenizer, plain)
+    if takes:
+        _check_in_front(tokenizer)
+    start = encode_chat(tokenizer, plain).question
+    if start < len(begin):
+        return UserTurn(tokenizer, header=begin[start:])
+    if not takes:
+        return UserTurn(tokenizer, begin=begin)
+    chats = [_asked(tokenizer, probe) for probe in PROBES]
+    heads = [render(tokenizer, chat).partition(_QUESTIONS[0])[0] for chat in (plain, *(chat for chat, _ in chats))]
+    (_, one), (_, other) = chats[:2]
+    shared = shared_suffix(one, other)
+    return UserTurn(tokenizer, begin=begin, mark=one[len(one) - shared :], heads=tuple(heads))
 
 
-def _asked(tokenizer: PreTrainedTokenizerBase, instruction: str | None) -> tuple[Prompt, int]:
-    """A chat's prompt, and how many tokens of it stand in front of the question."""
+def _asked(tokenizer: PreTrainedTokenizerBase, instruction: str | None) -> tuple[Chat, Ids]:
+    """A chat, and its tokens in front of the question."""
     system = () if instruction is None else (Message("system", instruction),)
-    one, other = (encode_chat(tokenizer, (*system, Message("user", question))) for question in _QUESTIONS)
-    pairs = zip(one.ids, other.ids, strict=False)
-    return one, next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one.ids), len(other.ids)))
+    chats = [(*system, Message("user", question)) for question in _QUESTIONS]
+    one, other = (encode_chat(tokenizer, chat).ids for chat in chats)
+    pairs = zip(one, other, strict=False)
+    return chats[0], one[: next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))]
+
+
+def _check_in_front(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse templates that set a system turn in front of the last question: then earlier questions are not in QR."""
+    turns = (Message("user", _QUESTIONS[0]), Message("assistant", "So it is."), Message("user", _QUESTIONS[1]))
+    text = render(tokenizer, (Message("system", PROBES[0]), *turns))
+    if text.find(PROBES[0]) > text.find(_QUESTIONS[0]):
+        raise PsrError("this chat template moves the system turn behind earlier questions", where="span QR",
+                       expected="a system turn in front", do="Pass start=encode_chat(tokenizer, chat).start('QR').")
+
+
+def _find(tokens: Ids, ids: Sequence[int]) -> int | None:
+    """Where `tokens` first stand in `ids`."""
+    n = len(tokens)
+    return next((i for i in range(len(ids) - n + 1) if tuple(ids[i : i + n]) == tokens), None)
