@@ -42,6 +42,7 @@ class Model(Section):
     device: str = "cpu"
     threads: Count = 2
     trust_remote_code: bool = False
+    template: dict[str, bool | int | float | str] = {}  # options of the chat template, such as enable_thinking: false
 
 
 class Benchmark(Section):

@@ -18,7 +18,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import environment, params
 from tasks.dvc_repair import keep, repair
 from tasks.locks import reproducing
-from tasks.planning import Step, plan
+from tasks.models import ModelPlace, check_model
+from tasks.planning import Step, plan, to_do
 from tasks.publish import index, open_tracker, sources, track
 from tasks.stages import StageFailed, begin, run_stage, stop_all
 from tasks.warm import warm
@@ -41,13 +42,15 @@ def reproduce(
     environment.set_defaults(root)
     if PREFECT_API_URL.value():
         os.environ["PREFECT_API_URL"] = PREFECT_API_URL.value()  # the stages report to the same server
-    params.load(root / params.FILE, profile)
+    settings = params.load(root / params.FILE, profile)
     with reproducing(root, f"reproduction of {profile}", wait=wait_for_others, say=print), warm(root):
         if planned is not None:
             return run_steps(root, profile, tuple(Step(**step) for step in planned))
         repair(root, print)
         steps = plan(root, profile)
         keep(root)
+        if to_do(steps):
+            check_model(ModelPlace(**settings.model.model_dump()))
         return run_steps(root, profile, steps)
 
 

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +27,7 @@ from tasks.disk import disk_error
 from tasks.dvc_repair import keep, repair
 from tasks.headline import benchmark_tables, headline_rows, headline_table
 from tasks.locks import reproducing
+from tasks.models import ModelPlace, check_model
 from tasks.planning import Step, plan, to_do
 from tasks.prefect_server import server
 from tasks.timings import covered, read_timing
@@ -67,17 +69,20 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
         if not to_do(steps):
             return _up_to_date(root, profile, steps)
         _say(f"{profile}: {len(to_do(steps))} of {len(steps)} stages to run. {total_line(root, steps, settings)}")
-        _run(root, profile, steps)
+        _run(root, profile, steps, ModelPlace(**settings.model.model_dump()))
     return 0
 
 
-def _run(root: Path, profile: str, steps: Sequence[Step]) -> None:
+def _run(root: Path, profile: str, steps: Sequence[Step], model: ModelPlace) -> None:
     began = time.time()
-    with warm(root), server(root) as url:
-        _say(f"Prefect at {url.removesuffix('/api')} while this runs")
-        from flows.pipeline import reproduce
+    with ThreadPoolExecutor(1) as beside, warm(root):
+        probe = beside.submit(check_model, model)  # takes less long than the server's start
+        with server(root) as url:
+            probe.result()
+            _say(f"Prefect at {url.removesuffix('/api')} while this runs")
+            from flows.pipeline import reproduce
 
-        states = reproduce(profile, planned=[asdict(step) for step in steps])
+            states = reproduce(profile, planned=[asdict(step) for step in steps])
     _headline(root, profile)
     _say(overhead_line(root, [name for name, state in states.items() if state != "Cached"], began))
 

@@ -10,6 +10,7 @@ along is shown as text: no terminal codes, no markup.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ Device = Annotated[str, typer.Option("--device", help="Where the model runs, as 
 
 
 def main() -> None:
-    """The `psr` command."""
+    """The `psr` command. OpenMP's threads shall not spin for long while they wait: others may want the cores."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when torch is loaded
     app()
 
 

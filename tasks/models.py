@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from psr.models import LanguageModel
@@ -12,13 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """Which model, and how it is run: small enough to hand from task to task, unlike the model itself."""
+    """Which model, and how it is run: small enough to hand from task to task, unlike the model itself.
+
+    template: options of its chat template, as a mapping or as pairs.
+    """
 
     path: str
     dtype: str
     device: str
     threads: int
     trust_remote_code: bool = False
+    template: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "template", tuple(sorted(dict(self.template).items())))  # places are looked up by value
 
 
 @cache
@@ -30,4 +38,12 @@ def open_model(place: ModelPlace) -> LanguageModel:
     from psr.models import load_model
 
     torch.set_num_threads(place.threads)
-    return load_model(place.path, dtype=place.dtype, device=place.device, trust_remote_code=place.trust_remote_code)
+    return load_model(place.path, dtype=place.dtype, device=place.device, trust_remote_code=place.trust_remote_code,
+                      template=dict(place.template))
+
+
+def check_model(place: ModelPlace) -> None:
+    """Open the model and probe reading and steering (psr/probe.py). Raises PsrError where either is wrong."""
+    from psr.probe import check_steering
+
+    check_steering(open_model(place).model)

@@ -40,6 +40,7 @@ MEASURES = {
     "scale": Measure("tasks.bench.joint:many_modules", 1),  # 500 modules: minutes
     "store": Measure("tasks.bench.stores:eight_bits", 5),
     "record": Measure("tasks.bench.recording:recording", 31),
+    "company": Measure("tasks.bench.company:company", 7),
 }
 
 

@@ -13,7 +13,9 @@ from tasks.readme import PRINTED, SHOWN, fill, headline, metrics_file, read_metr
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("pip install -e . && python -m flows.reproduce", "pip install -e '.[test]' && pytest")
+COMMANDS = (
+    "pip install -e . -c constraints.txt && python -m flows.reproduce", "pip install -e '.[test]' -c constraints.txt && pytest",
+)
 
 
 def committed_metrics(tmp_path: Path, profile: str) -> dict[str, Any]:
