@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from psr.errors import PsrError
+from tasks.checkout import check_files, no_repository, restoring
 
 State = Literal["run", "maybe", "cached"]
+FILES = ("dvc.yaml", "dvc.lock", "params.yaml")  # what DVC reads in the repository
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,16 @@ class Step:
 def plan(root: Path, profile: str) -> tuple[Step, ...]:
     """The profile's stages and what they stand on, each after what it needs.
 
-    Raises PsrError: no such profile, no DVC repository, another DVC process at work, a damaged dvc.yaml or dvc.lock.
+    Raises PsrError: no such profile, no DVC or git repository, another DVC process at work, a damaged dvc.yaml or dvc.lock.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    with _opened(root) as repo:
+        return _steps(root, repo, profile)
 
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
-    try:
-        with Repo(str(root)) as repo:
-            return _steps(repo, profile)
-    except DvcException as error:
-        raise _clear(error) from error
+
+def check_readable(root: Path) -> None:
+    """Raise PsrError, as `plan` does, unless DVC can read the pipeline."""
+    with _opened(root) as repo:
+        repo.index.check_graph()
 
 
 def to_do(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -47,7 +49,22 @@ def to_do(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return tuple(step for step in steps if step.state != "cached")
 
 
-def _steps(repo: Any, profile: str) -> tuple[Step, ...]:
+@contextmanager
+def _opened(root: Path) -> Iterator[Any]:
+    """DVC's repository; what DVC raises while it is open comes out as PsrError."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    check_files(root)
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except DvcException as error:
+        raise _clear(root, error) from error
+
+
+def _steps(root: Path, repo: Any, profile: str) -> tuple[Step, ...]:
     import networkx
 
     graph = networkx.relabel_nodes(repo.index.graph, {stage: stage for stage in repo.index.graph})
@@ -58,6 +75,7 @@ def _steps(repo: Any, profile: str) -> tuple[Step, ...]:
     ours |= {below for stage in ours for below in networkx.descendants(graph, stage)}
     part = graph.subgraph(ours)
     order = list(networkx.lexicographical_topological_sort(part.reverse(), key=lambda stage: stage.addressing))
+    recorded = {stage for stage in order if any(dep.hash_info for dep in stage.deps)}
     status = repo.status(targets=[stage.addressing for stage in order])
     steps: dict[str, Step] = {}
     for stage in order:
@@ -67,19 +85,22 @@ def _steps(repo: Any, profile: str) -> tuple[Step, ...]:
         state: State = "run" if changed else "maybe" if above else "cached"
         outs = tuple(str(out) for out in stage.outs)
         computes = any(f"{profile}.model" in getattr(dep, "params", ()) for dep in stage.deps)
-        steps[stage.addressing] = Step(stage.addressing, needs, state, _reasons(changed), outs, computes)
-    _refuse_missing(status, [Path(out) for step in steps.values() for out in step.outs])
+        reasons = _reasons(changed) if stage in recorded else ("not in dvc.lock",)
+        steps[stage.addressing] = Step(stage.addressing, needs, state, reasons, outs, computes)
+    _refuse_missing(root, status, [Path(out) for step in steps.values() for out in step.outs])
     return tuple(steps.values())
 
 
-def _refuse_missing(status: Mapping[str, Any], made: list[Path]) -> None:
+def _refuse_missing(root: Path, status: Mapping[str, Any], made: list[Path]) -> None:
     """A dependency that is not there and that no step makes."""
     for stage, changed in status.items():
         for entry in changed:
             for name, how in entry.get("changed deps", {}).items() if isinstance(entry, dict) else ():
                 if how == "deleted" and not any(Path(name).is_relative_to(out) or out.is_relative_to(name) for out in made):
+                    command = restoring(root, name)
                     raise PsrError("an input is missing", where=name, expected=f"a file or folder that {stage} reads",
-                                   do="Restore it with git checkout, or correct the path in params.yaml.")
+                                   do=f"{f'Bring it back by {command}' if command else 'Put it there'}, or correct its path in "
+                                   "params.yaml or dvc.yaml.")
 
 
 def _reasons(changed: Any) -> tuple[str, ...]:
@@ -102,13 +123,19 @@ def _flat(details: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return pairs
 
 
-def _clear(error: Exception) -> PsrError:
+def _clear(root: Path, error: Exception) -> PsrError:
     from dvc.lock import LockError
     from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
+    from dvc.scm import SCMError
 
     said = " ".join(str(error).split())
     if isinstance(error, RWLockFileCorruptedError | RWLockFileFormatError):
         return PsrError("DVC's own lock file is damaged", where=".dvc/tmp/rwlock", do="Run again: it is repaired.")
     if isinstance(error, LockError) or "is busy" in said:
         return PsrError("another DVC process is working in this repository", got=said, do="Wait for it to end, or end it.")
-    return PsrError("DVC cannot read the pipeline", got=said, do="Correct the file, or restore it with git checkout.")
+    if isinstance(error, SCMError) and "not a git repository" in said:
+        return no_repository(root)
+    file = ".dvc/config" if said.startswith("config file error") else next((name for name in FILES if name in said), "")
+    command = restoring(root, file) if file else ""
+    do = f"Correct {file or 'what it names'}" + (f", or bring the committed one back by {command}." if command else ".")
+    return PsrError("DVC cannot read the pipeline", got=said.rstrip("."), do=do)

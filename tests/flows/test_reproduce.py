@@ -191,7 +191,9 @@ def test_edited_parameters_are_not_recorded_as_what_the_run_was_made_from(fresh)
     (lambda f: edit(f / "params.yaml", "min_trait: 0.5", "min_trait: 5"), "smoke.select.min_trait: input should be less than"),
     (lambda f: edit(f / "params.yaml", "smoke:", "smok:"), "unknown profile (params.yaml), expected one of smok"),
     (lambda f: (f / "dvc.yaml").write_text("stages: ["), "DVC cannot read the pipeline"),
-    (lambda f: shutil.rmtree(f / ".dvc"), "DVC cannot read the pipeline"),
+    (lambda f: (f / "dvc.yaml").unlink(), "the list of stages is missing"),
+    (lambda f: shutil.rmtree(f / ".dvc"), "DVC's folder is missing"),
+    (lambda f: shutil.rmtree(f / ".git"), "this folder is in no git repository, and DVC needs one"),
     (lambda f: (f / "params.yaml").unlink(), "the parameters are missing"),
 ])
 def test_a_broken_repository_is_refused_before_anything_starts(finished, tmp_path, break_it, words):
