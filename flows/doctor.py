@@ -1,7 +1,11 @@
-"""Can this installation run the pipeline? `python -m flows.doctor` prints a line for each thing that has to be right."""
+"""Can this installation run the pipeline? `python -m flows.doctor` prints a line for each thing that has to be right.
+
+It takes half a minute: Prefect's server is started, and has to create a run from a schedule.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from flows import environment
@@ -10,16 +14,22 @@ from tasks.terminal import clean
 
 
 def main() -> int:
-    """Exit status 0 when everything is well, else 1."""
+    """Exit status 0 when everything is well, else 1; 130 when stopped by Ctrl-C."""
     root = environment.repository()
     environment.set_defaults(root)
     well = True
-    for finding in findings(root):
-        well = well and finding.good
-        print(f"{'ok ' if finding.good else 'BAD'}  {finding.name}: {clean(finding.found)}", flush=True)
-    print("All well." if well else "Mend what is BAD: pip install -e . brings the versions that work together.")
+    try:
+        for finding in findings(root):
+            well = well and finding.good
+            print(f"{'ok ' if finding.good else 'BAD'}  {finding.name}: {clean(finding.found)}", flush=True)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    print("All well." if well else
+          "Mend what is BAD: pip install -e . -c constraints.txt brings the versions that were run together.")
     return 0 if well else 1
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then too
     sys.exit(main())

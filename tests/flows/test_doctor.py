@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from repository import GRAPH, build
 
 from flows import doctor
 from tasks import checks
@@ -34,15 +37,51 @@ def test_a_wrong_or_missing_version_is_named(tmp_path, requirement, words):
     assert words.replace("fastapi.*", "") in finding.found
 
 
+@pytest.mark.parametrize(("line", "shown"), [
+    ("fastapi==0.1", "{} (run together: 0.1)"), ("FastAPI=={}", "{}"), ("# fastapi==0.1", "{}"),
+    ("fastapi==0.1; python_version < '3'", "{}"), ("", "{}"),
+])
+def test_another_version_than_the_one_run_together_is_named_and_well(tmp_path, line, shown):
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["fastapi"]\n')
+    (tmp_path / "constraints.txt").write_text(line.format(version("fastapi")) + " # why\n")
+    assert list(checks.packages(tmp_path)) == [checks.Finding("fastapi", True, shown.format(version("fastapi")))]
+
+
+def test_packages_below_the_dependencies_are_named_where_another_version_is_installed(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["prefect"]\n')
+    (tmp_path / "constraints.txt").write_text(f"Starlette==0.1\nno-such-package==1\npytest=={version('pytest')}\n")
+    _, below = checks.packages(tmp_path)
+    assert below == checks.Finding("starlette", True, f"{version('starlette')} (run together: 0.1)")
+
+
 def test_a_server_that_cannot_be_made_is_bad(monkeypatch):
     monkeypatch.setattr(checks, "SERVER", "raise TypeError(\"Body() got an unexpected keyword argument 'min_items'\")")
     assert checks.prefect_server(ROOT) == (False, "TypeError: Body() got an unexpected keyword argument 'min_items'")
 
 
-def test_no_repository_is_bad(tmp_path):
+def test_a_pipeline_that_dvc_cannot_read_is_bad(tmp_path):
+    folder = build(tmp_path / "copy", {"make": GRAPH["make"]})
+    assert checks.pipeline(folder) == (True, "no dvc.lock, so every stage will run")
+    (folder / "dvc.lock").write_text("schema: '2.0'\n")
+    assert checks.pipeline(folder) == (True, "DVC reads it")
+    shutil.rmtree(folder / ".git")
+    good, found = checks.pipeline(folder)
+    assert not good
+    assert "DVC needs one" in found
+
+
+def test_no_git_program_is_bad(tmp_path, monkeypatch):
+    assert checks.git(tmp_path) == (True, "no repository")
+    monkeypatch.setenv("PATH", str(tmp_path))
     good, found = checks.git(tmp_path)
     assert not good
-    assert "repository" in found
+    assert "install git" in found
+
+
+def test_schedules_and_the_pipeline_are_among_what_is_looked_at(monkeypatch):
+    monkeypatch.setattr(checks, "packages", lambda root: iter(()))
+    monkeypatch.setattr(checks, "CHECKS", {name: lambda root: (True, "") for name in checks.CHECKS})
+    assert {finding.name for finding in checks.findings(ROOT)} >= {"python", "prefect server", "schedules", "git", "pipeline"}
 
 
 def test_the_door_prints_a_line_each_and_fails_for_a_bad_one(monkeypatch, capsys):
