@@ -49,7 +49,7 @@ def reproduce(
         repair(root, print)
         steps = plan(root, profile)
         keep(root)
-        if to_do(steps):
+        if any(step.computes for step in to_do(steps)):
             check_model(ModelPlace(**settings.model.model_dump()))
         return run_steps(root, profile, steps)
 

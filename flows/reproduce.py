@@ -76,9 +76,11 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
 def _run(root: Path, profile: str, steps: Sequence[Step], model: ModelPlace) -> None:
     began = time.time()
     with ThreadPoolExecutor(1) as beside, warm(root):
-        probe = beside.submit(check_model, model)  # takes less long than the server's start
+        computes = any(step.computes for step in to_do(steps))
+        probe = beside.submit(check_model, model) if computes else None  # takes less long than the server's start
         with server(root) as url:
-            probe.result()
+            if probe is not None:
+                probe.result()
             _say(f"Prefect at {url.removesuffix('/api')} while this runs")
             from flows.pipeline import reproduce
 

@@ -87,7 +87,7 @@ def prefect_server(root: Path) -> tuple[bool, str]:
 def git(root: Path) -> tuple[bool, str]:
     """DVC itself does without the program; MLflow is told the commit by it."""
     if shutil.which("git") is None:
-        return False, "no git program on PATH: install git, or MLflow's records of a run cannot be made"
+        return True, "no git program on PATH: MLflow's records will name no commit"
     return True, commit(root)
 
 
@@ -103,6 +103,17 @@ def pipeline(root: Path) -> tuple[bool, str]:
     return True, "no dvc.lock, so every stage will run" + (f"; {command} brings it back" if command else "")
 
 
+def steering(root: Path) -> tuple[bool, str]:
+    """The shipped model is read with a cache as without, and steered where it should be (psr/probe.py)."""
+    from tasks.models import ModelPlace, check_model
+
+    try:
+        check_model(ModelPlace(str(root / "data/testbed/model"), "float32", "cpu", threads=2))
+    except PsrError as error:
+        return False, str(error)
+    return True, "acts on the same tokens with a cache as without"
+
+
 def disk(root: Path) -> tuple[bool, str]:
     """A quick profile takes some 200 MB; the environment is there already."""
     free = shutil.disk_usage(root).free / 1e9
@@ -112,6 +123,7 @@ def disk(root: Path) -> tuple[bool, str]:
 CHECKS: dict[str, Callable[[Path], tuple[bool, str]]] = {
     "prefect server": prefect_server,
     "schedules": schedules,
+    "steering": steering,
     "git": git,
     "pipeline": pipeline,
     "disk": disk,

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,10 @@ def run_tags(root: Path, profile: str) -> dict[str, str]:
         if name.endswith(f"@{profile}"):
             outs = [out["md5"] for out in stage.get("outs", ()) if "md5" in out]
             tags[f"dvc.{name.partition('@')[0]}"] = " ".join(outs)
-    git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if git.returncode == 0:
-        tags["mlflow.source.git.commit"] = git.stdout.strip()
+    with suppress(FileNotFoundError):  # without git no commit is named
+        git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        if git.returncode == 0:
+            tags["mlflow.source.git.commit"] = git.stdout.strip()
     section = _section(root, profile)
     return tags | ({"psr.params": json.dumps(section, sort_keys=True)} if section else {})
 

@@ -70,18 +70,25 @@ def test_a_pipeline_that_dvc_cannot_read_is_bad(tmp_path):
     assert "DVC needs one" in found
 
 
-def test_no_git_program_is_bad(tmp_path, monkeypatch):
+def test_no_git_program_is_said(tmp_path, monkeypatch):
     assert checks.git(tmp_path) == (True, "no repository")
     monkeypatch.setenv("PATH", str(tmp_path))
-    good, found = checks.git(tmp_path)
+    assert checks.git(tmp_path) == (True, "no git program on PATH: MLflow's records will name no commit")
+
+
+def test_steering_that_loses_its_place_is_bad(monkeypatch):
+    assert checks.steering(ROOT)[0]
+    monkeypatch.setattr("psr.probe._steered_well", set())
+    monkeypatch.setattr("psr.positions._past", lambda values: None)  # as when transformers renames what is read
+    good, found = checks.steering(ROOT)
     assert not good
-    assert "install git" in found
+    assert "steering, at the start of a forward" in found
 
 
-def test_schedules_and_the_pipeline_are_among_what_is_looked_at(monkeypatch):
+def test_schedules_steering_and_the_pipeline_are_among_what_is_looked_at(monkeypatch):
     monkeypatch.setattr(checks, "packages", lambda root: iter(()))
     monkeypatch.setattr(checks, "CHECKS", {name: lambda root: (True, "") for name in checks.CHECKS})
-    assert {finding.name for finding in checks.findings(ROOT)} >= {"python", "prefect server", "schedules", "git", "pipeline"}
+    assert {finding.name for finding in checks.findings(ROOT)} >= {"python", "prefect server", "schedules", "steering", "git", "pipeline"}
 
 
 def test_the_door_prints_a_line_each_and_fails_for_a_bad_one(monkeypatch, capsys):
