@@ -105,8 +105,9 @@ class ByHand:
 
 def _prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
     """What model.generate was asked to answer."""
-    ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-    tokens = kwargs.get("inputs_embeds") if ids is None else ids
+    given = (*args[:1], kwargs.get("inputs"), kwargs.get("input_ids"))
+    ids, embeddings = next((one for one in given if one is not None), None), kwargs.get("inputs_embeds")
+    tokens = embeddings if ids is None or (embeddings is not None and ids.shape != embeddings.shape[:2]) else ids
     if tokens is None:
         tokens = torch.zeros((1, 1), dtype=torch.long)  # generate then begins with the begin-of-text token
     attention = kwargs.get("attention_mask")

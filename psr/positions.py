@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from psr.errors import PsrError
 
@@ -62,15 +63,17 @@ class Given:
         """[batch]: the column of the last real token."""
         if self.attention is None:
             return torch.full((self.batch,), self.past + self.length - 1, device=self.tokens.device)
-        return self.padding() + self.attention.sum(-1) - 1
+        places = torch.arange(1, self.attention.shape[1] + 1, device=self.attention.device)
+        return ((self.attention != 0) * places).amax(-1) - 1  # masked columns may lie between turns as well
 
 
 def read_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given:
     """What `module`'s forward is about to be given. Raises PsrError where the place of its tokens cannot be established."""
-    values = {**dict(zip(_names(type(module)), args, strict=False)), **kwargs}
+    names = (*_names(type(module)), *(f"number {i}" for i in range(len(args))))
+    values = {**dict(zip(names, args, strict=False)), **kwargs}
     tokens = values.get("input_ids")
     tokens = values.get("inputs_embeds") if tokens is None else tokens
-    if not isinstance(tokens, Tensor) or tokens.dim() not in (2, 3):
+    if not isinstance(tokens, Tensor) or tokens.dim() not in (2, 3) or tokens.numel() == 0:
         raise PsrError("found no tokens in what the model was given", where=_WHERE, do="Call it with input_ids=… or inputs_embeds=….",
                        expected="input_ids [batch, token] or inputs_embeds", got=", ".join(values) or "nothing")
     past = _past({name: value for name, value in values.items() if name != "attention_mask"})
@@ -82,8 +85,10 @@ def read_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 @cache
 def _names(kind: type[nn.Module]) -> tuple[str, ...]:
-    """Names of the arguments of a module's forward, in order."""
-    return tuple(inspect.signature(kind.forward).parameters)[1:]
+    """Names of the arguments that a module's forward takes by place, in order."""
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(kind.forward).parameters
+    return tuple(name for name, parameter in parameters.items() if parameter.kind in by_place)[1:]
 
 
 def _past(values: Mapping[str, Any]) -> int | None:
@@ -114,6 +119,8 @@ def _opaque(value: Any) -> bool:
     """Whether `value` may hide a cache: an object of another kind, or tensors nested in tuples, as caches once were."""
     if isinstance(value, (list, tuple)):
         return any(isinstance(inner, (list, tuple)) or _opaque(inner) for inner in value)
+    if isinstance(value, dict):  # images that transformers has encoded beforehand, by kind
+        return not all(isinstance(inner, ModelOutput) for inner in value.values())
     return not isinstance(value, _PLAIN)
 
 

@@ -76,7 +76,8 @@ class Live:
         if isinstance(self.start, ByHand):
             self.first = self.start.first(given, given.ids)
         elif self.start is not None and (self.first is None or given.past == 0):
-            self.first = given.padding() + self.start.to(given.tokens.device)
+            start, rows = self.start.to(given.tokens.device), len(self.start)
+            self.first = given.padding() + start if rows in (1, given.batch) else start
         if self.first is None or self.first.shape[0] not in (1, given.batch):
             raise PsrError("steering is set for other rows than the model was given", where="steering",
                            expected=f"{0 if self.first is None else self.first.shape[0]} rows", got=given.batch,
@@ -153,9 +154,9 @@ def hooked(
     in real tokens (left or right padding both work). on_strength(layer, lam [batch, token], mask [batch, token])
     sees every λ before it is used; mask is 1.0 inside the span (right padding is not masked).
     """
-    with alone(decoder_blocks(model)):
-        with _open(model, Live({layer: list(at) for layer, at in terms.items()}, start, on_strength)) as live:
-            yield live
+    live = Live({layer: list(at) for layer, at in terms.items()}, start, on_strength)
+    with alone(decoder_blocks(model)), _open(model, live):
+        yield live
 
 
 @contextmanager

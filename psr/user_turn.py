@@ -40,17 +40,27 @@ class UserTurn:
 
     def start(self, ids: Sequence[int]) -> int | None:
         """The first position of QR in the ids of a prompt; None where it cannot be told."""
+        if self.tokenizer.chat_template is None:
+            return self._of_base(ids)
         if self.header:
             return None if self._merged(self.header, ids) else _find(self.header, ids)
         if self.mark and self._merged(self.mark, ids):
             return None
         at = _find(self.mark, ids) if self.mark else None
         if at is not None:
-            # a blank line may end a system turn, or stand in a question
-            return self._behind(ids, at + len(self.mark)) if self._text(self.mark).strip() else None
-        if tuple(ids[: len(self.begin)]) == self.begin:
-            return self._behind(ids, len(self.begin))
-        return 0 if self.tokenizer.chat_template is None else None
+            # a blank line may end a system turn, or stand in a question; so may a mark that is found twice
+            once = self._text(self.mark).strip() and _find(self.mark, ids[at + 1 :]) is None
+            return self._behind(ids, at + len(self.mark)) if once else None
+        return self._behind(ids, len(self.begin)) if tuple(ids[: len(self.begin)]) == self.begin else None
+
+    def _of_base(self, ids: Sequence[int]) -> int:
+        """Without a template the whole text is the question, as encode_chat writes it: with a line end behind it."""
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        for question in (text.removesuffix("\n"), text.removesuffix("\n")[1:]):  # some tokenizers set a space in front
+            prompt = encode_chat(self.tokenizer, (Message("user", question),)) if question.strip() else None
+            if prompt is not None and prompt.ids == tuple(ids):
+                return prompt.question
+        return int(list(ids[:1]) == [self.tokenizer.bos_token_id])
 
     def _merged(self, tokens: Ids, ids: Sequence[int]) -> bool:
         """Whether the text of `tokens` stands in front of where they are found: there it merged with a question."""
@@ -60,21 +70,29 @@ class UserTurn:
     def _text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
-    def _behind(self, ids: Sequence[int], at: int) -> int:
-        """The start of what stays the same behind every head, where the question begins at `at`."""
-        rest = self._text(ids[at:])
-        others = [self.tokenizer(head + rest, add_special_tokens=False)["input_ids"] for head in self.heads]
-        shared = [shared_suffix(ids, other) for other in others]
-        if max(shared, default=0) < len(ids) - at:  # a tokenizer that does not give its own text back
+    def _behind(self, ids: Sequence[int], at: int) -> int | None:
+        """The start of what stays the same behind every head, where the question begins at `at`.
+
+        Read from as long a beginning of the question as the tokenizer gives back; None where it gives none back.
+        """
+        if not self.heads:
             return at
-        return len(ids) - max(min(shared), 1)
+        end = len(ids)
+        while end > at:
+            rest = self._text(ids[at:end])
+            others = [self.tokenizer(head + rest, add_special_tokens=False)["input_ids"] for head in self.heads]
+            shared = [shared_suffix(ids[:end], other) for other in others]
+            if max(shared) >= end - at:
+                return min(end - min(shared), len(ids) - 1)
+            end = at + (end - at) // 2
+        return None
 
 
 def user_turn(tokenizer: PreTrainedTokenizerBase) -> UserTurn:
     """What marks the user turn in the chats of `tokenizer`. Raises PsrError where a system turn moves to a later one."""
-    plain, begin = _asked(tokenizer, None)
     if tokenizer.chat_template is None:
-        return UserTurn(tokenizer, begin=begin)
+        return UserTurn(tokenizer)
+    plain, begin = _asked(tokenizer, None)
     takes = takes_system(tokenizer, plain)
     if takes:
         _check_in_front(tokenizer)
