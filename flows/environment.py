@@ -19,9 +19,9 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # OpenMP's threads wait by spinning: two processes on one machine would get a fortieth of their share each. This many
+    # OpenMP's threads wait by spinning: two processes on one machine would get a fortieth of their share each. So few
     # rounds keep nearly the speed of one alone (docs/results.md; python -m flows.bench --only company).
-    "GOMP_SPINCOUNT": "3000",
+    "GOMP_SPINCOUNT": "1000",
     # Tokenizers warn when a process with their threads is forked, as DVC's children are.
     "TOKENIZERS_PARALLELISM": "false",
     # Stages print their own lines; Prefect's would say everything twice.

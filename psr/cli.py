@@ -52,7 +52,7 @@ Device = Annotated[str, typer.Option("--device", help="Where the model runs, as 
 
 def main() -> None:
     """The `psr` command. OpenMP's threads shall not spin for long while they wait: others may want the cores."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when torch is loaded
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is loaded
     app()
 
 
