@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psr.blocks import check_in_memory
 from psr.types import short_hash
@@ -64,7 +65,7 @@ def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
     """
     check_in_memory(model)
     kin, own = _weights(model)
-    rest = (_config(model), _stops(model), _tokenizer(tokenizer), *_adapters(model))
+    rest = (_config(model), _stops(model), _tokenizer(tokenizer), *acting_adapters(model))
     return f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"
 
 
@@ -76,7 +77,8 @@ def akin(one: str, other: str) -> bool:
 def _weights(model: PreTrainedModel) -> tuple[str, str]:
     seen: dict[tuple[Any, ...], tuple[str, str]] = {}  # tied weights are read once
     kin, own = hashlib.sha256(), hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    state = sorted(model.state_dict().items())
+    for name, tensor in _tensors(state):
         key = (str(tensor.device), tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
         rounded, exact = seen.get(key) or seen.setdefault(key, _digests(tensor))
         kin.update(f"{name} {rounded}\n".encode())
@@ -84,8 +86,18 @@ def _weights(model: PreTrainedModel) -> tuple[str, str]:
     return kin.hexdigest(), own.hexdigest()
 
 
+def _tensors(state: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor with its name; torch's quantised layers keep theirs in tuples, beside words that say nothing more."""
+    for name, value in state:
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors((f"{name}.{i}", inner) for i, inner in enumerate(value))
+
+
 def _digests(tensor: Tensor) -> tuple[str, str]:
     """Of the tensor rounded to bfloat16, whatever dtype it has, and of the tensor as it is."""
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
     kind = "float" if tensor.is_floating_point() else str(tensor.dtype)
     rounded, exact = (hashlib.sha256(f"{name} {tuple(tensor.shape)} ".encode()) for name in (kind, tensor.dtype))
     flat = tensor.detach().reshape(-1)
@@ -120,11 +132,11 @@ def _audible(values: dict[str, Any], defaults: Any) -> dict[str, Any]:
     return heard
 
 
-def _adapters(model: PreTrainedModel) -> list[list[object]]:
+def acting_adapters(model: nn.Module) -> list[list[object]]:
     """Each layer that carries adapters: which of them act, how strongly, and which are merged; [] where there are none."""
     states: list[list[object]] = []
     for name, module in model.named_modules():
-        if hasattr(module, "active_adapters") and hasattr(module, "disable_adapters"):
+        if isinstance(getattr(module, "disable_adapters", None), bool):  # a layer of PEFT's; of a model it is a method
             acting = [] if module.disable_adapters else sorted(module.active_adapters)
             scaling = getattr(module, "scaling", None)
             scales = [float(scaling[one]) for one in acting if one in scaling] if isinstance(scaling, dict) else []

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import psr.fingerprint
 from psr.fingerprint import akin, fingerprint
+from psr.models import load_model
 
 
 def _llama():
@@ -142,3 +144,7 @@ def test_an_added_token_changes_it_and_a_padded_call_does_not():
     assert _name(_llama(), mine) == _name(_llama())
     mine.add_tokens(["sunny"])
     assert _name(_llama(), mine) != _name(_llama())
+
+
+def test_the_shipped_models_fingerprint_is_the_one_that_modules_made_so_far_name():
+    assert load_model(Path(__file__).resolve().parents[2] / "data/testbed/model").fingerprint == "59c11f0a8cef-18a6b37f"
