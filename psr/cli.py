@@ -10,6 +10,7 @@ along is shown as text: no terminal codes, no markup.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ Length = Annotated[
 ]
 Heat = Annotated[float, typer.Option("--temperature", help="0: always the most likely token.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
+Template = Annotated[str, typer.Option("--template", help='Options of the chat template as JSON: {"enable_thinking": false}.')]
 Device = Annotated[str, typer.Option("--device", help="Where the model runs, as torch names it.")]
 
 
@@ -92,7 +94,8 @@ class Bench:
 
 
 def _open(
-    model: Path, module: Path, alpha: float, dtype: str, device: str, length: int | None, temperature: float
+    model: Path, module: Path, alpha: float, dtype: str, device: str, length: int | None, temperature: float,
+    template: str,
 ) -> Bench:
     """The bench; what is wrong with alpha or the module is said before the model is loaded."""
     with Console(stderr=True).status("loading"):
@@ -101,9 +104,22 @@ def _open(
 
         check_alpha(alpha)
         loaded = load_module(module)
-        lm = load_model(model, dtype=dtype, device=device)
+        lm = load_model(model, dtype=dtype, device=device, template=_options(template))
         check_model(loaded, lm.fingerprint, lm.d_model, lm.n_layers)
     return Bench(lm, loaded, length, temperature)
+
+
+def _options(text: str) -> dict[str, object]:
+    """Options of a chat template, written as a JSON object."""
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        raise PsrError("the template's options are no JSON", where="--template", got=f"{text!r}: {error}",
+                       expected='such as {"enable_thinking": false}') from None
+    if not isinstance(options, dict):
+        raise PsrError("the template's options are no JSON object", where="--template", got=repr(text),
+                       expected='such as {"enable_thinking": false}')
+    return options
 
 
 @app.command()
@@ -112,11 +128,11 @@ def steer(
     alpha: Alpha = 1.0,
     instruction: Annotated[str | None, typer.Option("--instruction", help="Answer with this prompt as well.")] = None,
     seed: Seed = 0, max_new_tokens: Length = None, temperature: Heat = 1.0, dtype: Dtype = "float32",
-    device: Device = "cpu",
+    device: Device = "cpu", template: Template = "{}",
 ) -> None:
     """Print the plain answer, the prompted one if there is an instruction, then the steered one."""
     with _door():
-        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature)
+        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
         asked = Message("user", question)
         rows: dict[str, tuple[Chat, float]] = {"plain": ((asked,), 0.0)}
         if instruction is not None:
@@ -132,11 +148,12 @@ def steer(
 def chat(
     model: ModelDir, module: ModuleDir, alpha: Alpha = 1.0, seed: Seed = 0, max_new_tokens: Length = None,
     temperature: Heat = 1.0, dtype: Dtype = "float32", device: Device = "cpu",
+    template: Template = "{}",
     remember: Annotated[bool, typer.Option("--remember", help="Each side goes on with its own conversation.")] = False,
 ) -> None:
     """Ask and ask again: plain and steered answers side by side."""
     with _door():
-        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature)
+        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
         talk, console = Talk(alpha, seed, remember), Console()
         console.print(Text(f"{clean(bench.module.id)}. {HELP}"))
         while (line := _ask(console, talk.alpha)) is not None:

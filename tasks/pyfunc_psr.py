@@ -29,7 +29,7 @@ with warnings.catch_warnings(record=True):
 
             told = context.model_config
             self.module = load_module(context.artifacts["module"])
-            self.lm = load_model(told["model"], dtype=told["dtype"], device=told["device"])
+            self.lm = load_model(told["model"], dtype=told["dtype"], device=told["device"], template=told.get("template"))
             check_model(self.module, self.lm.fingerprint, self.lm.d_model, self.lm.n_layers)
 
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -106,7 +106,8 @@ def model_config(root: Path, profile: str) -> dict[str, Any]:
     """Where a tracked module finds its language model, unless it is told otherwise when loaded."""
     told = _section(root, profile).get("model", {})
     place = root / told.get("path", "data/testbed/model")
-    return {"model": str(place), "dtype": told.get("dtype", "float32"), "device": told.get("device", "cpu")}
+    return {"model": str(place), "dtype": told.get("dtype", "float32"), "device": told.get("device", "cpu"),
+            "template": told.get("template", {})}
 
 
 def _section(root: Path, profile: str) -> dict[str, Any]:

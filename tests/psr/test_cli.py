@@ -216,3 +216,11 @@ def test_help_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}).returncode == 0
     for arguments in ([], ["--help"], ["steer", "--help"], ["chat", "--help"], ["show", "--help"]):
         assert "Usage" in CliRunner().invoke(cli.app, arguments).output
+
+
+@pytest.mark.parametrize(("template", "says"), [
+    ("{thinking", "no JSON (--template)"), ("[1]", "no JSON object (--template)"),
+    ('{"enable_thinking": false}', "knows no such option"),
+])
+def test_template_options_that_make_no_sense_end_in_one_line(template, says, run):
+    refused(run("steer", "--template", template, QUESTION), says)

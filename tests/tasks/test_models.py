@@ -1,0 +1,47 @@
+"""The model of a run: opened once, with what its parameters say of its chat template."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from psr.errors import PsrError
+from psr.models import load_model
+from tasks.models import ModelPlace, open_model
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "data/testbed/model"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The shipped model with a template that has an option."""
+    tokenizer = copy.deepcopy(load_model(MODEL).tokenizer)
+    tokenizer.chat_template += "{% if not (thinking | default(true)) %} yes{% endif %}"
+    shutil.copytree(MODEL, tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_places_with_equal_options_are_one_place_in_whatever_order_they_are_written():
+    one, other = (ModelPlace("x", "float32", "cpu", 1, template=options) for options in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    assert one == other
+    assert hash(one) == hash(other)
+
+
+def test_the_options_of_the_parameters_reach_the_template(folder):
+    plain, option = (
+        open_model(ModelPlace(str(folder), "float32", "cpu", 1, template=template)) for template in ({}, {"thinking": False})
+    )
+    chat = [{"role": "user", "content": "Tell me about trains."}]
+    texts = [lm.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for lm in (plain, option)]
+    assert texts[1] == texts[0] + " yes"
+    assert plain.fingerprint != option.fingerprint
+
+
+def test_an_option_that_the_template_does_not_know_is_refused():
+    with pytest.raises(PsrError, match=r"knows no such option.*'thinking'"):
+        open_model(ModelPlace(str(MODEL), "float32", "cpu", 1, template={"thinking": False}))
