@@ -30,7 +30,7 @@ PRELOADED = (
     "prefect.flow_engine", "prefect.task_engine", "prefect.utilities.visualization", "prefect.concurrency.services", "fastapi",
     "anyio._backends._asyncio", "torch", "transformers.modeling_utils", "transformers.masking_utils", "transformers.generation.utils",
     "transformers.processing_utils", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-    "safetensors.torch", "pyarrow.parquet", "datasets.io.json",
+    "safetensors.torch", "pyarrow.parquet",
 )
 OURS = ("psr", "tasks", "flows")
 STREAMS = (0, 1, 2)
