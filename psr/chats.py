@@ -121,13 +121,17 @@ def _fold(chat: Chat) -> Chat:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    """The rendered chat, in which every question is found; content is tried as a list of parts where text is dropped."""
-    text = _render(tokenizer, chat, as_parts=False)
-    if _shows(text, chat):
+    """The rendered chat, in which every question is found; content is given as a list of parts where text is dropped.
+
+    Which of the two is found out with other questions: a short one may stand in the template itself.
+    """
+    numbers = (f"What is {n + 0.25} of it?" for n in range(len(chat)))
+    other = tuple(Message(role, next(numbers) if role == "user" else content) for role, content in chat)
+    as_parts = not _shows(_render(tokenizer, other, as_parts=False), other)
+    text = _render(tokenizer, chat, as_parts)
+    if _shows(text, chat) and (not as_parts or _shows(_render(tokenizer, other, as_parts), other)):
         return str(text)
-    parts = _render(tokenizer, chat, as_parts=True)
-    if _shows(parts, chat):
-        return str(parts)
+    text = _render(tokenizer, chat, as_parts=False)
     problem = text if isinstance(text, Exception) else None
     raise PsrError(
         "the model's chat template refuses this chat" if problem else "the model's chat template drops the question",

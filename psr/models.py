@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,7 @@ from torch import nn
 
 from psr.blocks import decoder_blocks, underlying
 from psr.errors import PsrError
-from psr.fingerprint import fingerprint
+from psr.fingerprint import acting_adapters, fingerprint
 from psr.probe import check_reading
 from psr.templates import own_template, with_options
 
@@ -27,11 +27,23 @@ _UNLIMITED = 1 << 31  # the context of a model whose config names none
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """The frozen LLM that is steered. `fingerprint` names model and tokenizer (psr.fingerprint)."""
+    """The frozen LLM that is steered. `name` is the fingerprint of model and tokenizer, as they were wrapped."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    fingerprint: str
+    name: str
+    _adapters: list[list[object]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_adapters", acting_adapters(self.model))
+
+    @property
+    def fingerprint(self) -> str:
+        """What names model and tokenizer (psr.fingerprint). Raises PsrError where adapters were switched since."""
+        if acting_adapters(self.model) != self._adapters:
+            raise PsrError("adapters of this model were switched after it was wrapped", where=type(self.model).__name__,
+                           expected="the adapters that acted then", do="Switch them back, or wrap the model again.")
+        return self.name
 
     @cached_property
     def blocks(self) -> nn.ModuleList:
@@ -122,8 +134,8 @@ def load_model(
 ) -> LanguageModel:
     """The causal LM in folder `path` (or with that hub id, if `local_files_only` is off), safetensors only.
 
-    dtype: one of DTYPES. device: as torch names it. template: as in `wrap`. Raises PsrError when the folder is missing, damaged, incomplete,
-    holds pickles or no causal LM, and when dtype or device are unknown here.
+    dtype: one of DTYPES. device: as torch names it. template: as in `wrap`. Raises PsrError when the folder is missing,
+    damaged, incomplete, holds pickles or no causal LM, and when dtype or device are unknown here.
     """
     kind, place = _dtype(dtype), _device(device)
     if Path(path).is_dir() or local_files_only:

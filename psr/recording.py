@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from psr.blocks import decoder_blocks
 from psr.errors import PsrError
+from psr.exclusive import eager
 from psr.padding import pad
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
     try:
         for layer in layers:
             handles.append(blocks[layer].register_forward_hook(hook_for(layer)))
-        yield activations
+        with eager():
+            yield activations
     finally:
         for handle in handles:
             handle.remove()

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from psr.errors import PsrError
 
@@ -30,19 +30,23 @@ def own_template(folder: Path) -> str | dict[str, str] | None:
         file = folder / name
         if not file.is_file():
             continue
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".jinja":
-            return text
         try:
-            template = json.loads(text).get("chat_template")
-        except (ValueError, AttributeError) as error:
-            raise PsrError("a file of the model is damaged", where=file, expected="a JSON object", got=error,
-                           do="Fetch the model again.") from None
-        if isinstance(template, list):
-            template = {one["name"]: one["template"] for one in template}
+            text = file.read_text(encoding="utf-8")
+            template = text if file.suffix == ".jinja" else json.loads(text).get("chat_template")
+            if isinstance(template, list):
+                template = {one["name"]: one["template"] for one in template}
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
+            raise _damaged(file, "UTF-8, and a JSON object", f"{type(error).__name__}: {error}") from None
+        named = template if isinstance(template, dict) else {"default": template or ""}
+        if not all(isinstance(one, str) for one in named.values()):
+            raise _damaged(file, "a chat template as text, or several with their names", repr(template)[:80])
         if template:
-            return template
+            return cast("str | dict[str, str]", template)
     return None
+
+
+def _damaged(file: Path, expected: str, got: str) -> PsrError:
+    return PsrError("a file of the model is damaged", where=file, expected=expected, got=got, do="Fetch the model again.")
 
 
 def with_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, object]) -> PreTrainedTokenizerBase:
@@ -56,9 +60,9 @@ def with_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, objec
                        got=", ".join(options), do="Leave the options out.")
     named = template if isinstance(template, dict) else {"default": template}
     for name in options:
-        if not any(re.search(rf"\b{re.escape(name)}\b", text) for text in named.values()):
+        if not any(_reads(text, str(name)) for text in named.values()):
             raise PsrError("the model's chat template knows no such option", where="template options", got=repr(name),
-                           expected="a name that stands in the template", do="Correct the name, or leave it out.")
+                           expected="a name that the template reads", do="Correct the name, or leave it out.")
     head = "".join(f"{{% set {name} = {_literal(name, value)} %}}\n" for name, value in sorted(options.items()))
     changed = copy.deepcopy(tokenizer)
     texts = {name: head + text for name, text in named.items()}
@@ -66,11 +70,21 @@ def with_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, objec
     return changed
 
 
+def _reads(template: str, name: str) -> bool:
+    """Whether `name` stands in the template's code as a variable: not in its texts, nor as a part of something."""
+    code = " ".join(re.findall(r"\{[%{](.*?)[%}]\}", template, re.DOTALL))
+    code = re.sub(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", "''", code)
+    return re.search(rf"(?<![\w.]){re.escape(name)}\b", code) is not None
+
+
 def _literal(name: str, value: object) -> str:
     """`value` as Jinja writes it: JSON, but for null."""
     if value is None:
         return "none"
-    if not name.isidentifier() or not isinstance(value, (bool, int, float, str, list, dict)):
+    try:
+        if not name.isidentifier() or not isinstance(value, (bool, int, float, str, list, dict)):
+            raise ValueError
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError):
         raise PsrError("a template option makes no sense", where=name, expected="a name, and true, false, a number or text",
-                       got=repr(value), do="Correct it.")
-    return json.dumps(value)
+                       got=repr(value), do="Correct it.") from None

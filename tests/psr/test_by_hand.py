@@ -79,7 +79,9 @@ def test_turns_of_different_lengths_in_one_batch_are_each_as_if_alone(model, mod
         other = model(input_ids=second, attention_mask=attention, position_ids=positions[:, 4:], **told)
     said = torch.cat([one.logits, other.logits], dim=1)
     for row, (ids, last) in enumerate([([5, 40, 61, 9, 21], (2, 4)), ([12, 77, 8, 35, 66, 54], (2, 5))]):
-        torch.testing.assert_close(said[row, attention[row].bool()], logits(model, ids, module, last), rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(
+            said[row, attention[row].bool()], logits(model, ids, module, last), rtol=1e-4, atol=2e-4
+        )
 
 
 def test_qr_steers_from_the_first_user_turn_on_in_every_turn(lm, model):
@@ -147,9 +149,15 @@ def test_generate_from_embeddings_begins_at_the_last_of_them(model, module):
         generated(model, IDS, NEW, inputs_embeds=embeddings)[0].check(expected)
 
 
-@pytest.mark.parametrize("told", [
-    {"inputs": torch.tensor([IDS])}, {"input_ids": torch.tensor([IDS])}, {"inputs": None, "input_ids": torch.tensor([IDS])},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"inputs": torch.tensor([IDS])},
+        {"input_ids": torch.tensor([IDS])},
+        {"inputs": None, "input_ids": torch.tensor([IDS])},
+    ],
+    ids=str,
+)
 def test_the_prompt_is_found_however_it_is_handed_to_generate(model, module, told):
     with torch.inference_mode(), steer(model, module):
         got = model.generate(max_new_tokens=NEW, **told, **TOLD)[0, len(IDS) :].tolist()
@@ -175,10 +183,17 @@ def test_each_row_of_a_left_padded_batch_is_as_if_alone(model, module, masked):
         one.check(greedy(model, row, NEW, module))
 
 
-@pytest.mark.parametrize("told", [
-    {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}, {"do_sample": True, "num_return_sequences": 3},
-    {"do_sample": True, "num_beams": 2}, {"do_sample": True, "top_k": 5},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"num_beams": 3},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"do_sample": True, "num_return_sequences": 3},
+        {"do_sample": True, "num_beams": 2},
+        {"do_sample": True, "top_k": 5},
+    ],
+    ids=str,
+)
 def test_beams_and_samples_are_as_without_a_cache(model, module, told):
     rows = [SHORT, IDS]
     ids, attention = left_padded(rows)

@@ -39,9 +39,14 @@ def refused(match, call):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("told", [
-    {"cache_implementation": "static"}, {"cache_implementation": "offloaded_static"},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"cache_implementation": "static"},
+        {"cache_implementation": "offloaded_static"},
+    ],
+    ids=str,
+)
 def test_a_static_cache_in_generate_is_refused(model, module, told):
     with steer(model, module):
         refused("needs a plain attention mask", lambda: model.generate(TWO, max_new_tokens=3, **TOLD, **told))
@@ -67,7 +72,10 @@ def test_on_qr_a_conversation_whose_beginning_was_not_seen_is_refused(lm, model,
     name = cache_argument(model)
     cache = model(input_ids=prompt, use_cache=True)[name]
     with steer(model, module, 1.0, lm.tokenizer):
-        refused("the beginning of this conversation was not seen", lambda: model(input_ids=torch.tensor([chunk]), **{name: cache}))
+        refused(
+            "the beginning of this conversation was not seen",
+            lambda: model(input_ids=torch.tensor([chunk]), **{name: cache}),
+        )
     with steer(model, module, 1.0, start=2):  # whoever knows it may say so
         assert model(input_ids=torch.tensor([chunk]), **{name: cache}).logits.shape[1] == len(chunk)
 
@@ -90,7 +98,10 @@ def test_on_qr_embeddings_are_refused(lm, model):
 
 def test_on_qr_a_template_that_moves_the_system_turn_is_refused():
     lm = family("mixtral")
-    refused("moves the system turn", lambda: steer(lm.model, strong_module(lm.fingerprint, "QR"), 1.0, lm.tokenizer).__enter__())
+    refused(
+        "moves the system turn",
+        lambda: steer(lm.model, strong_module(lm.fingerprint, "QR"), 1.0, lm.tokenizer).__enter__(),
+    )
 
 
 @pytest.mark.parametrize("start", [[2, 3, 4], [2, 3, 4, 5, 6, 7]])

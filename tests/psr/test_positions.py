@@ -14,9 +14,16 @@ from psr.positions import Given, read_forward
 
 IDS = torch.tensor([[5, 40, 61], [9, 21, 35]])
 CONFIG = CONFIG_MAPPING["gemma3_text"](
-    hidden_size=8, num_hidden_layers=2, num_attention_heads=1, num_key_value_heads=1, head_dim=4, intermediate_size=8, vocab_size=20,
-    sliding_window=4, layer_types=["sliding_attention", "full_attention"],
-)  # fmt: skip
+    hidden_size=8,
+    num_hidden_layers=2,
+    num_attention_heads=1,
+    num_key_value_heads=1,
+    head_dim=4,
+    intermediate_size=8,
+    vocab_size=20,
+    sliding_window=4,
+    layer_types=["sliding_attention", "full_attention"],
+)
 
 
 class Model(nn.Module):
@@ -91,9 +98,18 @@ LEGACY = tuple((torch.zeros(2, 1, 5, 4), torch.zeros(2, 1, 5, 4)) for _ in range
 
 @pytest.mark.parametrize(
     "cache",
-    [LEGACY, [list(layer) for layer in LEGACY], Unknown(), {"layer": LEGACY}, {"key": torch.zeros(2)}, (filled(5),),
-     [Unknown()], BaseModelOutput(last_hidden_state=torch.zeros(2, 3, 8)), np.zeros(3)],
-)  # fmt: skip
+    [
+        LEGACY,
+        [list(layer) for layer in LEGACY],
+        Unknown(),
+        {"layer": LEGACY},
+        {"key": torch.zeros(2)},
+        (filled(5),),
+        [Unknown()],
+        BaseModelOutput(last_hidden_state=torch.zeros(2, 3, 8)),
+        np.zeros(3),
+    ],
+)
 @pytest.mark.parametrize("name", ["past_key_values", "state"])
 def test_what_may_hide_a_cache_is_refused(name, cache):
     refused(f"cannot tell how many tokens came before these .argument {name}", input_ids=IDS, **{name: cache})
@@ -107,10 +123,13 @@ def test_a_cache_without_attention_layers_is_refused():
 
 @pytest.mark.parametrize(
     "more",
-    [{"use_cache": True, "logits_to_keep": 1, "scale": 0.5, "kind": "eager", "none": None, "dtype": torch.float32},
-     {"position_embeddings": (torch.zeros(3), torch.zeros(3))}, {"mm_encoder_outputs": {}},
-     {"mm_encoder_outputs": {"image": BaseModelOutput(last_hidden_state=torch.zeros(1, 2, 8))}}],
-)  # fmt: skip
+    [
+        {"use_cache": True, "logits_to_keep": 1, "scale": 0.5, "kind": "eager", "none": None, "dtype": torch.float32},
+        {"position_embeddings": (torch.zeros(3), torch.zeros(3))},
+        {"mm_encoder_outputs": {}},
+        {"mm_encoder_outputs": {"image": BaseModelOutput(last_hidden_state=torch.zeros(1, 2, 8))}},
+    ],
+)
 def test_other_arguments_are_left_alone(more):
     assert read(IDS, **more).past == 0
 
@@ -123,14 +142,24 @@ def test_a_mask_that_covers_other_columns_than_the_tokens_is_refused(past, colum
 
 
 @pytest.mark.parametrize(
-    "mask", [torch.ones(2, 1, 3, 3), torch.ones(2, 3, 3), torch.ones(3), {"full_attention": torch.ones(2, 3)}, [[1, 1, 1]], Unknown()]
+    "mask",
+    [
+        torch.ones(2, 1, 3, 3),
+        torch.ones(2, 3, 3),
+        torch.ones(3),
+        {"full_attention": torch.ones(2, 3)},
+        [[1, 1, 1]],
+        Unknown(),
+    ],
 )
 def test_a_mask_that_is_not_one_number_a_column_is_refused(mask):
     refused("needs a plain attention mask", IDS, attention_mask=mask)
 
 
 @pytest.mark.parametrize("name", ["position_ids", "cache_position"])
-@pytest.mark.parametrize("positions", [torch.tensor([[5, 6, 7]]), torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([4, 5, 6])])
+@pytest.mark.parametrize(
+    "positions", [torch.tensor([[5, 6, 7]]), torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([4, 5, 6])]
+)
 def test_positions_that_say_that_tokens_came_before_are_refused_without_a_cache(name, positions):
     refused("stand later in their sequence than the cache says", IDS, **{name: positions})
     assert read(IDS, cache=filled(5), **{name: positions}).past == 5
@@ -138,18 +167,33 @@ def test_positions_that_say_that_tokens_came_before_are_refused_without_a_cache(
 
 @pytest.mark.parametrize(
     "positions",
-    [torch.arange(3), torch.arange(3).expand(2, 3), torch.tensor([[0, 0, 1], [0, 1, 2]]), torch.tensor([[1, 0, 1], [0, 1, 2]]),
-     torch.arange(3).expand(3, 2, 3), None],
-)  # fmt: skip
+    [
+        torch.arange(3),
+        torch.arange(3).expand(2, 3),
+        torch.tensor([[0, 0, 1], [0, 1, 2]]),
+        torch.tensor([[1, 0, 1], [0, 1, 2]]),
+        torch.arange(3).expand(3, 2, 3),
+        None,
+    ],
+)
 def test_positions_that_begin_at_nought_are_accepted(positions):
     assert read(IDS, None, positions).past == 0
 
 
 @pytest.mark.parametrize(
     "told",
-    [{}, {"input_ids": None}, {"input_ids": IDS[0]}, {"input_ids": IDS[:, :0]}, {"input_ids": IDS.tolist()}, {"tokens": IDS},
-     {"inputs_embeds": torch.zeros(2, 0, 8)}, {"inputs_embeds": torch.zeros(2, 3, 8, 1)}, {"input_ids": "the sun"}],
-)  # fmt: skip
+    [
+        {},
+        {"input_ids": None},
+        {"input_ids": IDS[0]},
+        {"input_ids": IDS[:, :0]},
+        {"input_ids": IDS.tolist()},
+        {"tokens": IDS},
+        {"inputs_embeds": torch.zeros(2, 0, 8)},
+        {"inputs_embeds": torch.zeros(2, 3, 8, 1)},
+        {"input_ids": "the sun"},
+    ],
+)
 def test_a_forward_without_tokens_is_refused(told):
     refused("found no tokens", **told)
 

@@ -33,21 +33,35 @@ def found(template, kind, messages):
     return user_turn(using).start(list(prompt.ids)), prompt.question
 
 
-@given(template=st.sampled_from(EXACT), kind=st.sampled_from(KINDS), question=UNSPACED, instruction=st.none() | TEXT,
-       turns=st.integers(1, 3))  # fmt: skip
+@given(
+    template=st.sampled_from(EXACT),
+    kind=st.sampled_from(KINDS),
+    question=UNSPACED,
+    instruction=st.none() | TEXT,
+    turns=st.integers(1, 3),
+)
 def test_it_is_found_where_encode_chat_has_it(template, kind, question, instruction, turns):
     here, there = found(template, kind, chat(question, instruction, turns))
     assert here == there
 
 
-@given(template=st.sampled_from(("brackets", "words", *EXACT)), kind=st.sampled_from((*KINDS, "unsplit")), question=TEXT,
-       instruction=st.none() | TEXT, turns=st.integers(1, 2))  # fmt: skip
-def test_where_tokens_merge_with_the_template_it_is_found_right_or_not_at_all(template, kind, question, instruction, turns):
+@given(
+    template=st.sampled_from(("brackets", "words", *EXACT)),
+    kind=st.sampled_from((*KINDS, "unsplit")),
+    question=TEXT,
+    instruction=st.none() | TEXT,
+    turns=st.integers(1, 2),
+)
+def test_where_tokens_merge_with_the_template_it_is_found_right_or_not_at_all(
+    template, kind, question, instruction, turns
+):
     here, there = found(template, kind, chat(question, instruction, turns))
     assert here in (there, None)
 
 
-@given(template=st.sampled_from(FOLDED), kind=st.sampled_from((*KINDS, "unsplit")), question=TEXT, turns=st.integers(1, 2))
+@given(
+    template=st.sampled_from(FOLDED), kind=st.sampled_from((*KINDS, "unsplit")), question=TEXT, turns=st.integers(1, 2)
+)
 def test_without_an_instruction_it_is_found_in_templates_without_a_system_turn(template, kind, question, turns):
     here, there = found(template, kind, chat(question, None, turns))
     assert here == there or (here is None and kind == "unsplit")
@@ -77,12 +91,16 @@ def test_a_folded_instruction_is_part_of_the_question():
     assert using.decode(ids[start:]).lstrip().startswith("Be brief.\n\nwhy?")
 
 
-@pytest.mark.parametrize(("template", "kind"), [(template, kind) for template in EXACT for kind in KINDS] + [("brackets", "byte")])
+@pytest.mark.parametrize(
+    ("template", "kind"), [(template, kind) for template in EXACT for kind in KINDS] + [("brackets", "byte")]
+)
 def test_psr_steer_begins_where_psr_generation_does_in_every_row(template, kind):
     using = tokenizer(template, kind)
     model = family("llama").model
     module = strong_module(wrap(model, using).fingerprint, "QR")
-    prompts = [encode_chat(using, chat("the sun?", *more)) for more in (("Be brief.", 1), ("In verse.", 2), ("You can", 1))]
+    prompts = [
+        encode_chat(using, chat("the sun?", *more)) for more in (("Be brief.", 1), ("In verse.", 2), ("You can", 1))
+    ]
     width = max(len(prompt.ids) for prompt in prompts)
     skip = [width - len(prompt.ids) for prompt in prompts]
     ids = torch.tensor([[0] * n + list(prompt.ids) for n, prompt in zip(skip, prompts, strict=True)])

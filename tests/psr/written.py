@@ -39,7 +39,9 @@ def _added(module: SteeringModule, layer: int, A: Tensor) -> Tensor:
 
 
 @contextmanager
-def written(model: nn.Module, module: SteeringModule, columns: Sequence[Iterable[int]], alpha: float = 1.0) -> Iterator[None]:
+def written(
+    model: nn.Module, module: SteeringModule, columns: Sequence[Iterable[int]], alpha: float = 1.0
+) -> Iterator[None]:
     """columns[row]: what is steered in each row of whole texts; the rows are repeated as beams repeat them."""
 
     def hook_for(layer: int) -> Callable[..., object]:
@@ -62,7 +64,9 @@ def written(model: nn.Module, module: SteeringModule, columns: Sequence[Iterable
             handle.remove()
 
 
-def logits(model: nn.Module, ids: Sequence[int], module: SteeringModule, columns: Iterable[int], alpha: float = 1.0) -> Tensor:
+def logits(
+    model: nn.Module, ids: Sequence[int], module: SteeringModule, columns: Iterable[int], alpha: float = 1.0
+) -> Tensor:
     """[token, vocabulary] of one whole text."""
     with torch.inference_mode(), written(model, module, [list(columns)], alpha):
         return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
