@@ -1,4 +1,6 @@
 import copy
+import hashlib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from transformers import AutoModelForCausalLM
 import psr.fingerprint
 from psr.fingerprint import akin, fingerprint
 from psr.models import load_model
+from psr.types import short_hash
 
 
 def _llama():
@@ -144,6 +147,33 @@ def test_an_added_token_changes_it_and_a_padded_call_does_not():
     assert _name(_llama(), mine) == _name(_llama())
     mine.add_tokens(["sunny"])
     assert _name(_llama(), mine) != _name(_llama())
+
+
+@pytest.mark.parametrize("family_name", ["llama", "gemma2"])
+def test_without_adapters_it_is_weights_config_stops_and_tokenizer_and_nothing_else(family_name):
+    """Modules that were fitted name it: the way it is computed must not change."""
+    model, kin, own = copy.deepcopy(FAMILIES[family_name]()).bfloat16(), "", ""
+    for name, weight in sorted(model.state_dict().items()):
+        shape, numbers = tuple(weight.shape), weight.contiguous().view(torch.uint8).numpy().tobytes()
+        kin += f"{name} {hashlib.sha256(f'float {shape} '.encode() + numbers).hexdigest()}\n"
+        own += f"{name} {hashlib.sha256(f'torch.bfloat16 {shape} '.encode() + numbers).hexdigest()}\n"
+    rest = (psr.fingerprint._config(model), psr.fingerprint._stops(model), psr.fingerprint._tokenizer(tokenizer("system")))
+    kin, own = (hashlib.sha256(text.encode()).hexdigest() for text in (kin, own))
+    assert _name(model) == f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"
+
+
+def _quantised(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+def test_a_quantised_layers_weights_count_too():
+    model = _llama()
+    before = _name(_quantised(_llama()))
+    assert before == _name(_quantised(_llama())) != _name(model)
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] += 0.5
+    assert not akin(_name(_quantised(model)), before)
 
 
 def test_the_shipped_models_fingerprint_is_the_one_that_modules_made_so_far_name():
