@@ -27,28 +27,28 @@ from psr.user_turn import UserTurn
 class ByHand:
     """Finds where `span` begins in each row, forward by forward. user_turn: how the user turn is known (for QR).
 
-    prompt: what model.generate is answering, while it runs.
+    prompt: what model.generate is answering, while it runs. began: whether a forward from the start was seen.
     """
 
     span: Span
     user_turn: UserTurn | None = None
     prompt: Given | None = None
-    began: Tensor | None = None
+    began: bool = False
 
     def first(self, given: Given, ids: Tensor | None) -> Tensor:
         """The first steered column of each row, [batch] or [1]. ids: the forward's token ids, None for embeddings."""
         if self.prompt is not None:
             return self._of_prompt(self.prompt, given)
         if given.past == 0:
-            self.began = self._begin(given, ids)
-        elif self.span == "R":
-            # of one token: it is the prompt's last, or of the answer
-            self.began = given.last() if given.length > 1 else torch.zeros(1, device=given.tokens.device)
-        elif self.began is None:
+            first, self.began = self._begin(given, ids), True
+            return first
+        if self.span == "R" and given.length > 1:
+            return given.last()
+        if self.span == "QR" and not self.began:
             raise PsrError("the beginning of this conversation was not seen", where="span QR",
                            expected="the whole prompt in one forward", got=f"{given.past} tokens in the cache",
                            do="Open the steering context before the first turn, or pass start=….")
-        return self.began
+        return torch.zeros(1, device=given.tokens.device)  # behind the user turn, or a prompt's last token, or of an answer
 
     @contextmanager
     def generating(self, model: nn.Module) -> Iterator[None]:

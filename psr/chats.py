@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
 from psr.types import Chat, Message, Span
@@ -143,7 +143,7 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
 
 def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, as_parts: bool) -> str | Exception:
     """What the template makes of the chat, or what it raises: whatever it likes."""
-    messages = [
+    messages: Any = [
         {"role": role, "content": [{"type": "text", "text": content}] if as_parts else content} for role, content in chat
     ]
     try:

@@ -115,7 +115,7 @@ def wrap(
 
 
 def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr,arg-type]
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr,arg-type,index]
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= rows:
         raise PsrError("the tokenizer has tokens that the model does not know", where=type(model).__name__,

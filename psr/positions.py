@@ -9,7 +9,7 @@ be wrong without a word.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -69,7 +69,7 @@ class Given:
 
 def read_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given:
     """What `module`'s forward is about to be given. Raises PsrError where the place of its tokens cannot be established."""
-    names = (*_names(type(module)), *(f"number {i}" for i in range(len(args))))
+    names = (*_names(type(module).forward), *(f"number {i}" for i in range(len(args))))
     values = {**dict(zip(names, args, strict=False)), **kwargs}
     tokens = values.get("input_ids")
     tokens = values.get("inputs_embeds") if tokens is None else tokens
@@ -84,10 +84,10 @@ def read_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 @cache
-def _names(kind: type[nn.Module]) -> tuple[str, ...]:
+def _names(forward: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the arguments that a module's forward takes by place, in order."""
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(kind.forward).parameters
+    parameters = inspect.signature(forward).parameters
     return tuple(name for name, parameter in parameters.items() if parameter.kind in by_place)[1:]
 
 

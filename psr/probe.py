@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 import torch
@@ -58,7 +58,7 @@ def check_reading(model: PreTrainedModel) -> None:
 
 
 @torch.inference_mode()
-def check_steering(model: nn.Module) -> None:
+def check_steering(model: PreTrainedModel) -> None:
     """Raise PsrError unless steering acts on `model` with a cache as it does without. Once a model; fresh random module."""
     from psr.steering import Live, _open
 
@@ -78,14 +78,18 @@ def check_steering(model: nn.Module) -> None:
     _steered_well.add(blocks)
 
 
-def _ids(model: nn.Module) -> Tensor:
+def _ids(model: PreTrainedModel) -> Tensor:
     """[1, token]: different tokens from all over the vocabulary; the first is padding and never read."""
-    rows, length = model.get_input_embeddings().weight.shape[0], PROMPT + STEPS
+    rows, length = _embedding(model).shape[0], PROMPT + STEPS
     return (torch.arange(length, device=_device(model)) * max(rows // length, 1) % rows).unsqueeze(0)
 
 
-def _device(model: nn.Module) -> torch.device:
-    return model.get_input_embeddings().weight.device
+def _device(model: PreTrainedModel) -> torch.device:
+    return _embedding(model).device
+
+
+def _embedding(model: PreTrainedModel) -> Tensor:
+    return cast("Any", model.get_input_embeddings()).weight
 
 
 def _whole(model: PreTrainedModel) -> _Whole:

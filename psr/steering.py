@@ -211,7 +211,9 @@ def steer(
     device = next(model.parameters()).device
     place: Tensor | ByHand
     if start is not None:
-        place = torch.tensor([start] if isinstance(start, int) else list(start), dtype=torch.long, device=device)
+        place = torch.as_tensor(start, dtype=torch.long, device=device).reshape(-1)
+        if bool((place < 0).any()):
+            raise PsrError("a span begins before its text", where="start", expected="numbers from 0 on", got=start)
     elif module.span == "QR" and tokenizer is None:
         raise PsrError("this module steers the question too and needs to know where it begins", where=module.id,
                        expected="tokenizer=… or start=…", got="none", do="Pass the model's tokenizer.")
@@ -236,7 +238,7 @@ def _probe(model: nn.Module) -> None:
     if hasattr(model, "get_input_embeddings") and not any(one.is_meta for one in model.parameters()):
         from psr.probe import check_steering
 
-        check_steering(model)
+        check_steering(cast("PreTrainedModel", model))
 
 
 def _width(model: nn.Module) -> int:

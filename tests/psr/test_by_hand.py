@@ -97,6 +97,26 @@ def test_qr_steers_from_the_first_user_turn_on_in_every_turn(lm, model):
 
 
 @pytest.mark.parametrize("span", ["R", "QR"])
+def test_conversations_that_take_turns_are_each_steered_as_if_alone(lm, model, span):
+    """Each with its own cache; one is copied, so that two rows go on from one prompt."""
+    module, name = strong_module(lm.fingerprint, span), cache_argument(model)
+    chats = [(Message("system", text), Message("user", "why?")) for text in ("In verse.", "Be brief.\n" * 4)]
+    one, other = (encode_chat(lm.tokenizer, chat) for chat in chats)
+    assert other.question > len(one.ids) + 3
+    with torch.inference_mode(), steer(model, module, 1.0, lm.tokenizer):
+        first = model(input_ids=torch.tensor([one.ids]), use_cache=True)
+        model(input_ids=torch.tensor([other.ids]), use_cache=True)
+        cache = first[name]
+        cache.batch_repeat_interleave(2)
+        model(input_ids=torch.tensor([[97], [205]]), **{name: cache})
+        got = model(input_ids=torch.tensor([[8, 9], [21, 35]]), **{name: cache}).logits
+    for row, more in zip(got, [(97, 8, 9), (205, 21, 35)], strict=True):
+        n = len(one.ids)
+        columns = [n - 1, n, n + 2] if span == "R" else range(one.question, n + 3)
+        torch.testing.assert_close(row, logits(model, one.ids + more, module, columns)[-2:], rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("span", ["R", "QR"])
 def test_a_second_turn_of_generate_that_is_handed_the_cache_is_steered_as_its_prompt_says(lm, model, span):
     module = strong_module(lm.fingerprint, span)
     prompt = encode_chat(lm.tokenizer, (Message("user", "why?"),))
@@ -217,17 +237,3 @@ def test_a_pipeline_is_steered_as_its_prompt_says(lm, module):
     expected = greedy(lm.model, ids, NEW, module).tokens
     assert got[0]["generated_token_ids"][: len(ids) + 1] == [*ids, expected[0]]
     assert got[0]["generated_token_ids"] == [*ids, *expected][: len(got[0]["generated_token_ids"])]
-
-
-def test_a_start_wins_over_what_the_prompt_says(lm, model):
-    module = strong_module(lm.fingerprint, "QR")
-    expected = greedy(model, IDS, NEW, module, start=2)
-    for start in (2, [2]):
-        with steer(model, module, 1.0, start=start):
-            generated(model, IDS, NEW)[0].check(expected)
-            generated(model, IDS, NEW, prefill_chunk_size=3)[0].check(expected)
-    ids, attention = left_padded([SHORT, IDS])
-    with steer(model, module, 1.0, start=[1, 4]):
-        got = generated(model, ids, NEW, attention_mask=attention)
-    got[0].check(greedy(model, SHORT, NEW, module, start=1))
-    got[1].check(greedy(model, IDS, NEW, module, start=4))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from families import FAMILIES, family
 from transformers import StaticCache
-from written import IDS, TOLD, generated, greedy, strong_module
+from written import IDS, TOLD, generated, greedy, left_padded, strong_module
 
 from psr.cached import cache_argument
 from psr.chats import encode_chat
@@ -126,14 +126,23 @@ def test_another_number_of_rows_than_were_planned_is_refused(model, module, plan
         refused("set for other rows", lambda: model(input_ids=ids))
 
 
-def test_a_cache_of_another_batch_is_refused_on_qr(lm, model):
+def test_a_start_wins_over_what_the_prompt_says(lm, model):
     module = strong_module(lm.fingerprint, "QR")
-    ids = torch.tensor([encode_chat(lm.tokenizer, (Message("user", "why?"),)).ids] * 2)
-    name = cache_argument(model)
-    with torch.inference_mode(), steer(model, module, 1.0, lm.tokenizer):
-        cache = model(input_ids=ids, use_cache=True)[name]
-        cache.batch_repeat_interleave(2)
-        refused("set for other rows", lambda: model(input_ids=ids[:1, :1].repeat(4, 1), **{name: cache}))
+    expected = greedy(model, IDS, 4, module, start=2)
+    for start in (2, [2]):
+        with steer(model, module, 1.0, start=start):
+            generated(model, IDS, 4)[0].check(expected)
+            generated(model, IDS, 4, prefill_chunk_size=3)[0].check(expected)
+    ids, attention = left_padded([IDS[2:5], IDS])
+    with steer(model, module, 1.0, start=[1, 4]):
+        got = generated(model, ids, 4, attention_mask=attention)
+    got[0].check(greedy(model, IDS[2:5], 4, module, start=1))
+    got[1].check(greedy(model, IDS, 4, module, start=4))
+
+
+@pytest.mark.parametrize("start", [-1, [2, -3], [-5]])
+def test_a_start_before_the_text_is_refused(model, module, start):
+    refused("begins before its text", lambda: steer(model, module, start=start).__enter__())
 
 
 def test_generate_is_the_models_own_again_after_the_context(model, module):
