@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,14 +25,16 @@ from psr.user_turn import UserTurn
 
 
 @dataclass(eq=False)
-class ByHand:
+class ByHand(threading.local):
     """Finds where `span` begins in each row, forward by forward. user_turn: how the user turn is known (for QR).
 
-    prompt: what model.generate is answering, while it runs. began: whether a forward from the start was seen.
+    starts: [row], where the span begins in real tokens, for whoever says so. prompt: what model.generate is answering,
+    while it runs. began: whether a forward from the start was seen. Each thread has a prompt of its own.
     """
 
     span: Span
     user_turn: UserTurn | None = None
+    starts: tuple[int, ...] = ()
     prompt: Given | None = None
     began: bool = False
 
@@ -42,6 +45,8 @@ class ByHand:
         if given.past == 0:
             first, self.began = self._begin(given, ids), True
             return first
+        if self.starts:
+            return self._begin(given, ids)
         if self.span == "R" and given.length > 1:
             return given.last()
         if self.span == "QR" and not self.began:
@@ -70,12 +75,13 @@ class ByHand:
         try:
             yield
         finally:
-            del model.__dict__["generate"]
+            model.__dict__.pop("generate", None)
             if own is not None:
                 model.__dict__["generate"] = own
 
     def _of_prompt(self, prompt: Given, given: Given) -> Tensor:
         """As `prompt` says, each of its rows as often as beams and returned sequences repeat it."""
+        _check_reads(prompt, given)
         if prompt.attention is None and given.attention is not None and given.attention.shape[1] >= prompt.length:
             mask = given.attention[:, : prompt.length]  # generate's own: it masks padding tokens
             repeated = prompt.tokens.repeat_interleave(max(given.batch // prompt.batch, 1), dim=0).to(mask.device)
@@ -84,6 +90,11 @@ class ByHand:
         return first.repeat_interleave(max(given.batch // len(first), 1))
 
     def _begin(self, given: Given, ids: Tensor | None) -> Tensor:
+        if self.starts:
+            starts, padding = torch.tensor(self.starts, device=given.tokens.device), given.padding()
+            if self.prompt is not None and len(padding) % len(starts) == 0:
+                starts = starts.repeat_interleave(len(padding) // len(starts))  # beams
+            return padding + starts if len(starts) in (1, len(padding)) else starts
         if self.span == "R":
             return given.last()
         if self.user_turn is None or ids is None:
@@ -109,7 +120,25 @@ def _prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
     ids, embeddings = next((one for one in given if one is not None), None), kwargs.get("inputs_embeds")
     tokens = embeddings if ids is None or (embeddings is not None and ids.shape != embeddings.shape[:2]) else ids
     if tokens is None:
-        tokens = torch.zeros((1, 1), dtype=torch.long)  # generate then begins with the begin-of-text token
+        tokens = torch.zeros((1, 1, 1))  # generate then begins with the begin-of-text token, which it does not say
     attention = kwargs.get("attention_mask")
+    cached = [int(value.get_seq_length()) for value in kwargs.values() if hasattr(value, "get_seq_length")]
+    longer = isinstance(attention, Tensor) and attention.dim() == 2 and attention.shape[1] > tokens.shape[1]
+    if longer or any(length >= tokens.shape[1] for length in cached):
+        raise PsrError("generate was given a part of the conversation only", where="steering, generate",
+                       expected="all of its tokens, those in the cache too", got=f"{tokens.shape[1]} tokens",
+                       do="Hand it the whole conversation beside its cache.")
     fits = isinstance(attention, Tensor) and attention.shape == tokens.shape[:2]
     return Given(tokens, 0, attention if fits else None)
+
+
+def _check_reads(prompt: Given, given: Given) -> None:
+    """Refuse a first forward of other tokens than the prompt's: guidance runs another text beside it."""
+    ours, theirs = prompt.ids, given.ids
+    if given.past or ours is None or theirs is None:
+        return
+    n, times = min(given.length, prompt.length), given.batch // prompt.batch
+    repeated = ours.repeat_interleave(max(times, 1), dim=0)
+    if len(repeated) != given.batch or not torch.equal(repeated[:, :n].to(theirs.device), theirs[:, :n]):
+        raise PsrError("generate runs another text than its prompt", where="steering, generate", expected="the prompt's tokens",
+                       got="others, as guidance_scale and negative prompts do", do="Generate without guidance.")

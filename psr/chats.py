@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from psr.errors import PsrError
 from psr.types import Chat, Message, Span
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # Instructions that end differently: what a plain prompt shares with all of them is due to the template, not to chance.
 # They end with a mark, a letter and a line, because many tokenizers merge marks and line ends with those that follow.
 PROBES = ("Answer in verse.", "Be as brief as you can", "What rhymes?\n")
+
+_PARTS: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, tuple[str, ...]], bool | None]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def takes_system(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> bool:
     """Whether the template neither refuses nor drops a system turn."""
     probe = PROBES[0]
     try:
-        return probe in render(tokenizer, (Message("system", probe), *plain))
+        told = render(tokenizer, (Message("system", probe), *plain))
+        return told.count(probe) > sum(message.content.count(probe) for message in plain)
     except PsrError:
         return False
 
@@ -121,15 +125,10 @@ def _fold(chat: Chat) -> Chat:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    """The rendered chat, in which every question is found; content is given as a list of parts where text is dropped.
-
-    Which of the two is found out with other questions: a short one may stand in the template itself.
-    """
-    numbers = (f"What is {n + 0.25} of it?" for n in range(len(chat)))
-    other = tuple(Message(role, next(numbers) if role == "user" else content) for role, content in chat)
-    as_parts = not _shows(_render(tokenizer, other, as_parts=False), other)
-    text = _render(tokenizer, chat, as_parts)
-    if _shows(text, chat) and (not as_parts or _shows(_render(tokenizer, other, as_parts), other)):
+    """The rendered chat, in which every question is found; content is given as a list of parts where text is dropped."""
+    as_parts = _as_parts(tokenizer, chat)
+    text = _render(tokenizer, chat, bool(as_parts))
+    if as_parts is not None and _shows(text, chat):
         return str(text)
     text = _render(tokenizer, chat, as_parts=False)
     problem = text if isinstance(text, Exception) else None
@@ -139,6 +138,20 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
         got=f"{type(problem).__name__}: {problem}" if problem else repr(str(text)[-80:]),
         do="Let user and assistant turns alternate, a user first." if problem else "Give the tokenizer a template for text.",
     ) from problem
+
+
+def _as_parts(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> bool | None:
+    """Whether the template wants content as a list of parts, None where it shows the questions either way not.
+
+    Found out once for turns of these roles, and with other questions: a short one may stand in the template itself.
+    """
+    known = _PARTS.setdefault(tokenizer, {})
+    key = (str(tokenizer.chat_template), tuple(message.role for message in chat))
+    if key not in known:
+        other = tuple(Message(role, f"What is {n + 0.25} of it?") for n, (role, _) in enumerate(chat))
+        fits = (as_parts for as_parts in (False, True) if _shows(_render(tokenizer, other, as_parts), other))
+        known[key] = next(fits, None)
+    return known[key]
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, as_parts: bool) -> str | Exception:
@@ -157,8 +170,9 @@ def _shows(rendered: str | Exception, chat: Chat) -> bool:
     if isinstance(rendered, Exception):
         return False
     text = " ".join(rendered.split())
-    questions = (" ".join(message.content.split()) for message in chat if message.role == "user")
-    return "{'type': 'text'" not in text and all(question in text for question in questions)
+    questions = [" ".join(message.content.split()) for message in chat if message.role == "user"]
+    written_out = "{'type': 'text'" in text and not any("{'type': 'text'" in message.content for message in chat)
+    return not written_out and all(question in text for question in questions)
 
 
 def shared_suffix(a: Sequence[int], b: Sequence[int]) -> int:

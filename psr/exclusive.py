@@ -23,9 +23,11 @@ _LOOK_EVERY = 0.05  # seconds between looks at whether the holder is one to wait
 
 @dataclass(eq=False)
 class _Turn:
-    """Whose turn it is on one model. by_hand: how many contexts opened by hand its holder has open."""
+    """Whose turn it is on one model: the thread that has contexts open, how many, and how many of them by hand."""
 
-    lock: threading.RLock = field(default_factory=threading.RLock)  # type: ignore[valid-type]
+    free: threading.Condition = field(default_factory=threading.Condition)
+    owner: threading.Thread | None = None
+    depth: int = 0
     by_hand: int = 0
 
 
@@ -43,16 +45,29 @@ def alone(blocks: nn.Module, by_hand: bool = False) -> Iterator[None]:
     """
     with _guard:
         turn = _turns.setdefault(blocks, _Turn())
-    while not turn.lock.acquire(timeout=0 if by_hand else _LOOK_EVERY):  # type: ignore[attr-defined]
-        if by_hand or turn.by_hand:
-            raise PsrError("another thread steers this model", where=threading.current_thread().name,
-                           expected="one thread at a time", do="Close the other context first, or load the model twice.")
-    turn.by_hand += by_hand
+    own = threading.current_thread()
+    with turn.free:
+        while turn.owner not in (None, own):
+            _check_wait(turn, by_hand)
+            turn.free.wait(_LOOK_EVERY)
+        turn.owner, turn.depth, turn.by_hand = own, turn.depth + 1, turn.by_hand + by_hand
     try:
         yield
     finally:
-        turn.by_hand -= by_hand
-        turn.lock.release()  # type: ignore[attr-defined]
+        with turn.free:  # whichever thread closes it
+            turn.depth, turn.by_hand = turn.depth - 1, turn.by_hand - by_hand
+            if turn.depth == 0:
+                turn.owner = None
+                turn.free.notify_all()
+
+
+def _check_wait(turn: _Turn, by_hand: bool) -> None:
+    """Refuse to wait where that may take for ever."""
+    ended = turn.owner is not None and not turn.owner.is_alive()
+    if by_hand or turn.by_hand or ended:
+        raise PsrError("another thread steers this model", where=threading.current_thread().name,
+                       expected="one thread at a time", got="a thread that has ended, its context still open" if ended else "",
+                       do="Close the other context first, or load the model twice.")
 
 
 @contextmanager

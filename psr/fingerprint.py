@@ -65,7 +65,8 @@ def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
     """
     check_in_memory(model)
     kin, own = _weights(model)
-    rest = (_config(model), _stops(model), _tokenizer(tokenizer), *acting_adapters(model))
+    adapters = acting_adapters(model)
+    rest = (_config(model), _stops(model), _tokenizer(tokenizer), *([adapters] if adapters else []))
     return f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"
 
 
@@ -87,7 +88,7 @@ def _weights(model: PreTrainedModel) -> tuple[str, str]:
 
 
 def _tensors(state: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor with its name; torch's quantised layers keep theirs in tuples, beside words that say nothing more."""
+    """Each tensor with its name; torch's quantised layers keep theirs in tuples, beside names of their types."""
     for name, value in state:
         if isinstance(value, Tensor):
             yield name, value
@@ -132,16 +133,16 @@ def _audible(values: dict[str, Any], defaults: Any) -> dict[str, Any]:
     return heard
 
 
-def acting_adapters(model: nn.Module) -> list[list[object]]:
+def acting_adapters(model: nn.Module) -> list[object]:
     """Each layer that carries adapters: which of them act, how strongly, and which are merged; [] where there are none."""
-    states: list[list[object]] = []
+    states: list[object] = []
     for name, module in model.named_modules():
         if isinstance(getattr(module, "disable_adapters", None), bool):  # a layer of PEFT's; of a model it is a method
             acting = [] if module.disable_adapters else sorted(module.active_adapters)
             scaling = getattr(module, "scaling", None)
             scales = [float(scaling[one]) for one in acting if one in scaling] if isinstance(scaling, dict) else []
             states.append([name, acting, scales, sorted(getattr(module, "merged_adapters", ()))])
-    return [sorted(states, key=str)] if states else []
+    return sorted(states, key=str)
 
 
 def _stops(model: PreTrainedModel) -> list[int]:

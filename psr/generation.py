@@ -18,7 +18,7 @@ from psr.chats import Prompt
 from psr.errors import PsrError
 from psr.models import LanguageModel
 from psr.module import SteeringModule, check_alpha, check_model
-from psr.padding import pad
+from psr.padding import check_ids, pad
 from psr.sampling import Sampling, pick, uniforms
 from psr.steering import Live, Steer, steered
 
@@ -164,14 +164,17 @@ def _read(lm: LanguageModel, row: list[int]) -> Answer:
 def _check(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, batch_size: int) -> None:
     if batch_size < 1:
         raise PsrError("a batch holds no row", expected="batch_size of at least 1", got=batch_size)
-    for module in {id(request.module): request.module for request in requests}.values():
-        if module is not None:
-            check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
+    modules = {id(request.module): request.module for request in requests if request.module is not None}
+    if modules:
+        lm.check_adapters()
+    for module in modules.values():
+        check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     for i, request in enumerate(requests):
         check_alpha(request.alpha)
         length = len(request.prompt.ids)
         if length == 0:
             raise PsrError("an empty prompt cannot be answered", where=f"request {i}", expected="at least one token")
+        check_ids(request.prompt.ids, lm.vocabulary, f"request {i}")
         if length + sampling.max_new_tokens > lm.context:
             raise PsrError(
                 "prompt and answer do not fit the model's context", where=f"request {i}",

@@ -15,6 +15,7 @@ from torch import nn
 from psr.blocks import decoder_blocks, underlying
 from psr.errors import PsrError
 from psr.fingerprint import acting_adapters, fingerprint
+from psr.padding import check_ids
 from psr.probe import check_reading
 from psr.templates import own_template, with_options
 
@@ -27,23 +28,21 @@ _UNLIMITED = 1 << 31  # the context of a model whose config names none
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """The frozen LLM that is steered. `name` is the fingerprint of model and tokenizer, as they were wrapped."""
+    """The frozen LLM that is steered. `fingerprint` names model and tokenizer as they were wrapped (psr.fingerprint)."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    name: str
-    _adapters: list[list[object]] = field(init=False, repr=False)
+    fingerprint: str
+    _adapters: list[object] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_adapters", acting_adapters(self.model))
 
-    @property
-    def fingerprint(self) -> str:
-        """What names model and tokenizer (psr.fingerprint). Raises PsrError where adapters were switched since."""
+    def check_adapters(self) -> None:
+        """Raise PsrError where adapters were switched since the model was wrapped: it is another one then."""
         if acting_adapters(self.model) != self._adapters:
             raise PsrError("adapters of this model were switched after it was wrapped", where=type(self.model).__name__,
                            expected="the adapters that acted then", do="Switch them back, or wrap the model again.")
-        return self.name
 
     @cached_property
     def blocks(self) -> nn.ModuleList:
@@ -78,9 +77,16 @@ class LanguageModel:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with; it is masked, so any will do."""
+        """A token to pad with, one that the model knows; it is masked, so any will do."""
         pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else self.stop_ids[0] if self.stop_ids else 0
+        if pad is not None and pad < self.vocabulary:
+            return int(pad)
+        return self.stop_ids[0] if self.stop_ids else 0
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows: the rows of its embedding."""
+        return _rows(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -115,12 +121,14 @@ def wrap(
 
 
 def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr,arg-type,index]
-    largest = max(tokenizer.get_vocab().values(), default=0)
-    if largest >= rows:
-        raise PsrError("the tokenizer has tokens that the model does not know", where=type(model).__name__,
-                       expected=f"ids below {rows}, the rows of the embedding", got=f"up to {largest}",
-                       do="Load the model's own tokenizer, or resize the embedding (resize_token_embeddings).")
+    """Refuse another model's tokenizer. Single tokens that were added and never learned are refused where they are used."""
+    added = set(tokenizer.get_added_vocab())
+    check_ids([i for token, i in tokenizer.get_vocab().items() if token not in added], _rows(model), type(model).__name__)
+
+
+def _rows(model: PreTrainedModel) -> int:
+    embedding = getattr(model, "get_input_embeddings", None)
+    return int(embedding().weight.shape[0]) if embedding is not None else _UNLIMITED
 
 
 def load_model(

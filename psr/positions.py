@@ -144,6 +144,9 @@ def _check_no_past(values: Mapping[str, Any], length: int) -> None:
         positions = values.get(name)
         if isinstance(positions, Tensor) and positions.shape[-1] == length and not positions.is_meta:
             first = int(positions.amin(dim=-1).max())
+            if values.get("attention_mask") is None and length > 1 and bool((positions.diff(dim=-1) < 0).any()):
+                raise PsrError("several texts in one row", where=f"{_WHERE}, {name}", expected="one text a row",
+                               got="positions that begin again", do="Give each text a row of its own.")
             if first > 0:
                 raise PsrError("the tokens stand later in their sequence than the cache says", where=f"{_WHERE}, {name}",
                                expected="a cache that holds the tokens before them", got=f"position {first} and no cache",

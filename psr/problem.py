@@ -20,6 +20,7 @@ from psr.batches import TrainingSet, training_set
 from psr.errors import PsrError
 from psr.forms import Form, form_named
 from psr.methods import GRADIENT
+from psr.padding import check_ids
 from psr.presets import FitSettings, check_mixture
 from psr.recording import Targets
 from psr.stores import Store, targets_within
@@ -82,6 +83,7 @@ def pose(
     if method.objective not in GRADIENT:
         raise PsrError("this objective is not fitted by gradients", expected=f"one of {', '.join(GRADIENT)}",
                        got=method.objective, do="`from psr.learn import learn` knows every method.")
+    lm.check_adapters()
     ordered = checked_layers(lm, method, layers)
     form, data = _checked_form(lm, method, settings), training_set(examples, settings.label_span, lm.pad_id)
     check_examples(lm, examples, method)
@@ -164,8 +166,9 @@ def checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) -> 
 
 
 def check_examples(lm: LanguageModel, examples: Sequence[Example], method: Method) -> None:
-    """Raise PsrError where an example is aligned on another span or longer than the model's context."""
+    """Raise PsrError where an example is aligned on another span, has unknown tokens or is longer than the context."""
     for i, example in enumerate(examples):
+        check_ids(example.tokens.instructed_ids, lm.vocabulary, f"example {i}")
         longest = max(len(example.tokens.plain_ids), len(example.tokens.instructed_ids))
         if example.tokens.span != method.span:
             raise PsrError("an example is aligned on another span", where=f"example {i}", expected=method.span,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from psr.blocks import decoder_blocks
 from psr.errors import PsrError
 from psr.exclusive import eager
-from psr.padding import pad
+from psr.padding import check_ids, pad
 
 if TYPE_CHECKING:
     from psr.models import LanguageModel
@@ -140,6 +140,7 @@ def _check(lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequen
     for i, (ids, start) in enumerate(zip(sequences, starts, strict=True)):
         if not 0 <= start < len(ids):
             raise PsrError("a span lies outside its sequence", where=f"sequence {i}", expected=f"0 to {len(ids) - 1}", got=start)
+        check_ids(ids, lm.vocabulary, f"sequence {i}")
         if len(ids) > lm.context:
             raise PsrError("a sequence is longer than the model's context", where=f"sequence {i}",
                            expected=f"at most {lm.context} tokens", got=len(ids), do="Use shorter questions or answers.")

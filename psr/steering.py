@@ -13,9 +13,11 @@ t - (left padding of the row) >= start of the row; where t is, psr/positions.py 
 
 from __future__ import annotations
 
+import operator
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,7 +46,7 @@ class Live:
     """The state of one open steering context. start: each row's first steered position, or how it is found by hand.
 
     first: the same in columns, [batch or 1]; mask: [batch, token], 1.0 inside the span. forwards and fired count how
-    often the blocks' owner and each hook ran to their end.
+    often the blocks' owner ran to its end and each hook was called. turn: held by the thread whose forward runs.
     """
 
     terms: dict[int, list[Term]]
@@ -55,18 +57,27 @@ class Live:
     entered: bool = False
     forwards: int = 0
     fired: Counter[int] = field(default_factory=Counter)
+    turn: threading.RLock = field(default_factory=threading.RLock)  # type: ignore[valid-type]
 
     def enter(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Pre-hook of the base model."""
+        """Pre-hook of the base model: one forward at a time, whichever threads run the model."""
+        self.turn.acquire()  # type: ignore[attr-defined]
         self.before(base, args, kwargs)
         self.entered = True
 
     def leave(self, base: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Hook of the base model, called even when its forward fails."""
         self.entered = False
+        self.free(base, args, output)
+
+    def free(self, owner: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Hook that is called even when a forward fails."""
+        with suppress(RuntimeError):  # it failed before its turn
+            self.turn.release()  # type: ignore[attr-defined]
 
     def reach(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the module that holds the blocks, for models that go there past their base model (OPT)."""
+        self.turn.acquire()  # type: ignore[attr-defined]
         if not self.entered:
             self.before(owner, args, kwargs)
 
@@ -75,7 +86,7 @@ class Live:
         given = read_forward(base, args, kwargs)
         if isinstance(self.start, ByHand):
             self.first = self.start.first(given, given.ids)
-        elif self.start is not None and (self.first is None or given.past == 0):
+        elif self.start is not None and (self.first is None or given.length > 1):  # a prompt may come in several forwards
             start, rows = self.start.to(given.tokens.device), len(self.start)
             self.first = given.padding() + start if rows in (1, given.batch) else start
         if self.first is None or self.first.shape[0] not in (1, given.batch):
@@ -135,9 +146,9 @@ def _open(model: nn.Module, live: Live) -> Iterator[Live]:
         if owner is not base:
             stack.enter_context(base.register_forward_pre_hook(live.enter, with_kwargs=True))
             stack.enter_context(base.register_forward_hook(live.leave, always_call=True))
-        before = live.before if owner is base else live.reach
-        stack.enter_context(owner.register_forward_pre_hook(before, with_kwargs=True))
+        stack.enter_context(owner.register_forward_pre_hook(live.reach, with_kwargs=True))
         stack.enter_context(owner.register_forward_hook(live.done))
+        stack.enter_context(owner.register_forward_hook(live.free, always_call=True))
         for layer in live.terms:
             stack.enter_context(blocks[layer].register_forward_hook(_hook(live, layer)))
         yield live
@@ -209,21 +220,27 @@ def steer(
     else:
         check_model(module, module.model, _width(model), len(blocks))
     device = next(model.parameters()).device
-    place: Tensor | ByHand
-    if start is not None:
-        place = torch.as_tensor(start, dtype=torch.long, device=device).reshape(-1)
-        if bool((place < 0).any()):
-            raise PsrError("a span begins before its text", where="start", expected="numbers from 0 on", got=start)
-    elif module.span == "QR" and tokenizer is None:
+    starts = () if start is None else _starts(start)
+    if module.span == "QR" and tokenizer is None and not starts:
         raise PsrError("this module steers the question too and needs to know where it begins", where=module.id,
                        expected="tokenizer=… or start=…", got="none", do="Pass the model's tokenizer.")
-    else:
-        place = ByHand(module.span, user_turn(tokenizer) if module.span == "QR" else None)
+    place = ByHand(module.span, user_turn(tokenizer) if module.span == "QR" and not starts else None, starts)
     live = Live(_on_blocks(model, terms_of([Steer(module, alpha, 0)], device)), place)
     with alone(blocks, by_hand=True):
         _probe(model)
-        with _open(model, live), place.generating(model) if isinstance(place, ByHand) else nullcontext():
+        with _open(model, live), place.generating(model):
             yield live
+
+
+def _starts(start: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        starts = (operator.index(start),) if not isinstance(start, Sequence) else tuple(map(operator.index, start))
+        if not starts or min(starts) < 0:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise PsrError("a span cannot begin there", where="start", expected="a whole number of at least 0, or one for each row",
+                       got=repr(start)) from None
+    return starts
 
 
 def _on_blocks(model: nn.Module, terms: dict[int, list[Term]]) -> dict[int, list[Term]]:
@@ -241,5 +258,5 @@ def _probe(model: nn.Module) -> None:
         check_steering(cast("PreTrainedModel", model))
 
 
-def _width(model: nn.Module) -> int:
-    return int(model.get_input_embeddings().weight.shape[-1])  # type: ignore[operator,union-attr]
+def _width(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config(decoder=True).hidden_size)

@@ -51,7 +51,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--only", "speed"], r"no such measure \(--only\), expected some of fit, layers, alpha, generate, .*, store, record, company.*got 'speed'"),
+    (["--only", "speed"], r"no such measure \(--only\), expected some of fit, layers, .*, record, company.*got 'speed'"),
     (["--repeats", "0"], r"\(--repeats\), expected a whole number of at least 1, got 0"),
     (["--profile", "none"], r"unknown profile \(params.yaml\), expected one of smoke, quick, full.*got 'none'"),
     (["--profile", "smoke"], r"a finished profile \(data/smoke\).*no complete/completions.parquet.*flows.reproduce --profile smoke"),

@@ -13,14 +13,17 @@ from peft import (
     get_peft_model,
     inject_adapter_in_model,
 )
+from toy import example
 from written import IDS, generated, greedy, logits, strong_module
 
 from psr.chats import Prompt
 from psr.errors import PsrError
 from psr.fingerprint import fingerprint
+from psr.fitting import fit
 from psr.generation import Request, generate
+from psr.methods import parse_method
 from psr.models import wrap
-from psr.recording import record
+from psr.presets import FAST_MSE
 from psr.sampling import Sampling
 from psr.steering import steer
 
@@ -133,9 +136,9 @@ def test_adapters_that_were_put_into_a_plain_model_count_too():
     assert lm.fingerprint == name(model) != name(FAMILIES["llama"]())
     for module in acting:
         module.enable_adapters(False)
-    assert name(model) != lm.name
+    assert name(model) != lm.fingerprint
     with pytest.raises(PsrError, match="adapters of this model were switched"):
-        _ = lm.fingerprint
+        lm.check_adapters()
 
 
 @pytest.mark.parametrize("acting", [True, False])
@@ -195,8 +198,7 @@ def test_a_switch_after_wrapping_is_refused_where_the_name_counts(switch):
     SWITCHES[switch](model)
     for call in (
         lambda: generate(lm, ask, settings),
-        lambda: record(lm, [IDS], [2], [0], span="R"),
-        lambda: lm.fingerprint,
+        lambda: fit(lm, [example([1, 2, 3], [4, 5])], parse_method("a-const-mse-r"), (0, 1, 2), FAST_MSE, module_id="m"),
     ):
         with pytest.raises(PsrError, match="adapters of this model were switched after it was wrapped") as caught:
             call()
@@ -213,10 +215,10 @@ def test_a_switch_that_is_taken_back_is_forgiven():
     model = adapted()
     lm = wrap(model, USING)
     with model.disable_adapter(), pytest.raises(PsrError):
-        _ = lm.fingerprint
-    assert lm.fingerprint == lm.name == name(model)
+        lm.check_adapters()
+    lm.check_adapters()
+    assert lm.fingerprint == name(model)
 
 
 def test_models_without_adapters_are_never_called_switched():
-    lm = family("llama")
-    assert lm.fingerprint == lm.name
+    family("llama").check_adapters()

@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
-from families import FAMILIES, family
+from families import FAMILIES, family, tokenizer
 from transformers import pipeline
 from written import IDS, TOLD, Said, generated, greedy, left_padded, logits, strong_module, written
 
 from psr.cached import cache_argument
 from psr.chats import encode_chat
+from psr.models import wrap
 from psr.steering import steer
 from psr.types import Message
 
@@ -214,18 +215,34 @@ def test_each_row_of_a_left_padded_batch_is_as_if_alone(model, module, masked):
     ],
     ids=str,
 )
-def test_beams_and_samples_are_as_without_a_cache(model, module, told):
-    rows = [SHORT, IDS]
-    ids, attention = left_padded(rows)
+@pytest.mark.parametrize("span", ["R", "QR"])
+def test_beams_and_samples_are_as_without_a_cache(lm, model, told, span):
+    module, texts = strong_module(lm.fingerprint, span), ("why?", "the sun in the sky?")
+    prompts = [encode_chat(lm.tokenizer, (Message("user", text),)) for text in texts]
+    ids, attention = left_padded([prompt.ids for prompt in prompts])
+    columns = [range(ids.shape[1] - len(prompt.ids) + prompt.start(span), 64) for prompt in prompts]
     settings = {**TOLD, "max_new_tokens": NEW, "attention_mask": attention, **told}
     with torch.inference_mode():
-        with steer(model, module):
+        with steer(model, module, 1.0, lm.tokenizer):
             torch.manual_seed(3)
             got = model.generate(ids, **settings)
-        with written(model, module, [range(ids.shape[1] - 1, 64)] * 2):
+        with written(model, module, columns):
             torch.manual_seed(3)
             expected = model.generate(ids, use_cache=False, **settings)
     assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_in_a_batch_the_user_turn_is_found_behind_the_padding(model, masked):
+    using = tokenizer("brackets")
+    texts = (("In verse.", "why?"), ("Be brief.", "the sun in the sky?"))
+    prompts = [encode_chat(using, (Message("system", one), Message("user", other))) for one, other in texts]
+    module = strong_module(wrap(model, using).fingerprint, "QR")
+    ids, attention = left_padded([prompt.ids for prompt in prompts])
+    with steer(model, module, 1.0, using):
+        got = generated(model, ids, NEW, **({"attention_mask": attention} if masked else {}))
+    for one, prompt in zip(got, prompts, strict=True):
+        one.check(greedy(model, prompt.ids, NEW, module, prompt.question))
 
 
 def test_a_pipeline_is_steered_as_its_prompt_says(lm, module):

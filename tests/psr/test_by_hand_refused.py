@@ -1,6 +1,7 @@
 """Where steering by hand begins is told, or refused; whatever happens, the model is afterwards as it was."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -112,9 +113,15 @@ def test_another_number_of_rows_than_starts_is_refused(model, module, start):
         refused("set for other rows", lambda: model.generate(TWO, max_new_tokens=3, **TOLD))
 
 
-def test_beams_have_other_rows_than_the_starts_of_their_prompts(model, module):
-    with steer(model, module, 1.0, start=[2, 3]):
-        refused("set for other rows", lambda: model.generate(TWO, num_beams=3, max_new_tokens=3, **TOLD))
+def test_beams_begin_where_the_row_that_they_continue_does(model, module):
+    settings = {"num_beams": 3, "max_new_tokens": 3, **TOLD}
+    with torch.inference_mode():
+        with steer(model, module, 1.0, start=[2, 3]):
+            both = model.generate(TWO, **settings)
+        for row, start in enumerate((2, 3)):
+            with steer(model, module, 1.0, start=start):
+                alone = model.generate(TWO[row : row + 1], **settings)
+            assert torch.equal(both[row, : alone.shape[1]], alone[0])
 
 
 @pytest.mark.parametrize(("planned", "given"), [(3, 2), (3, 1), (2, 1), (2, 4)])
@@ -140,9 +147,9 @@ def test_a_start_wins_over_what_the_prompt_says(lm, model):
     got[1].check(greedy(model, IDS, 4, module, start=4))
 
 
-@pytest.mark.parametrize("start", [-1, [2, -3], [-5]])
-def test_a_start_before_the_text_is_refused(model, module, start):
-    refused("begins before its text", lambda: steer(model, module, start=start).__enter__())
+@pytest.mark.parametrize("start", [-1, [2, -3], [-5], 1.7, "2", [1.5], []])
+def test_a_start_that_is_no_place_in_a_text_is_refused(model, module, start):
+    refused("a span cannot begin there", lambda: steer(model, module, start=start).__enter__())
 
 
 def test_generate_is_the_models_own_again_after_the_context(model, module):
@@ -187,3 +194,25 @@ def test_a_generate_that_failed_leaves_no_prompt_behind(model, module):
             model.generate(TWO[:1], max_new_tokens=0, **TOLD)
         got = model(input_ids=torch.tensor([IDS[:5]])).logits[0, -1]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("more", [{"guidance_scale": 2.0}, {"guidance_scale": 2.0, "negative_prompt_ids": TWO[1:]}])
+def test_guidance_runs_another_text_and_is_refused(model, module, more):
+    with steer(model, module):
+        refused("another text than its prompt", lambda: model.generate(TWO[:1], max_new_tokens=3, **more, **TOLD))
+
+
+def test_generate_from_a_cache_and_the_new_tokens_alone_is_refused(model, module):
+    name = cache_argument(model)
+    with torch.inference_mode():
+        cache = model(input_ids=TWO[:1], use_cache=True)[name]
+    whole = torch.ones((1, TWO.shape[1] + 3), dtype=torch.long)
+    for more in ({"attention_mask": whole}, {}):
+        with steer(model, module):
+            call = functools.partial(model.generate, TWO[:1, :3], max_new_tokens=2, **{name: cache}, **more, **TOLD)
+            refused("part of the conversation only", call)
+
+
+def test_several_texts_in_one_row_are_refused(model, module):
+    with steer(model, module):
+        refused("several texts in one row", lambda: model(input_ids=TWO[:1, :6], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]])))

@@ -175,3 +175,17 @@ def test_a_chat_that_fills_the_context_is_refused_with_both_lengths():
     assert len(encode_chat(using, chat, context=length + 1).ids) == length
     with pytest.raises(PsrError, match=f"fewer than {length} tokens, got {length} tokens"):
         encode_chat(using, chat, context=length)
+
+
+@pytest.mark.parametrize("template", FOLDS)
+def test_a_question_in_the_words_of_a_probe_keeps_its_instruction(template):
+    using = tokenizer(template)
+    plain, instructed = _both(using, _pair("Answer in verse.", "Speak of the sun"))
+    assert plain.ids != instructed.ids
+    assert "Speak of the sun" in using.decode(instructed.ids)
+
+
+def test_a_chat_that_speaks_of_parts_is_no_list_of_parts():
+    using = tokenizer("system")
+    text = "why is {'type': 'text'} in the sky?"
+    assert text in using.decode(encode_chat(using, (Message("user", text),)).ids)

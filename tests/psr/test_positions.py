@@ -166,18 +166,21 @@ def test_positions_that_say_that_tokens_came_before_are_refused_without_a_cache(
 
 
 @pytest.mark.parametrize(
-    "positions",
-    [
-        torch.arange(3),
-        torch.arange(3).expand(2, 3),
-        torch.tensor([[0, 0, 1], [0, 1, 2]]),
-        torch.tensor([[1, 0, 1], [0, 1, 2]]),
-        torch.arange(3).expand(3, 2, 3),
-        None,
-    ],
+    "positions", [torch.arange(3), torch.arange(3).expand(2, 3), torch.arange(3).expand(3, 2, 3), None]
 )
 def test_positions_that_begin_at_nought_are_accepted(positions):
     assert read(IDS, None, positions).past == 0
+
+
+@pytest.mark.parametrize("positions", [[[0, 0, 1], [0, 1, 2]], [[1, 0, 1], [0, 1, 2]], [[1, 1, 0], [0, 1, 2]]])
+def test_positions_of_padding_may_be_any(positions):
+    masks = torch.tensor([[0, 1, 1], [1, 1, 1]]), torch.tensor([[0, 0, 1], [1, 1, 1]])
+    assert all(read(IDS, mask, torch.tensor(positions)).past == 0 for mask in masks)
+
+
+@pytest.mark.parametrize("positions", [[[0, 1, 0]], [[0, 0, 1], [0, 1, 0]], [[2, 0, 1], [0, 1, 2]]])
+def test_several_texts_in_one_row_are_refused(positions):
+    refused("several texts in one row", IDS, None, torch.tensor(positions))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from psr.chats import Prompt
 from psr.errors import PsrError
 from psr.generation import Request, generate
 from psr.models import wrap
+from psr.recording import record
 from psr.sampling import Sampling
 from psr.steering import steer
 
@@ -117,10 +118,17 @@ def test_a_tokenizer_that_fills_the_embedding_is_accepted():
         lambda using: using.add_special_tokens({"extra_special_tokens": ["<a>", "<b>"]}),
     ],
 )
-def test_a_token_added_without_resizing_is_refused_and_accepted_after_it(add):
+def test_a_token_added_without_resizing_is_refused_where_it_is_used_and_accepted_after_it(add):
     model, mine = with_rows(LARGEST + 1), copy.deepcopy(USING)
     add(mine)
-    refused("the tokenizer has tokens that the model does not know", lambda: wrap(model, mine))
+    lm, unknown = wrap(model, mine), (*IDS[:2], LARGEST + 1)
+    answers = generate(lm, [Request(Prompt(IDS, 2), 0), Request(Prompt(IDS[:3], 1), 0)], Sampling(3, 0.0))
+    assert all(answer.token_ids for answer in answers)  # padded with a token that the model knows
+    for call in (
+        lambda: generate(lm, [Request(Prompt(unknown, 2), 0)], Sampling(3, 0.0)),
+        lambda: record(lm, [unknown], [1], [0], span="R"),
+    ):
+        refused("the tokenizer has tokens that the model does not know", call)
     model.resize_token_embeddings(len(mine))
     lm = wrap(model, mine)
     answers = generate(lm, [Request(Prompt(IDS, 2), 0), Request(Prompt(IDS[:3], 1), 0)], Sampling(3, 0.0))

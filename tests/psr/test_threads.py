@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from psr.steering import Steer, hooked, steer, steered
 from psr.terms import terms_of
 from psr.types import Message
 
-ROUNDS, PATIENCE = 6, 60
+ROUNDS, PATIENCE = 6, 30
 SAMPLING = Sampling(8, 0.0)
 PROMPTS = [Prompt(IDS, 2), Prompt(IDS[:5], 1), Prompt(IDS[::-1], 3)]
 
@@ -47,10 +47,23 @@ def told(lm, requests):
     return [answer.token_ids for answer in generate(lm, requests, SAMPLING, batch_size=2)]
 
 
+def begun(call, *args):
+    """`call` in another thread, which does not keep the tests waiting where it waits for ever."""
+    future = Future()
+
+    def run():
+        try:
+            future.set_result(call(*args))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
 def elsewhere(call):
     """What `call` returns or raises in another thread."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(call).result(PATIENCE)
+    return begun(call).result(PATIENCE)
 
 
 def refused_elsewhere(call):
@@ -70,9 +83,9 @@ def test_threads_that_generate_at_once_each_get_the_answers_they_get_alone(lm, s
         start.wait(PATIENCE)
         return [told(lm, plan) for _ in range(ROUNDS)]
 
-    with ThreadPoolExecutor(len(plans)) as pool:
-        for answers, expected in zip(pool.map(run, plans, timeout=PATIENCE), alone, strict=True):
-            assert answers == [expected] * ROUNDS
+    futures = [begun(run, plan) for plan in plans]
+    for future, expected in zip(futures, alone, strict=True):
+        assert future.result(PATIENCE) == [expected] * ROUNDS
 
 
 def test_generation_waits_for_another_threads_generation_or_fit(lm, model, module):
@@ -88,15 +101,14 @@ def test_generation_waits_for_another_threads_generation_or_fit(lm, model, modul
     for context in (lambda: hooked(model, terms, start), lambda: steered(model, [Steer(other, 1.0, 0)])):
         inside.clear()
         go.clear()
-        with ThreadPoolExecutor(2) as pool:
-            held = pool.submit(hold, context)
-            assert inside.wait(PATIENCE)
-            waiting = pool.submit(told, lm, asked(module))
-            with pytest.raises(TimeoutError):
-                waiting.result(0.3)
-            go.set()
-            held.result(PATIENCE)
-            assert waiting.result(PATIENCE) == expected
+        held = begun(hold, context)
+        assert inside.wait(PATIENCE)
+        waiting = begun(told, lm, asked(module))
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
+        go.set()
+        held.result(PATIENCE)
+        assert waiting.result(PATIENCE) == expected
 
 
 def test_generation_in_another_thread_is_refused_while_one_steers_by_hand(lm, model, module):
@@ -215,3 +227,34 @@ def test_a_probe_that_fails_gives_the_model_free(lm, module, monkeypatch):
     expected = logits(model, IDS, module, [7])[-1]
     with torch.inference_mode(), steer(model, module):
         torch.testing.assert_close(model(input_ids=torch.tensor([IDS])).logits[0, -1], expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "opt"])
+def test_threads_that_generate_under_one_context_each_keep_their_own_prompt(name):
+    model, module = FAMILIES[name](), strong_module(family(name).fingerprint)
+    prompts = [IDS[:3], IDS, IDS[::-1][:6]]
+    expected = [greedy(model, prompt, 6, module) for prompt in prompts]
+    for _ in range(ROUNDS):
+        with steer(model, module), ThreadPoolExecutor(len(prompts)) as pool:
+            for got, wanted in zip(pool.map(lambda prompt: generated(model, prompt, 6)[0], prompts), expected, strict=True):
+                got.check(wanted)
+
+
+def test_a_context_that_another_thread_closes_gives_the_model_free(lm, model, module):
+    context = steer(model, module)
+    context.__enter__()
+    elsewhere(lambda: context.__exit__(None, None, None))
+    assert elsewhere(lambda: told(lm, asked(module))) == told(lm, asked(module))
+
+
+def test_a_context_that_an_ended_thread_left_open_is_named(lm, module):
+    model = copy.deepcopy(lm.model)
+    left = [steered(model, [Steer(module, 1.0, 2)])]
+    thread = threading.Thread(target=left[0].__enter__)
+    thread.start()
+    thread.join(PATIENCE)
+    with pytest.raises(PsrError, match="a thread that has ended"), steered(model, [Steer(module, 1.0, 2)]):
+        pass
+    left[0].__exit__(None, None, None)
+    with steered(model, [Steer(module, 1.0, 2)]):
+        pass

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from families import family, tokenizer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from written import strong_module
 
@@ -45,6 +45,9 @@ def test_it_is_found_where_encode_chat_has_it(template, kind, question, instruct
     assert here == there
 
 
+@example(template="system", kind="unsplit", question="\nthe sun", instruction=None, turns=2)
+@example(template="default_system", kind="unsplit", question="\n\nWhy", instruction="In verse", turns=2)
+@example(template="brackets", kind="pieces", question="a sun", instruction="In verse", turns=2)
 @given(
     template=st.sampled_from(("brackets", "words", *EXACT)),
     kind=st.sampled_from((*KINDS, "unsplit")),
