@@ -7,6 +7,7 @@ the figures. A public file stands alone: its questions go to the two sides in tu
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., An
     fit, test = _sides(folder, read)
     found = {name: _attribute(name, fit, test) for name in dict.fromkeys(row.name for row in fit)}
     known = {name: attribute for name, attribute in found.items() if attribute is not None}
+    _tell(folder, [name for name in dict.fromkeys(row.name for row in (*fit, *test)) if name not in known], bool(known))
     for name in names or ():
         if name not in known:
             raise PsrError("unknown attribute", where=folder, expected=f"one of {', '.join(sorted(known))}", got=repr(name),
@@ -75,28 +77,39 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., An
 
 def _sides(folder: Path, read: Callable[..., Any]) -> tuple[list[Row], list[Row]]:
     if (folder / "train.jsonl").is_file():
-        return tuple(_rows(folder / f"{side}.jsonl", read) for side in ("train", "test"))  # type: ignore[return-value]
+        fit, test = _rows([folder / f"{side}.jsonl" for side in ("train", "test")], read)
+        return fit, test
     public = [folder] if folder.is_file() else [folder / name for name in PUBLIC if (folder / name).is_file()]
     if not public:
         raise PsrError("a benchmark's file is missing", where=folder,
                        expected=f"train.jsonl and test.jsonl, or {' or '.join(PUBLIC)}")
     by_question: dict[str, dict[str, list[Row]]] = {}
-    for row in _rows(public[0], read):
+    for row in _rows(public[:1], read)[0]:
         by_question.setdefault(row.name, {}).setdefault(row.question, []).append(row)
     fit, test = ([row for asked in by_question.values() for rows in list(asked.values())[first::2] for row in rows]
                  for first in (0, 1))
     return fit, test
 
 
-def _rows(path: Path, read: Callable[..., Any]) -> list[Row]:
-    rows = [raw for number, raw in enumerate(read(path, "json", COLUMNS), 1) if _single(raw, f"{path}, row {number}")]
-    given = [_given(raw) for raw in rows]
+def _rows(paths: Sequence[Path], read: Callable[..., Any]) -> list[list[Row]]:
+    """Each file's single-instruction rows that can be split. Arguments are told apart over all of the files."""
+    files = [[raw for number, raw in enumerate(read(path, "json", COLUMNS), 1) if _single(raw, f"{path}, row {number}")]
+             for path in paths]
     variants: dict[str, set[str]] = {}
-    for raw, kwargs in zip(rows, given, strict=True):
-        variants.setdefault(raw["instruction_id_list"][0], set()).add(json.dumps(kwargs, sort_keys=True))
-    split = [(raw, kwargs, _split(raw)) for raw, kwargs in zip(rows, given, strict=True)]
-    return [Row(_name(raw["instruction_id_list"][0], kwargs, variants), raw["prompt"].strip(), *parts, _pairs(raw, kwargs))
-            for raw, kwargs, parts in split if parts is not None]
+    for raw in (raw for rows in files for raw in rows):
+        variants.setdefault(raw["instruction_id_list"][0], set()).add(json.dumps(_given(raw), sort_keys=True))
+    return [[Row(_name(raw["instruction_id_list"][0], _given(raw), variants), raw["prompt"].strip(), *parts, _pairs(raw, _given(raw)))
+             for raw in rows if (parts := _split(raw)) is not None] for rows in files]
+
+
+def _tell(folder: Path, left_out: Sequence[str], some: bool) -> None:
+    """Say which instructions have too few rows on a side to make an attribute; refuse a file that makes none."""
+    if not some:
+        raise PsrError("a benchmark's files hold no attribute", where=folder, got=f"{len(left_out)} with too few rows",
+                       expected="rows with one instruction, enough of each to fit, to search and to evaluate")
+    if left_out:
+        logging.getLogger("psr").warning("%s: %d instructions make no attribute, with too few rows on a side: %s",
+                                         folder.name, len(left_out), ", ".join(left_out[:5]))
 
 
 def _single(raw: dict[str, Any], where: str) -> bool:

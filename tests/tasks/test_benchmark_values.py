@@ -198,3 +198,23 @@ def test_kept_and_left_out_questions_are_all_that_were_given() -> None:
     assert sides == (("a", "b"), ("c",), ("d",), 3, 3)
     assert sum(map(len, sides[:3])) + sides.repeated + sides.fitted == len(fitting) + len(others)
     assert distinct(["x", " x", "y"], known=["y "]) == ("x",)
+
+
+def test_arguments_that_differ_between_the_sides_are_not_one_attribute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`less than 3` for fitting and `less than 5` for the figures would be judged by the wrong one."""
+    words = "length_constraints:number_sentences"
+    both = [line(f"a {i}?", "Few.", words, relation="less than", num_sentences=3) for i in range(4)]
+    one = [line(f"b {i}?", "Fewer.", words, relation="less than", num_sentences=5) for i in range(4)]
+    new = [line(f"c {i}?", "Few.", words, relation="less than", num_sentences=3) for i in range(4)]
+    write_lines(tmp_path / "train.jsonl", both)
+    write_lines(tmp_path / "test.jsonl", [*one, *new])
+    (found,) = load_attributes("ifeval", tmp_path)
+    assert dict(found.kwargs)["num_sentences"] == 3
+    assert all(question.startswith("c") for question in (*found.search, *found.evaluate))
+    assert "1 instructions make no attribute" in caplog.text
+
+
+def test_files_without_any_attribute_are_refused(tmp_path: Path) -> None:
+    write_lines(tmp_path / "train.jsonl", [line("a?", "Few.")])
+    write_lines(tmp_path / "test.jsonl", [line("b?", "Few.", "punctuation:other")])
+    assert "hold no attribute" in refusal("ifeval", tmp_path)
