@@ -17,6 +17,12 @@ from psr.errors import PsrError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_ASKED = [{"role": "user", "content": "Why?"}]
+_CHATS: list[list[dict[str, str]]] = [
+    _ASKED, [{"role": "system", "content": "Be brief."}, *_ASKED],
+    [*_ASKED, {"role": "assistant", "content": "<think>So.</think>Because."}, *_ASKED],
+]
+_VALUES = (True, False, "other")  # values to try an option with, beside the one that is wanted
 # where processors keep the template of the tokenizer that they hold; AutoTokenizer does not look there
 FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json")
 
@@ -63,11 +69,32 @@ def with_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, objec
         if not any(_reads(text, str(name)) for text in named.values()):
             raise PsrError("the model's chat template knows no such option", where="template options", got=repr(name),
                            expected="a name that the template reads", do="Correct the name, or leave it out.")
-    head = "".join(f"{{% set {name} = {_literal(name, value)} %}}\n" for name, value in sorted(options.items()))
     changed = copy.deepcopy(tokenizer)
-    texts = {name: head + text for name, text in named.items()}
+    for name in options:
+        if len({_rendered(changed, named, {**options, name: value}) for value in (*_VALUES, options[name])}) == 1:
+            raise PsrError("the model's chat template takes no notice of this option", where="template options", got=repr(name),
+                           expected="one that changes what is rendered", do="Leave it out.")
+    texts = _with_head(named, options)
     changed.chat_template = texts if isinstance(template, dict) else texts["default"]
     return changed
+
+
+def _with_head(named: Mapping[str, str], options: Mapping[str, object]) -> dict[str, str]:
+    """The templates with the options set in front."""
+    head = "".join(f"{{% set {name} = {_literal(name, value)} %}}\n" for name, value in sorted(options.items()))
+    return {name: head + text for name, text in named.items()}
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, named: Mapping[str, str], options: Mapping[str, object]) -> str:
+    """What the templates make of a few chats with these options, or what they raise."""
+    said = []
+    for text in _with_head(named, options).values():
+        for chat in _CHATS:
+            try:
+                said.append(tokenizer.apply_chat_template(chat, chat_template=text, tokenize=False, add_generation_prompt=True))
+            except Exception as error:
+                said.append(str(error))
+    return repr(said)
 
 
 def _reads(template: str, name: str) -> bool:

@@ -234,3 +234,10 @@ def test_the_template_that_the_tokenizer_brings_wins(tmp_path):
     saved(tmp_path, TEXT, FILES[1])
     (tmp_path / FILES[0]).write_text(THINKING)
     assert load_model(tmp_path).tokenizer.chat_template == THINKING
+
+
+def test_an_option_that_the_template_sets_itself_is_refused():
+    using = copy.deepcopy(tokenizer("system"))
+    using.chat_template = "{% set thinking = true %}" + using.chat_template + "{% if thinking %}<think>{% endif %}"
+    with pytest.raises(PsrError, match="takes no notice of this option"):
+        wrap(FAMILIES["llama"](), using, template={"thinking": False})
