@@ -73,7 +73,7 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
     return 0
 
 
-def _run(root: Path, profile: str, steps: Sequence[Step], model: ModelPlace) -> None:
+def _run(root: Path, profile: str, steps: tuple[Step, ...], model: ModelPlace) -> None:
     began = time.time()
     with ThreadPoolExecutor(1) as beside, warm(root):
         computes = any(step.computes for step in to_do(steps))

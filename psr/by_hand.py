@@ -100,10 +100,9 @@ class ByHand(threading.local):
         if self.user_turn is None or ids is None:
             raise PsrError("the user turn can only be found in token ids", where="span QR", expected="input_ids",
                            got="embeddings", do="Pass start=….")
-        padding = given.padding().tolist()
-        ends = given.last().tolist()
-        starts = [self._in_row(row[skip : end + 1]) for row, skip, end in zip(ids.tolist(), padding, ends, strict=True)]
-        return torch.tensor([n + skip for n, skip in zip(starts, padding, strict=True)], device=given.tokens.device)
+        rows = zip(ids.tolist(), given.padding().tolist(), given.last().tolist(), strict=True)
+        first = [skip + self._in_row(row[skip : end + 1]) for row, skip, end in rows]
+        return torch.tensor(first, device=given.tokens.device)
 
     def _in_row(self, row: list[int]) -> int:
         start = self.user_turn.start(row) if self.user_turn else None

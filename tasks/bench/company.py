@@ -33,14 +33,16 @@ def company(material: Material) -> list[Figure]:
     if setting is None:
         raise PsrError("nothing says how long OpenMP's threads spin", where=SETTING, expected="a number", got="nothing",
                        do="Run it as python -m flows.bench.")
-    free, alone, both, beside = [], [], [], []
+    free: list[float] = []
+    alone: list[float] = []
+    both: list[list[float]] = []
+    beside: list[float] = []
     with ExitStack() as stack:
         without, one, other = (stack.enter_context(_worker(value)) for value in (None, setting, setting))
         for repeat in range(material.repeats + 1):  # the first warms up
-            found = [*_steps(without), *_steps(one), _steps(one, other), *_beside(one)]
+            found = _steps(without), _steps(one), _steps(one, other), _beside(one)
             if repeat:
-                for values, value in zip((free, alone, both, beside), found, strict=True):
-                    values.append(value)
+                free, alone, both, beside = free + found[0], alone + found[1], [*both, found[2]], beside + found[3]
                 material.advance(1)
     shares = [sum(two) / 2 for two in both]
     halves = [value / 2 for value in free]
