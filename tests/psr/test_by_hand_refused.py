@@ -215,4 +215,7 @@ def test_generate_from_a_cache_and_the_new_tokens_alone_is_refused(model, module
 
 def test_several_texts_in_one_row_are_refused(model, module):
     with steer(model, module):
-        refused("several texts in one row", lambda: model(input_ids=TWO[:1, :6], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]])))
+        refused(
+            "several texts in one row",
+            lambda: model(input_ids=TWO[:1, :6], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]])),
+        )

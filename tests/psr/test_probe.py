@@ -5,9 +5,9 @@ import functools
 
 import pytest
 import torch
-from families import FAMILIES, family, tokenizer
+from families import FAMILIES, tokenizer
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
-from written import IDS, generated, greedy, strong_module
+from written import IDS, generated, strong_module
 
 import psr.probe
 import psr.steering
@@ -167,9 +167,21 @@ def test_a_block_whose_stream_is_not_seen_or_of_another_shape_is_refused(kind, w
     refused(what, lambda: opened(model))
 
 
-@pytest.mark.parametrize(("kind", "layers"), [(Deaf, (0, 1, 2)), (DeafLater, (0, 1, 2)), (DeafLater, (2,))])
-def test_a_block_whose_hook_is_called_for_nothing_is_not_steered(kind, layers):
-    model = with_block(kind, layers)
+EVERY, HALF = (0, 1, 2), torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "dtype"),
+    [
+        (Deaf, EVERY, None),
+        (Deaf, EVERY, HALF),
+        (DeafLater, EVERY, None),
+        (DeafLater, EVERY, HALF),
+        (DeafLater, (2,), None),
+    ],
+)
+def test_a_block_whose_hook_is_called_for_nothing_is_not_steered(kind, layers, dtype):
+    model = with_block(kind, layers).to(dtype)
     lm = wrap(model, USING)  # unsteered it answers as it should
     assert "steered at every layer" in refused(DIFFER, lambda: opened(lm.model))
     refused(DIFFER, lambda: steered(lm.model, [Steer(strong_module(lm.fingerprint), 1.0, 2)]).__enter__())
@@ -240,11 +252,3 @@ def test_what_the_model_raises_is_told_in_one_line():
     assert "ValueError: two lines" in refused(
         "cannot be read with a key-value cache", lambda: wrap(broken(fails), USING)
     )
-
-
-def test_a_probed_model_is_steered_as_by_hand():
-    model = broken(lambda given, past: given)
-    module = strong_module(family("llama").fingerprint)
-    with steer(model, module):
-        (got,) = generated(model, IDS, 4)
-    got.check(greedy(model, IDS, 4, module))

@@ -147,6 +147,12 @@ def test_every_family_passes_in_half_precision(name, dtype):
     assert float(far) < 0.1
 
 
+@pytest.mark.parametrize("kind", HYBRID)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_hybrid_model_passes_in_half_precision_where_its_states_are_rounded(kind, dtype):
+    check_steered(tiny(kind, HYBRID[kind]).to(dtype))
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_model_that_cannot_be_followed_is_refused_when_it_is_wrapped_and_when_it_is_steered(kind):
     settings, reason = REFUSED[kind]
