@@ -52,6 +52,7 @@ def nothing_is_left(temporary: Path) -> bool:
     return list(temporary.iterdir()) == [] and servers() == []
 
 
+@pytest.mark.slow
 def test_a_schedule_creates_a_run_whatever_the_user_has_set(temporary, tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -67,6 +68,7 @@ def test_a_schedule_creates_a_run_whatever_the_user_has_set(temporary, tmp_path,
     assert nothing_is_left(temporary)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_fails_is_bad_and_its_error_is_said(temporary, monkeypatch):
     monkeypatch.setattr(schedule_check, "LIMIT", 3600.0)  # it is not waited for
     settings = schedule_check.SETTINGS
