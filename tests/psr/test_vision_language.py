@@ -29,6 +29,7 @@ _TEXT = {
     "eos_token_id": 2,
 }
 _EYES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+_LARGER_EYES = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 2}
 _CLIP = {**_EYES, "image_size": 28, "patch_size": 14, "model_type": "clip_vision_model"}
 CONFIGS = {
     "qwen2_5_vl": {
@@ -54,7 +55,7 @@ CONFIGS = {
             "sliding_window": 16,
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         },
-        "vision_config": {**_EYES, "image_size": 28, "patch_size": 14},
+        "vision_config": {**_LARGER_EYES, "image_size": 28, "patch_size": 14},
         "image_token_index": IMAGE,
         "mm_tokens_per_image": 4,
         "boi_token_index": 291,
@@ -99,7 +100,7 @@ def test_what_is_known_of_it_is_known_of_its_language_model(loaded, kind):
 @pytest.mark.parametrize("span", ["R", "QR"])
 def test_text_is_steered_as_by_hand(loaded, kind, span):
     lm = loaded[kind]
-    module = strong_module(lm.fingerprint, span)
+    module = strong_module(lm.fingerprint, span, "Const")
     prompt = encode_chat(lm.tokenizer, (Message("system", "In verse."), Message("user", "why?")))
     expected = greedy(lm.model, prompt.ids, NEW, module, prompt.start(span))
     plain = generated(lm.model, prompt.ids, NEW)[0]
@@ -115,7 +116,7 @@ def test_text_is_steered_as_by_hand(loaded, kind, span):
 @kinds
 def test_prompts_of_different_lengths_are_steered_each_as_if_alone(loaded, kind):
     lm = loaded[kind]
-    module = strong_module(lm.fingerprint)
+    module = strong_module(lm.fingerprint, form="Const")
     prompts = [Prompt(IDS, 2), Prompt(IDS[:4], 1)]
     answers = generate(lm, [Request(prompt, 0, module, 1.0) for prompt in prompts], Sampling(NEW, 0.0))
     for answer, prompt in zip(answers, prompts, strict=True):
@@ -125,7 +126,7 @@ def test_prompts_of_different_lengths_are_steered_each_as_if_alone(loaded, kind)
 
 def test_a_prompt_with_an_image_is_steered_as_by_hand(loaded):
     model = loaded["llava"].model
-    module = strong_module(loaded["llava"].fingerprint)
+    module = strong_module(loaded["llava"].fingerprint, form="Const")
     ids, pixels = torch.tensor([[5, 40, *[IMAGE] * 4, 61, 8]]), torch.linspace(-1, 1, 3 * 28 * 28).view(1, 3, 28, 28)
     told = {"pixel_values": pixels, "max_new_tokens": NEW, **TOLD}
     with torch.inference_mode():
