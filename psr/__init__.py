@@ -20,7 +20,7 @@ _HOMES = {
     "PsrError": "errors", "JudgeError": "errors",
     "METHODS": "methods", "parse_method": "methods",
     "SteeringModule": "module", "load_module": "module", "save_module": "module",
-    "LanguageModel": "models", "load_model": "models", "wrap": "models",
+    "LanguageModel": "models", "load_model": "loading", "wrap": "models",
     "encode_chat": "chats",
     "Targets": "recording", "record": "recording", "recorded": "recording",
     "Steer": "steering", "hooked": "steering", "steer": "steering", "steered": "steering",

@@ -38,15 +38,15 @@ class ByHand(threading.local):
     prompt: Given | None = None
     began: bool = False
 
-    def first(self, given: Given, ids: Tensor | None) -> Tensor:
-        """The first steered column of each row, [batch] or [1]. ids: the forward's token ids, None for embeddings."""
+    def first(self, given: Given) -> Tensor:
+        """The first steered column of each row of a forward, [batch] or [1]."""
         if self.prompt is not None:
             return self._of_prompt(self.prompt, given)
         if given.past == 0:
-            first, self.began = self._begin(given, ids), True
+            first, self.began = self._begin(given), True
             return first
         if self.starts:
-            return self._begin(given, ids)
+            return self._begin(given)
         if self.span == "R" and given.length > 1:
             return given.last()
         if self.span == "QR" and not self.began:
@@ -86,10 +86,10 @@ class ByHand(threading.local):
             mask = given.attention[:, : prompt.length]  # generate's own: it masks padding tokens
             repeated = prompt.tokens.repeat_interleave(max(given.batch // prompt.batch, 1), dim=0).to(mask.device)
             prompt = Given(repeated, 0, mask) if len(repeated) == len(mask) else prompt
-        first = self._begin(prompt, prompt.ids).to(given.tokens.device)
+        first = self._begin(prompt).to(given.tokens.device)
         return first.repeat_interleave(max(given.batch // len(first), 1))
 
-    def _begin(self, given: Given, ids: Tensor | None) -> Tensor:
+    def _begin(self, given: Given) -> Tensor:
         if self.starts:
             starts, padding = torch.tensor(self.starts, device=given.tokens.device), given.padding()
             if self.prompt is not None and len(padding) % len(starts) == 0:
@@ -97,10 +97,10 @@ class ByHand(threading.local):
             return padding + starts if len(starts) in (1, len(padding)) else starts
         if self.span == "R":
             return given.last()
-        if self.user_turn is None or ids is None:
+        if self.user_turn is None or given.ids is None:
             raise PsrError("the user turn can only be found in token ids", where="span QR", expected="input_ids",
                            got="embeddings", do="Pass start=….")
-        rows = zip(ids.tolist(), given.padding().tolist(), given.last().tolist(), strict=True)
+        rows = zip(given.ids.tolist(), given.padding().tolist(), given.last().tolist(), strict=True)
         first = [skip + self._in_row(row[skip : end + 1]) for row, skip, end in rows]
         return torch.tensor(first, device=given.tokens.device)
 

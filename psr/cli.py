@@ -99,7 +99,7 @@ def _open(
 ) -> Bench:
     """The bench; what is wrong with alpha or the module is said before the model is loaded."""
     with Console(stderr=True).status("loading"):
-        from psr.models import load_model
+        from psr.loading import load_model
         from psr.module import check_alpha, check_model, load_module
 
         check_alpha(alpha)
@@ -113,9 +113,8 @@ def _options(text: str) -> dict[str, object]:
     """Options of a chat template, written as a JSON object."""
     try:
         options = json.loads(text)
-    except ValueError as error:
-        raise PsrError("the template's options are no JSON", where="--template", got=f"{text!r}: {error}",
-                       expected='such as {"enable_thinking": false}') from None
+    except ValueError:
+        options = None
     if not isinstance(options, dict):
         raise PsrError("the template's options are no JSON object", where="--template", got=repr(text),
                        expected='such as {"enable_thinking": false}')

@@ -31,6 +31,7 @@ from psr.exclusive import alone, eager
 from psr.forms import steer_activation
 from psr.module import SteeringModule, check_alpha, check_model
 from psr.positions import read_forward
+from psr.probe import check_steering
 from psr.terms import Steer, Term, terms_of
 from psr.user_turn import user_turn
 
@@ -85,7 +86,7 @@ class Live:
         """Find which positions of this forward lie in the span."""
         given = read_forward(base, args, kwargs)
         if isinstance(self.start, ByHand):
-            self.first = self.start.first(given, given.ids)
+            self.first = self.start.first(given)
         elif self.start is not None and (self.first is None or given.length > 1):  # a prompt may come in several forwards
             start, rows = self.start.to(given.tokens.device), len(self.start)
             self.first = given.padding() + start if rows in (1, given.batch) else start
@@ -137,8 +138,8 @@ def _hook(live: Live, layer: int) -> Callable[..., Any]:
 
 
 @contextmanager
-def _open(model: nn.Module, live: Live) -> Iterator[Live]:
-    blocks = decoder_blocks(model)
+def opened(model: nn.Module, blocks: nn.ModuleList, live: Live) -> Iterator[Live]:
+    """Hooks on `blocks`, those of `model`, for as long as the context is open: what every door ends in."""
     base: nn.Module = getattr(model, "base_model", model)
     owner = next((module for module in base.modules() if any(child is blocks for child in module.children())), base)
     with ExitStack() as stack:
@@ -166,7 +167,8 @@ def hooked(
     sees every λ before it is used; mask is 1.0 inside the span (right padding is not masked).
     """
     live = Live({layer: list(at) for layer, at in terms.items()}, start, on_strength)
-    with alone(decoder_blocks(model)), _open(model, live):
+    blocks = decoder_blocks(model)
+    with alone(blocks), opened(model, blocks, live):
         yield live
 
 
@@ -180,15 +182,15 @@ def steered(model: nn.Module, rows: Sequence[Steer]) -> Iterator[Live]:
     model = underlying(model)
     for row in rows:
         check_alpha(row.alpha)
-    device = next(model.parameters()).device
+    blocks, device = decoder_blocks(model), next(model.parameters()).device
     start = torch.tensor([row.start for row in rows], dtype=torch.long, device=device)
-    live = Live(_on_blocks(model, terms_of(rows, device)), start)
-    with alone(decoder_blocks(model)):
+    live = Live(_on_blocks(blocks, terms_of(rows, device)), start)
+    with alone(blocks):
         if not live.terms:
             yield live
             return
-        _probe(model)
-        with _open(model, live):
+        check_steering(model)
+        with opened(model, blocks, live):
             yield live
 
 
@@ -225,10 +227,10 @@ def steer(
         raise PsrError("this module steers the question too and needs to know where it begins", where=module.id,
                        expected="tokenizer=… or start=…", got="none", do="Pass the model's tokenizer.")
     place = ByHand(module.span, user_turn(tokenizer) if module.span == "QR" and not starts else None, starts)
-    live = Live(_on_blocks(model, terms_of([Steer(module, alpha, 0)], device)), place)
+    live = Live(_on_blocks(blocks, terms_of([Steer(module, alpha, 0)], device)), place)
     with alone(blocks, by_hand=True):
-        _probe(model)
-        with _open(model, live), place.generating(model):
+        check_steering(model)
+        with opened(model, blocks, live), place.generating(model):
             yield live
 
 
@@ -243,19 +245,10 @@ def _starts(start: int | Sequence[int]) -> tuple[int, ...]:
     return starts
 
 
-def _on_blocks(model: nn.Module, terms: dict[int, list[Term]]) -> dict[int, list[Term]]:
+def _on_blocks(blocks: nn.ModuleList, terms: dict[int, list[Term]]) -> dict[int, list[Term]]:
     """Each layer's terms on the device of its block: a large model may lie on several."""
-    blocks = decoder_blocks(model)
     devices = {layer: next(blocks[layer].parameters()).device for layer in terms}
     return {layer: [term.to(devices[layer]) for term in at] for layer, at in terms.items()}
-
-
-def _probe(model: nn.Module) -> None:
-    """Steering is probed on models of transformers that hold their weights; others have no cache that is known here."""
-    if hasattr(model, "get_input_embeddings") and not any(one.is_meta for one in model.parameters()):
-        from psr.probe import check_steering
-
-        check_steering(cast("PreTrainedModel", model))
 
 
 def _width(model: PreTrainedModel) -> int:

@@ -6,7 +6,6 @@ Predictions that fit `budget` bytes are computed once and kept in fp32; larger o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from psr.batches import Batch, TrainingSet
+from psr.cached import arguments
 from psr.padding import pad
 from psr.types import Example
 
@@ -29,7 +29,7 @@ def logits_to_end(lm: LanguageModel, ids: Tensor, attention: Tensor, first: int)
     """Logits at the positions from `first` to the last but one, [batch, token, vocabulary]: what predicts the tokens after."""
     keep = ids.shape[1] - first
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": attention, "use_cache": False}
-    if "logits_to_keep" in inspect.signature(lm.model.forward).parameters:
+    if "logits_to_keep" in arguments(type(lm.model).forward):
         inputs["logits_to_keep"] = keep
     return lm.model(**inputs).logits[:, -keep:-1]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -58,22 +57,19 @@ def _damaged(file: Path, expected: str, got: str) -> PsrError:
 def with_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, object]) -> PreTrainedTokenizerBase:
     """A copy of `tokenizer` whose chat template has `options` set: {"enable_thinking": False}.
 
-    Raises PsrError for a tokenizer without template, an option it does not know, and a value that is no JSON.
+    Raises PsrError for a tokenizer without template, an option that changes nothing in any of a few chats (a wrong name,
+    or one that the template sets itself), and a value that is no JSON.
     """
     template = tokenizer.chat_template
     if template is None:
         raise PsrError("this tokenizer has no chat template", where="template options", expected="none",
                        got=", ".join(options), do="Leave the options out.")
     named = template if isinstance(template, dict) else {"default": template}
-    for name in options:
-        if not any(_reads(text, str(name)) for text in named.values()):
-            raise PsrError("the model's chat template knows no such option", where="template options", got=repr(name),
-                           expected="a name that the template reads", do="Correct the name, or leave it out.")
     changed = copy.deepcopy(tokenizer)
     for name in options:
         if len({_rendered(changed, named, {**options, name: value}) for value in (*_VALUES, options[name])}) == 1:
             raise PsrError("the model's chat template takes no notice of this option", where="template options", got=repr(name),
-                           expected="one that changes what is rendered", do="Leave it out.")
+                           expected="a name that changes what it renders", do="Correct the name, or leave it out.")
     texts = _with_head(named, options)
     changed.chat_template = texts if isinstance(template, dict) else texts["default"]
     return changed
@@ -95,13 +91,6 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, named: Mapping[str, str], opti
             except Exception as error:
                 said.append(str(error))
     return repr(said)
-
-
-def _reads(template: str, name: str) -> bool:
-    """Whether `name` stands in the template's code as a variable: not in its texts, nor as a part of something."""
-    code = " ".join(re.findall(r"\{[%{](.*?)[%}]\}", template, re.DOTALL))
-    code = re.sub(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", "''", code)
-    return re.search(rf"(?<![\w.]){re.escape(name)}\b", code) is not None
 
 
 def _literal(name: str, value: object) -> str:

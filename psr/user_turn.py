@@ -9,7 +9,7 @@ instruction and a question: there, all of the first user turn is the question.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psr.chats import PROBES, encode_chat, render, shared_suffix, takes_system
@@ -36,7 +36,7 @@ class UserTurn:
     header: Ids = ()
     begin: Ids = ()
     mark: Ids = ()
-    heads: tuple[str, ...] = field(default=())
+    heads: tuple[str, ...] = ()
 
     def start(self, ids: Sequence[int]) -> int | None:
         """The first position of QR in the ids of a prompt; None where it cannot be told."""

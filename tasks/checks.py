@@ -47,7 +47,11 @@ def packages(root: Path) -> Iterator[Finding]:
     pyproject.toml says what works, and is there for a reason. constraints.txt says what was run together: another version
     may work, and is named; of packages that are no dependency of ours, only such a one.
     """
-    declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    try:
+        declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    except (OSError, ValueError, KeyError) as error:
+        yield Finding("pyproject.toml", False, f"does not say what is needed: {type(error).__name__}: {error}")
+        return
     together = run_together(root)
     for requirement in map(Requirement, declared):
         tried = together.pop(canonicalize_name(requirement.name), None)

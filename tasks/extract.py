@@ -25,7 +25,7 @@ def extract_activations(
     complete: Path, select: Path, model: ModelPlace, out: Path, *, dtype: str, shard_mb: float, batch_size: int
 ) -> None:
     """Record every layer on the instructed side of each triplet (QR) and on plain answers (R); print the size first."""
-    from psr.models import DTYPES
+    from psr.loading import DTYPES
     from psr.recording import record
 
     lm = open_model(model)

@@ -32,10 +32,10 @@ class ModelPlace:
 @cache
 def open_model(place: ModelPlace) -> LanguageModel:
     """The model at `place`, with torch set to its number of threads (matrix products differ in their last bits between
-    thread counts). Raises PsrError as psr.models.load_model does."""
+    thread counts). Raises PsrError as psr.loading.load_model does."""
     import torch
 
-    from psr.models import load_model
+    from psr.loading import load_model
 
     torch.set_num_threads(place.threads)
     return load_model(place.path, dtype=place.dtype, device=place.device, trust_remote_code=place.trust_remote_code,

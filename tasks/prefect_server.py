@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +33,9 @@ def server(root: Path) -> Iterator[str]:
         check_server()
         yield named
         return
-    process, log = _start(root)
+    log = root / ".psr" / "prefect" / "server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = start(root, log, os.environ)
     ended = threading.Event()
     try:
         url = _address(process, log)
@@ -78,16 +80,14 @@ def _end_with(process: subprocess.Popen[str], log: Path, ended: threading.Event)
         os._exit(1)
 
 
-def _start(root: Path) -> tuple[subprocess.Popen[str], Path]:
-    log = root / ".psr" / "prefect" / "server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+def start(folder: Path, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """A server process that works in `folder`, writes to `log` and ends with this one."""
     with open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.prefect_server"], cwd=root, stdout=subprocess.PIPE, stderr=file,
+        return subprocess.Popen(
+            [sys.executable, "-m", "tasks.prefect_server"], cwd=folder, stdout=subprocess.PIPE, stderr=file,
             stdin=subprocess.DEVNULL, text=True, start_new_session=True,
-            env={**os.environ, watch.PARENT: watch.identity(os.getpid())},
+            env={**environment, watch.PARENT: watch.identity(os.getpid())},
         )
-    return process, log
 
 
 def _address(process: subprocess.Popen[str], log: Path) -> str:

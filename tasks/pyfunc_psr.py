@@ -24,7 +24,7 @@ with warnings.catch_warnings(record=True):
 
         def load_context(self, context) -> None:  # type: ignore[no-untyped-def]  # the signature MLflow looks for
             """Load both. Raises PsrError when the folder of the language model is gone or holds another one."""
-            from psr.models import load_model
+            from psr.loading import load_model
             from psr.module import check_model, load_module
 
             told = context.model_config

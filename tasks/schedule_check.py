@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,8 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from psr.errors import PsrError
-from tasks import watch
-from tasks.prefect_server import PATIENCE
+from tasks.prefect_server import PATIENCE, start
 
 CRON = "0 3 * * *"
 LIMIT = 60.0  # seconds for the first run; the scheduler looks once a second
@@ -100,14 +98,9 @@ def _server(root: Path, home: Path) -> Iterator[Server]:
     """A server that knows nothing of the user's settings, profile or database; killed when the context ends."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     paths = [str(root), *filter(None, [kept.get("PYTHONPATH")])]
-    own = {**SETTINGS, "PREFECT_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths), watch.PARENT: watch.identity(os.getpid())}
+    own = {**SETTINGS, "PREFECT_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
     log = home / "server.log"
-    with open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.prefect_server"], cwd=home, env={**kept, **own}, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=file, start_new_session=True,
-        )
-    with process:
+    with start(home, log, {**kept, **own}) as process:
         try:
             url = process.stdout.readline().strip() if process.stdout else ""
             server = Server(process, url, log)

@@ -79,7 +79,7 @@ def measure(
     """The figures of the model in folder `model`, one row per attribute and side."""
     from psr.chats import encode_chat
     from psr.generation import Request, Sampling, generate
-    from psr.models import load_model
+    from psr.loading import load_model
 
     lm = load_model(model)
     sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS, temperature=1.0)

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from psr.forms import form_named, init_params
-from psr.models import DTYPES, LanguageModel, wrap
+from psr.loading import DTYPES
+from psr.models import LanguageModel, wrap
 from psr.module import SteeringModule
 
 HEAD = 64  # width of an attention head
@@ -18,7 +19,7 @@ HEAD = 64  # width of an attention head
 def random_model(like: LanguageModel, width: int, layers: int, dtype: str) -> LanguageModel:
     """A Llama so wide and deep, on the device and with the tokenizer of `like`, its weights from one seed.
 
-    width: a multiple of 64; dtype: one of psr.models.DTYPES.
+    width: a multiple of 64; dtype: one of psr.loading.DTYPES.
     """
     config = LlamaConfig(vocab_size=len(like.tokenizer), max_position_embeddings=like.context, hidden_size=width,
                          num_hidden_layers=layers, num_attention_heads=width // HEAD, intermediate_size=11 * width // 4)

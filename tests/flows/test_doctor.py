@@ -37,6 +37,12 @@ def test_a_wrong_or_missing_version_is_named(tmp_path, requirement, words):
     assert words.replace("fastapi.*", "") in finding.found
 
 
+def test_a_folder_without_its_list_of_dependencies_is_bad(tmp_path):
+    (finding,) = checks.packages(tmp_path)
+    assert finding.name == "pyproject.toml"
+    assert not finding.good
+
+
 @pytest.mark.parametrize(("line", "shown"), [
     ("fastapi==0.1", "{} (run together: 0.1)"), ("FastAPI=={}", "{}"), ("# fastapi==0.1", "{}"),
     ("fastapi==0.1; python_version < '3'", "{}"), ("", "{}"),

@@ -18,21 +18,6 @@ FEW = ("llama", "gemma3_text", "gpt2", "opt", "mixtral")
 SHORT = IDS[2:5]
 
 
-@pytest.fixture
-def lm():
-    return family("llama")
-
-
-@pytest.fixture
-def model(lm):
-    return lm.model
-
-
-@pytest.fixture
-def module(lm):
-    return strong_module(lm.fingerprint)
-
-
 def read_with_cache(model, chunks, cache=None):
     """Logits of every token, each chunk given after what the cache holds already; and the cache."""
     name, said = cache_argument(model), []

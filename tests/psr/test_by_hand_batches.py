@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import family, tokenizer
+from families import tokenizer
 from written import IDS, TOLD, generated, greedy, left_padded, logits, strong_module, written
 
 from psr.cached import cache_argument
@@ -13,21 +13,6 @@ from psr.types import Message
 
 NEW = 6
 SHORT = IDS[2:5]
-
-
-@pytest.fixture
-def lm():
-    return family("llama")
-
-
-@pytest.fixture
-def model(lm):
-    return lm.model
-
-
-@pytest.fixture
-def module(lm):
-    return strong_module(lm.fingerprint)
 
 
 def test_turns_of_different_lengths_in_one_batch_are_each_as_if_alone(model, module):

@@ -19,21 +19,6 @@ from psr.types import Message
 TWO = torch.tensor([IDS, IDS[::-1]])
 
 
-@pytest.fixture
-def lm():
-    return family("llama")
-
-
-@pytest.fixture
-def model(lm):
-    return lm.model
-
-
-@pytest.fixture
-def module(lm):
-    return strong_module(lm.fingerprint)
-
-
 def refused(match, call):
     with torch.inference_mode(), pytest.raises(PsrError, match=match) as caught:
         call()

@@ -219,8 +219,8 @@ def test_help_needs_no_torch():
 
 
 @pytest.mark.parametrize(("template", "says"), [
-    ("{thinking", "no JSON (--template)"), ("[1]", "no JSON object (--template)"),
-    ('{"enable_thinking": false}', "knows no such option"),
+    ("{thinking", "no JSON object (--template)"), ("[1]", "no JSON object (--template)"),
+    ('{"enable_thinking": false}', "takes no notice of this option"),
 ])
 def test_template_options_that_make_no_sense_end_in_one_line(template, says, run):
     refused(run("steer", "--template", template, QUESTION), says)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 import psr.fingerprint
 from psr.fingerprint import akin, fingerprint
-from psr.models import load_model
+from psr.loading import load_model
 from psr.types import short_hash
 
 

@@ -11,7 +11,8 @@ from transformers.utils import logging
 
 from psr.errors import PsrError
 from psr.fingerprint import fingerprint
-from psr.models import load_model, wrap
+from psr.loading import load_model
+from psr.models import wrap
 
 
 def _save(folder, model=None, using=None):

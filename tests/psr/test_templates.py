@@ -9,7 +9,8 @@ from transformers.utils import logging
 
 from psr.chats import encode_chat
 from psr.errors import PsrError
-from psr.models import load_model, wrap
+from psr.loading import load_model
+from psr.models import wrap
 from psr.templates import with_options
 from psr.types import Message
 
@@ -138,7 +139,7 @@ def test_options_may_be_text_numbers_and_truth(options):
 @pytest.mark.parametrize("name", ["enable_thinkin", "thinking", "user", "brief_", "type", "content", "default_note"])
 def test_an_option_that_the_template_does_not_read_is_refused(name):
     template = OPTIONS + "user type {{ messages[0].content }} {{ messages[0]['type'] }}"
-    assert repr(name) in refused("knows no such option", lambda: with_options(using(template), {name: 1}))
+    assert repr(name) in refused("takes no notice of this option", lambda: with_options(using(template), {name: 1}))
 
 
 @pytest.mark.parametrize("value", [object(), {1}, float("nan"), float("inf"), [object()]])
@@ -158,7 +159,7 @@ def test_options_belong_to_the_wrapped_model_and_change_its_name():
     assert off.fingerprint == wrap(model, before, template={"enable_thinking": False}).fingerprint
     assert before.chat_template == THINKING == plain.tokenizer.chat_template
     assert list(encode_chat(off.tokenizer, CHATS[0]).ids) == rendered(THINKING, CHATS[0], enable_thinking=False)
-    refused("knows no such option", lambda: wrap(model, before, template={"enable": False}))
+    refused("takes no notice of this option", lambda: wrap(model, before, template={"enable": False}))
 
 
 def test_each_of_several_named_templates_gets_the_option():

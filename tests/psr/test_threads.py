@@ -24,21 +24,6 @@ SAMPLING = Sampling(8, 0.0)
 PROMPTS = [Prompt(IDS, 2), Prompt(IDS[:5], 1), Prompt(IDS[::-1], 3)]
 
 
-@pytest.fixture
-def lm():
-    return family("llama")
-
-
-@pytest.fixture
-def model(lm):
-    return lm.model
-
-
-@pytest.fixture
-def module(lm):
-    return strong_module(lm.fingerprint)
-
-
 def asked(module, alpha=1.0):
     return [Request(prompt, i, module, alpha if module else 0.0) for i, prompt in enumerate(PROMPTS)]
 

@@ -10,7 +10,7 @@ from written import IDS, TOLD, generated, greedy, strong_module, written
 from psr.blocks import decoder_blocks
 from psr.chats import Prompt, encode_chat
 from psr.generation import Request, generate
-from psr.models import load_model
+from psr.loading import load_model
 from psr.sampling import Sampling
 from psr.steering import Steer, steer, steered
 from psr.types import Message

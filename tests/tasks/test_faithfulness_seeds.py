@@ -12,7 +12,7 @@ import torch
 import flows.faithfulness
 from flows.params import load
 from psr.complete import Ask, complete
-from psr.models import load_model
+from psr.loading import load_model
 from psr.module import SteeringModule, save_module
 from psr.pairs import fit_pairs
 from psr.sampling import Sampling

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from psr.complete import Ask, complete
-from psr.models import load_model
+from psr.loading import load_model
 from psr.module import SteeringModule
 from psr.pairs import held_out_pairs
 from psr.sampling import Sampling

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from psr.errors import PsrError
-from psr.models import load_model
+from psr.loading import load_model
 from tasks.models import ModelPlace, open_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,5 +43,5 @@ def test_the_options_of_the_parameters_reach_the_template(folder):
 
 
 def test_an_option_that_the_template_does_not_know_is_refused():
-    with pytest.raises(PsrError, match=r"knows no such option.*'thinking'"):
+    with pytest.raises(PsrError, match=r"takes no notice of this option.*'thinking'"):
         open_model(ModelPlace(str(MODEL), "float32", "cpu", 1, template={"thinking": False}))

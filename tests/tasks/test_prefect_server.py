@@ -25,12 +25,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def starting(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let `code` run instead of the server."""
 
-    def start(root: Path) -> tuple[subprocess.Popen[str], Path]:
-        log = root / "server.log"
+    def start(folder: Path, log: Path, environment: object) -> subprocess.Popen[str]:
         with open(log, "w") as file:
-            return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=file, text=True), log
+            return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=file, text=True)
 
-    monkeypatch.setattr(prefect_server, "_start", start)
+    monkeypatch.setattr(prefect_server, "start", start)
 
 
 def test_no_free_port_is_said(here, monkeypatch, capsys):

@@ -155,7 +155,7 @@ def test_a_registered_module_answers_chats_and_takes_alpha(
     import mlflow
     import torch
 
-    from psr.models import load_model
+    from psr.loading import load_model
     from psr.module import SteeringModule, save_module
 
     lm = load_model(root / "data/testbed/model")
