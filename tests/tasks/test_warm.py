@@ -70,9 +70,17 @@ def run(home: Path, *argv: str, **more: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def running(pid: int) -> bool:
+    """A process that ends between two looks has ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def ended(pid: int, seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while running(pid):
         if time.monotonic() > end:
             return False
         time.sleep(0.05)

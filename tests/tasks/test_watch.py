@@ -23,9 +23,17 @@ time.sleep(99)
 """
 
 
+def running(pid: int) -> bool:
+    """A process that ends between two looks has ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def wait_for_end(pid: int, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while running(pid):
         assert time.monotonic() < end, f"{pid} still runs"
         time.sleep(0.05)
 
