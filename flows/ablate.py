@@ -40,7 +40,11 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
 def _ablate(root: Path, told: argparse.Namespace) -> None:
     seeds, settings = _seeds(told.seeds), params.load(root / params.FILE, told.profile)
     named = tuple(dict.fromkeys(parse_variant(name) for name in told.variant))
-    data, profile, model = root / "data" / told.profile, settings.model_dump(), ModelPlace(**settings.model.model_dump())
+    data, profile, model = (
+        root / "data" / told.profile,
+        settings.model_dump(),
+        ModelPlace(**settings.model.model_dump()),
+    )
     os.chdir(root)  # the parameters' paths begin here
     attributes = wanted_attributes(profile, told.attribute)
     with reproducing(root, f"python -m flows.ablate --profile {told.profile}", wait=True, say=print):
@@ -74,18 +78,39 @@ def _show(data: Path) -> None:
 def _seeds(count: int) -> tuple[int, ...]:
     """1, 2, 3, …: repetitions of fit and answers both."""
     if count < 1:
-        raise PsrError("nothing can be fitted fewer times than once", where="--seeds", expected="a whole number of at least 1", got=count)
+        raise PsrError(
+            "nothing can be fitted fewer times than once",
+            where="--seeds",
+            expected="a whole number of at least 1",
+            got=count,
+        )
     return tuple(range(1, count + 1))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.ablate", description="What one layer needs to do what the prompt does.")
-    parser.add_argument("--profile", default=params.DEFAULT_PROFILE, help="whose parameters and triplets to use (default: %(default)s)")
-    parser.add_argument("--attribute", action="append", default=[], metavar="NAME",
-                        help="pirate, or ifeval/startend:quotation; may be given again (default: the profile's)")
-    parser.add_argument("--variant", action="append", default=[], metavar="NAME",
-                        help="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta; may be given again")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions, of fit and answers both (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.ablate", description="What one layer needs to do what the prompt does."
+    )
+    parser.add_argument(
+        "--profile", default=params.DEFAULT_PROFILE, help="whose parameters and triplets to use (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--attribute",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="pirate, or ifeval/startend:quotation; may be given again (default: the profile's)",
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta; may be given again",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="repetitions, of fit and answers both (default: %(default)s)"
+    )
     return parser
 
 

@@ -61,8 +61,12 @@ def _told(settings: params.Profile) -> Told:
     """The profile's first repetition: its fit seed and its sampling seeds."""
     seed, search, steer = settings.seeds[0], settings.search, settings.steer
     searched, evaluated = (sampling_seeds(settings.seeds, one.seed, one.samples)[seed] for one in (search, steer))
-    return Told(seed, searched, evaluated, *(section.model_dump() for section in (
-        settings.sampling, settings.distill, search, steer, settings.results)))
+    return Told(
+        seed,
+        searched,
+        evaluated,
+        *(section.model_dump() for section in (settings.sampling, settings.distill, search, steer, settings.results)),
+    )
 
 
 def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> None:
@@ -76,11 +80,20 @@ def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> Non
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.adapt",
-                                     description="Compare prompt, steering, LoRA and full fine-tuning on the same triplets.")
-    parser.add_argument("--profile", default=params.DEFAULT_PROFILE, help="whose outputs to work on (default: %(default)s)")
-    parser.add_argument("--attribute", action="append", default=[], metavar="NAME",
-                        help="only this attribute of persona; may be given again; the others' rows stay")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.adapt",
+        description="Compare prompt, steering, LoRA and full fine-tuning on the same triplets.",
+    )
+    parser.add_argument(
+        "--profile", default=params.DEFAULT_PROFILE, help="whose outputs to work on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--attribute",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this attribute of persona; may be given again; the others' rows stay",
+    )
     parser.add_argument("--device", help="as torch names it (default: the profile's)")
     return parser
 

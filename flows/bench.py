@@ -63,15 +63,28 @@ def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> Non
 
 def _repeats(told: int | None) -> int | None:
     if told is not None and told < 1:
-        raise PsrError("nothing can be timed fewer times than once", where="--repeats", expected="a whole number of at least 1", got=told)
+        raise PsrError(
+            "nothing can be timed fewer times than once",
+            where="--repeats",
+            expected="a whole number of at least 1",
+            got=told,
+        )
     return told
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.bench", description="Measure the speed of psr on this machine, as ratios.")
-    parser.add_argument("--profile", default=params.DEFAULT_PROFILE, help="whose outputs to work on (default: %(default)s)")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"{', '.join(MEASURES)}; may be given again")
-    parser.add_argument("--repeats", type=int, help="alternating pairs a figure (default: 5 to 31, as the figure needs)")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.bench", description="Measure the speed of psr on this machine, as ratios."
+    )
+    parser.add_argument(
+        "--profile", default=params.DEFAULT_PROFILE, help="whose outputs to work on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help=f"{', '.join(MEASURES)}; may be given again"
+    )
+    parser.add_argument(
+        "--repeats", type=int, help="alternating pairs a figure (default: 5 to 31, as the figure needs)"
+    )
     parser.add_argument("--device", help="as torch names it (default: the profile's)")
     return parser
 

@@ -34,7 +34,9 @@ def _claims(root: Path, profile: str) -> None:
     settings, data = params.load(root / params.FILE, profile), root / "data" / profile
     check_finished(data, profile)
     os.chdir(root)
-    drawn = [{"resamples": section.resamples, "seed": section.seed} for section in (settings.results, settings.faithfulness)]
+    drawn = [
+        {"resamples": section.resamples, "seed": section.seed} for section in (settings.results, settings.faithfulness)
+    ]
     with reproducing(root, f"python -m flows.claims --profile {profile}", wait=True, say=print):
         rows = store(data, measure(data, profile, *drawn))
         _show(root, data, settings.report.title)
@@ -53,8 +55,12 @@ def _show(root: Path, data: Path, title: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.claims", description="Test the paper's claims on a finished profile.")
-    parser.add_argument("--profile", default=params.DEFAULT_PROFILE, help="whose outputs to work on (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.claims", description="Test the paper's claims on a finished profile."
+    )
+    parser.add_argument(
+        "--profile", default=params.DEFAULT_PROFILE, help="whose outputs to work on (default: %(default)s)"
+    )
     return parser
 
 

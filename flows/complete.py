@@ -12,7 +12,9 @@ from tasks.place import Place
 
 
 @stage
-def complete(place: Place, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, complete: Complete) -> None:
+def complete(
+    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, complete: Complete
+) -> None:
     """x' -> y' and x -> y, for every fitting question × instruction × sample of every attribute."""
     attributes = attributes_of(benchmarks)
     lm = ModelPlace(**model.model_dump())

@@ -28,8 +28,11 @@ def deployment() -> RunnerDeployment:
     from flows.pipeline import reproduce
 
     made = reproduce.to_deployment(
-        NAME, schedule=Cron(CRON, active=False), parameters={"profile": params.DEFAULT_PROFILE, "wait_for_others": False},
-        concurrency_limit=1, description="Bring the results up to date. Inactive until its schedule is switched on.",
+        NAME,
+        schedule=Cron(CRON, active=False),
+        parameters={"profile": params.DEFAULT_PROFILE, "wait_for_others": False},
+        concurrency_limit=1,
+        description="Bring the results up to date. Inactive until its schedule is switched on.",
     )
     return made  # type: ignore[return-value]
 
@@ -40,8 +43,12 @@ def main() -> int:
     os.chdir(root)
     try:
         if not os.environ.get("PREFECT_API_URL"):
-            raise PsrError("no Prefect server is named", where="PREFECT_API_URL", expected="http://127.0.0.1:4200/api",
-                           do="Start one with prefect server start.")
+            raise PsrError(
+                "no Prefect server is named",
+                where="PREFECT_API_URL",
+                expected="http://127.0.0.1:4200/api",
+                do="Start one with prefect server start.",
+            )
         check_server()
         environment.set_defaults(root)
         from prefect import serve

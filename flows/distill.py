@@ -14,7 +14,11 @@ from tasks.place import Place
 
 @stage
 def distill(
-    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], methods: tuple[str, ...], seeds: tuple[int, ...],
+    place: Place,
+    model: Model,
+    benchmarks: tuple[Benchmark, ...],
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
     distill: Distill,
 ) -> None:
     """min over (z, w, b) of the distance between the steered run on x y' and the plain run on x' y' (or of -log p)."""
@@ -22,8 +26,18 @@ def distill(
     settings = distill.model_dump(exclude={"layer"})
     wanted: dict[str, tuple[str, ...]] = {benchmark.name: benchmark.methods or methods for benchmark in benchmarks}
     parts = [
-        distill_module(attribute.key, method, seed, place.of("complete"), place.of("select"), place.of("extract"), lm,
-                       place.scratch, layer=distill.layer, settings=settings)
+        distill_module(
+            attribute.key,
+            method,
+            seed,
+            place.of("complete"),
+            place.of("select"),
+            place.of("extract"),
+            lm,
+            place.scratch,
+            layer=distill.layer,
+            settings=settings,
+        )
         for attribute in attributes_of(benchmarks)
         for method in map(parse_method, wanted[attribute.benchmark])
         for seed in (seeds if trained(method) else (None,))

@@ -25,8 +25,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    print("All well." if well else
-          "Mend what is BAD: pip install -e . -c constraints.txt brings the versions that were run together.")
+    print(
+        "All well."
+        if well
+        else "Mend what is BAD: pip install -e . -c constraints.txt brings the versions that were run together."
+    )
     return 0 if well else 1
 
 

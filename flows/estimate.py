@@ -23,8 +23,16 @@ STARTING = 3.0  # seconds a stage takes to start: DVC, Python, Prefect
 ALL = 48  # questions, where a profile asks all that a benchmark has
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = {  # per unit of Amount.count, two cores, the shipped model
-    "complete": 0.006, "select": 0.0003, "extract": 0.006, "distill": 0.0025, "search": 0.0045, "steer": 0.007,
-    "judge": 0.0003, "faithfulness": 0.006, "results": 0.1, "report": 0.5,
+    "complete": 0.006,
+    "select": 0.0003,
+    "extract": 0.006,
+    "distill": 0.0025,
+    "search": 0.0045,
+    "steer": 0.007,
+    "judge": 0.0003,
+    "faithfulness": 0.006,
+    "results": 0.1,
+    "report": 0.5,
 }
 
 
@@ -39,19 +47,29 @@ class Amount:
 def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
     each, seeds = sum(len(benchmark.attributes) for benchmark in settings.benchmarks), len(settings.seeds)
-    cells = {benchmark.name: len(benchmark.attributes) * len(benchmark.methods or settings.methods)
-             for benchmark in settings.benchmarks}
+    cells = {
+        benchmark.name: len(benchmark.attributes) * len(benchmark.methods or settings.methods)
+        for benchmark in settings.benchmarks
+    }
     modules, methods = _modules(settings), sum(cells.values())
     c, s, t, f = settings.complete, settings.search, settings.steer, settings.faithfulness
     answers = each * (c.questions or ALL) * c.instructions * c.samples
     kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
     epochs = settings.distill.epochs or 15
-    tried = {"persona": len(s.alphas) + 2 * sum(s.refine), "axbench": len(s.factors), "ifeval": 0}  # alpha_max instead of 0
+    tried = {
+        "persona": len(s.alphas) + 2 * sum(s.refine),
+        "axbench": len(s.factors),
+        "ifeval": 0,
+    }  # alpha_max instead of 0
     prompted = sum(2 * len(benchmark.attributes) for benchmark in settings.benchmarks if benchmark.name == "persona")
     searched = seeds * (s.questions or ALL) * s.samples * (prompted + sum(cells[name] * tried[name] for name in cells))
     taken = {"persona": 3, "axbench": 3, "ifeval": 1}  # strengths that a resample might choose, in the mean
-    steered = seeds * (t.questions or ALL) * t.samples * (
-        each * (2 + len(t.with_prompt)) + sum(cells[name] * taken[name] for name in cells))
+    steered = (
+        seeds
+        * (t.questions or ALL)
+        * t.samples
+        * (each * (2 + len(t.with_prompt)) + sum(cells[name] * taken[name] for name in cells))
+    )
     return {
         "complete": Amount(2 * answers, f"{2 * answers} completions"),
         "select": Amount(2 * answers, f"{2 * answers} judged, at most {kept} triplets kept"),
@@ -60,8 +78,10 @@ def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
         "search": Amount(searched, f"about {searched} completions"),
         "steer": Amount(steered, f"about {steered} completions"),
         "judge": Amount(steered, f"about {steered} judged"),
-        "faithfulness": Amount(seeds * (each * (7 * f.questions + 3 * f.triplets) + 2 * methods * f.questions),
-                               f"{seeds * each * f.questions} answers taken apart"),
+        "faithfulness": Amount(
+            seeds * (each * (7 * f.questions + 3 * f.triplets) + 2 * methods * f.questions),
+            f"{seeds * each * f.questions} answers taken apart",
+        ),
         "results": Amount(seeds * methods, f"{2 * each + methods} rows"),
         "report": Amount(1, "1 page"),
     }

@@ -14,15 +14,28 @@ from tasks.place import Place
 
 @stage
 def faithfulness(
-    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], seeds: tuple[int, ...], sampling: Sampling,
+    place: Place,
+    model: Model,
+    benchmarks: tuple[Benchmark, ...],
+    seeds: tuple[int, ...],
+    sampling: Sampling,
     faithfulness: Faithfulness,
 ) -> None:
     """Δ_acc and Δ_loc on unseen questions (Eq. 3); relative RMSE per layer of every module beside paraphrased prompts."""
     settings = faithfulness.model_dump(exclude={"seed"})
     lm = ModelPlace(**model.model_dump())
     parts = [
-        measure_attribute(attribute, seed, sampled, *(place.of(name) for name in ("complete", "select", "distill", "search")),
-                          lm, place.scratch, drawn=faithfulness.seed, **sampling.model_dump(), **settings)
+        measure_attribute(
+            attribute,
+            seed,
+            sampled,
+            *(place.of(name) for name in ("complete", "select", "distill", "search")),
+            lm,
+            place.scratch,
+            drawn=faithfulness.seed,
+            **sampling.model_dump(),
+            **settings,
+        )
         for attribute in attributes_of(benchmarks)
         for seed, (sampled,) in sampling_seeds(seeds, faithfulness.seed, 1).items()
     ]

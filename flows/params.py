@@ -239,11 +239,15 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _own_answers(self) -> Profile:
-        mine, theirs = (range(first, first + len(self.seeds) * samples)
-                        for first, samples in ((self.faithfulness.seed, 1), (self.steer.seed, self.steer.samples)))
+        mine, theirs = (
+            range(first, first + len(self.seeds) * samples)
+            for first, samples in ((self.faithfulness.seed, 1), (self.steer.seed, self.steer.samples))
+        )
         if mine[0] <= theirs[-1] and theirs[0] <= mine[-1]:
-            raise ValueError(f"faithfulness samples under {mine[0]} to {mine[-1]} (one seed for each of `seeds`), steer under "
-                             f"{theirs[0]} to {theirs[-1]}: choose another faithfulness.seed")
+            raise ValueError(
+                f"faithfulness samples under {mine[0]} to {mine[-1]} (one seed for each of `seeds`), steer under "
+                f"{theirs[0]} to {theirs[-1]}: choose another faithfulness.seed"
+            )
         return self
 
 
@@ -252,7 +256,9 @@ def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
     named = [parse_method(text) for text in methods]
     adapters = ", ".join(method.slug for method in named if method.adapts)
     if adapters:
-        raise ValueError(f"{adapters} changes the model's weights; the pipeline steers activations (`from psr.learn import learn` fits it)")
+        raise ValueError(
+            f"{adapters} changes the model's weights; the pipeline steers activations (`from psr.learn import learn` fits it)"
+        )
     slugs = tuple(method.slug for method in named)
     if len(set(slugs)) < len(slugs):
         raise ValueError(f"a method is named twice in {', '.join(slugs)}")
@@ -269,8 +275,9 @@ def load(path: Path, profile: str) -> Profile:
     except ValidationError as error:
         raise _clear(error, path.name, profile) from None
     except PsrError as error:  # of parse_method: pydantic lets it through as it is
-        raise PsrError(error.what, where=f"{path.name}, {profile}.methods", expected=error.expected, got=error.got,
-                       do=error.do) from None
+        raise PsrError(
+            error.what, where=f"{path.name}, {profile}.methods", expected=error.expected, got=error.got, do=error.do
+        ) from None
 
 
 def check_attributes(root: Path, settings: Profile) -> None:
@@ -282,8 +289,13 @@ def check_attributes(root: Path, settings: Profile) -> None:
         known = {path.stem for path in (root / benchmark.path).glob("*extract/*.json")}
         unknown = [name for name in benchmark.attributes if name not in known]
         if benchmark.name == "persona" and known and unknown:
-            raise PsrError("unknown attribute", where=benchmark.path, expected=f"some of {', '.join(sorted(known))}",
-                           got=", ".join(map(repr, unknown)), do="Correct the benchmark's attributes in params.yaml.")
+            raise PsrError(
+                "unknown attribute",
+                where=benchmark.path,
+                expected=f"some of {', '.join(sorted(known))}",
+                got=", ".join(map(repr, unknown)),
+                do="Correct the benchmark's attributes in params.yaml.",
+            )
 
 
 def read(path: Path) -> Mapping[str, Any]:

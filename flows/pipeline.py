@@ -27,10 +27,16 @@ from tasks.warm import warm
 SIDE_BY_SIDE = 4
 
 
-@flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False,
-      task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE))  # type: ignore[arg-type]
+@flow(
+    name="reproduce",
+    flow_run_name="reproduce-{profile}",
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE),
+)  # type: ignore[arg-type]
 def reproduce(
-    profile: str = params.DEFAULT_PROFILE, wait_for_others: bool = True, planned: Sequence[Mapping[str, Any]] | None = None
+    profile: str = params.DEFAULT_PROFILE,
+    wait_for_others: bool = True,
+    planned: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, str]:
     """Bring every stage of `profile` up to date, then the index and the tracker.
 

@@ -18,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = parser.parse_args(argv)
     root = repository()
     try:
-        parts = steady_parts(root) if told.check else {**steady_parts(root), **answered_parts(root), **measured_parts(root)}
+        parts = (
+            steady_parts(root) if told.check else {**steady_parts(root), **answered_parts(root), **measured_parts(root)}
+        )
         before = (root / "README.md").read_text(encoding="utf-8")
         after = fill(before, parts)
     except PsrError as error:

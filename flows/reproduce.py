@@ -97,8 +97,10 @@ def overhead_line(root: Path, ran: Sequence[str], began: float) -> str:
     wall = time.time() - psutil.Process().create_time()
     known = [timing for name in ran if (timing := read_timing(root, name)) and timing.started >= began]
     work = covered([(timing.ended - timing.work, timing.ended) for timing in known])
-    return f"{wall:.0f} s in all; orchestration (wall time outside the stages' own work): {wall - work:.0f} s, " \
-           f"{100 * (wall - work) / wall:.0f} %"
+    return (
+        f"{wall:.0f} s in all; orchestration (wall time outside the stages' own work): {wall - work:.0f} s, "
+        f"{100 * (wall - work) / wall:.0f} %"
+    )
 
 
 def _up_to_date(root: Path, profile: str, steps: Sequence[Step]) -> int:
@@ -143,9 +145,15 @@ def _terminate(number: int, _frame: object) -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.reproduce", description="Bring a profile's results up to date.")
-    parser.add_argument("--profile", default=params.DEFAULT_PROFILE, help="a section of params.yaml (default: %(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan with counts, sizes and an estimate; run nothing")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.reproduce", description="Bring a profile's results up to date."
+    )
+    parser.add_argument(
+        "--profile", default=params.DEFAULT_PROFILE, help="a section of params.yaml (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the plan with counts, sizes and an estimate; run nothing"
+    )
     parser.add_argument("--no-wait", action="store_true", help="when another reproduction runs here, say so and exit")
     return parser
 

@@ -11,5 +11,7 @@ from tasks.results import write_metrics, write_results
 @stage
 def results(place: Place, results: Results) -> None:
     """TA@C80 and TA@Cp of every module beside the prompt's own trait alignment."""
-    write_results(*(place.of(name) for name in ("distill", "search", "steer", "judge")), place.out, **results.model_dump())
+    write_results(
+        *(place.of(name) for name in ("distill", "search", "steer", "judge")), place.out, **results.model_dump()
+    )
     write_metrics(place.out, place.out / "headline.json")

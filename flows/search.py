@@ -15,7 +15,12 @@ from tasks.search import search_attribute
 
 @stage
 def search(
-    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], judge: Judge, seeds: tuple[int, ...], sampling: Sampling,
+    place: Place,
+    model: Model,
+    benchmarks: tuple[Benchmark, ...],
+    judge: Judge,
+    seeds: tuple[int, ...],
+    sampling: Sampling,
     search: Search,
 ) -> None:
     """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
@@ -24,8 +29,17 @@ def search(
     settings = search.model_dump(exclude={"seed", "samples"})
     lm = ModelPlace(**model.model_dump())
     parts = [
-        search_attribute(attribute, seed, sampled, place.of("distill"), lm, judges[attribute.benchmark], place.scratch,
-                         **sampling.model_dump(), **settings)
+        search_attribute(
+            attribute,
+            seed,
+            sampled,
+            place.of("distill"),
+            lm,
+            judges[attribute.benchmark],
+            place.scratch,
+            **sampling.model_dump(),
+            **settings,
+        )
         for attribute in attributes
         for seed, sampled in sampling_seeds(seeds, search.seed, search.samples).items()
     ]

@@ -44,8 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(root, told.stage, told.profile)
     except BaseException as error:
         problem = error if isinstance(error, PsrError) else disk_error(error)
-        timings.end(root, timing, str(problem or f"{type(error).__name__}: {error}"), retry=may_pass(error),
-                    input_error=problem is not None)
+        timings.end(
+            root,
+            timing,
+            str(problem or f"{type(error).__name__}: {error}"),
+            retry=may_pass(error),
+            input_error=problem is not None,
+        )
         if isinstance(error, KeyboardInterrupt):
             return 130
         if problem is not None:
@@ -70,8 +75,11 @@ def run(root: Path, stage: str, profile: str) -> None:
             flow(place, **{name: getattr(settings, name) for name in spec.sections})
         changed = changes(before, _dump(params.load(root / params.FILE, profile), spec))
         if changed:
-            raise PsrError(f"the inputs of {spec.address} changed while it ran", where=", ".join(changed[:5]),
-                           do="Run again: its outputs would be recorded as made from what the files say now.")
+            raise PsrError(
+                f"the inputs of {spec.address} changed while it ran",
+                where=", ".join(changed[:5]),
+                do="Run again: its outputs would be recorded as made from what the files say now.",
+            )
 
 
 def without_heartbeats() -> AbstractContextManager[object]:
@@ -86,15 +94,22 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, PsrError) or disk_error(error) is not None:
         return bool(getattr(error, "retryable", False))
     return isinstance(error, OSError | EOFError | MemoryError) or type(error).__module__.partition(".")[0] in (
-        "httpx", "httpcore", "websockets", "sqlalchemy", "sqlite3"
+        "httpx",
+        "httpcore",
+        "websockets",
+        "sqlalchemy",
+        "sqlite3",
     )
 
 
 def _dump(settings: params.Profile, spec: StageSpec) -> dict[str, Any]:
     unknown = [name for name in spec.sections if name not in params.section_names()]
     if unknown:
-        raise PsrError(f"stage {spec.name} names unknown parameters {', '.join(unknown)}", where="dvc.yaml",
-                       expected=f"sections among {', '.join(params.section_names())}")
+        raise PsrError(
+            f"stage {spec.name} names unknown parameters {', '.join(unknown)}",
+            where="dvc.yaml",
+            expected=f"sections among {', '.join(params.section_names())}",
+        )
     return {name: value for name, value in settings.model_dump(mode="json").items() if name in spec.sections}
 
 

@@ -14,15 +14,29 @@ from tasks.steer import steer_attribute
 
 @stage
 def steer(
-    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], seeds: tuple[int, ...], sampling: Sampling, steer: Steer
+    place: Place,
+    model: Model,
+    benchmarks: tuple[Benchmark, ...],
+    seeds: tuple[int, ...],
+    sampling: Sampling,
+    steer: Steer,
 ) -> None:
     """A' = A + alpha · lambda(A) · z (Eq. 7) at every candidate alpha, and lambda per token for a few answers."""
     attributes = attributes_of(benchmarks)
     settings = steer.model_dump(exclude={"seed", "samples"})
     lm = ModelPlace(**model.model_dump())
     parts = [
-        steer_attribute(attribute, seed, sampled, place.of("distill"), place.of("search"), lm, place.scratch,
-                        **sampling.model_dump(), **settings)
+        steer_attribute(
+            attribute,
+            seed,
+            sampled,
+            place.of("distill"),
+            place.of("search"),
+            lm,
+            place.scratch,
+            **sampling.model_dump(),
+            **settings,
+        )
         for attribute in attributes
         for seed, sampled in sampling_seeds(seeds, steer.seed, steer.samples).items()
     ]

@@ -22,5 +22,9 @@ def stage(body: Callable[..., None]) -> Flow[..., None]:
         with working():
             body(*args, **sections)
 
-    return flow(name=body.__name__, flow_run_name="{place.stage}@{place.profile}", persist_result=False,
-                validate_parameters=False)(timed)
+    return flow(
+        name=body.__name__,
+        flow_run_name="{place.stage}@{place.profile}",
+        persist_result=False,
+        validate_parameters=False,
+    )(timed)

@@ -35,6 +35,7 @@ from psr.types import CurvePoint, Example, Method
 if TYPE_CHECKING:
     from psr.models import LanguageModel
 
+
 @dataclass(frozen=True, eq=False)
 class Adapted:
     """A fitted adapter and its training curve. `dead` is there for the modules' sake: weights have no gates."""
@@ -56,8 +57,14 @@ def default_settings(method: Method) -> FitSettings:
 
 
 def fit_adapter(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, settings: FitSettings, *, module_id: str,
-    origin: Mapping[str, Any] | None = None, progress: Callable[[int], None] | None = None,
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    settings: FitSettings,
+    *,
+    module_id: str,
+    origin: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Adapted:
     """Fit LoRA or all weights to the examples' answers; `lm` is as before afterwards, bit for bit.
 
@@ -83,8 +90,12 @@ def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _train(
-    lm: LanguageModel, data: TrainingSet, parameters: Mapping[str, nn.Parameter], settings: FitSettings,
-    made: Callable[[Mapping[str, Tensor]], Adapter], progress: Callable[[int], None] | None,
+    lm: LanguageModel,
+    data: TrainingSet,
+    parameters: Mapping[str, nn.Parameter],
+    settings: FitSettings,
+    made: Callable[[Mapping[str, Tensor]], Adapter],
+    progress: Callable[[int], None] | None,
 ) -> tuple[CurvePoint, ...]:
     steps = settings.epochs * -(-len(data) // settings.batch_size)
     optimiser = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
@@ -105,8 +116,13 @@ def _train(
                 progress(len(rows))
         mean = float(total) / len(data)
         if not math.isfinite(mean) or not all(bool(torch.isfinite(one).all()) for one in parameters.values()):
-            error = AdapterDiverged("fitting diverged", where=f"epoch {epoch}", expected="a finite loss", got=mean,
-                                    do="Lower the learning rate.")
+            error = AdapterDiverged(
+                "fitting diverged",
+                where=f"epoch {epoch}",
+                expected="a finite loss",
+                got=mean,
+                do="Lower the learning rate.",
+            )
             error.last_good = made(good) if good else None
             raise error
         curve.append(CurvePoint(epoch, mean, mean, 0.0, 0.0))
@@ -130,12 +146,18 @@ def adapted(lm: LanguageModel, adapter: Adapter, alpha: float = 1.0) -> Iterator
     """
     alpha = check_alpha(alpha)
     if not akin(adapter.model, lm.fingerprint):
-        raise PsrError("this adapter was fitted on another model or tokenizer", where=adapter.id,
-                       expected=f"fingerprint {adapter.model}", got=lm.fingerprint,
-                       do="Load the model it was fitted on, or fit it again.")
+        raise PsrError(
+            "this adapter was fitted on another model or tokenizer",
+            where=adapter.id,
+            expected=f"fingerprint {adapter.model}",
+            got=lm.fingerprint,
+            do="Load the model it was fitted on, or fit it again.",
+        )
     with ExitStack() as stack:
         if alpha:
-            parameters = stack.enter_context(_lora(lm.model, adapter.rank, 0) if adapter.rank else _own_weights(lm.model))
+            parameters = stack.enter_context(
+                _lora(lm.model, adapter.rank, 0) if adapter.rank else _own_weights(lm.model)
+            )
             _fill(parameters, adapter, alpha)
             for parameter in parameters.values():
                 parameter.requires_grad_(False)
@@ -145,8 +167,13 @@ def adapted(lm: LanguageModel, adapter: Adapter, alpha: float = 1.0) -> Iterator
 @torch.no_grad()
 def _fill(parameters: Mapping[str, nn.Parameter], adapter: Adapter, alpha: float) -> None:
     if set(parameters) != set(adapter.tensors):
-        raise PsrError("an adapter's weights have other names than the model's", where=adapter.id,
-                       expected=f"{len(parameters)} names", got=f"{len(adapter.tensors)}", do="Fit it again.")
+        raise PsrError(
+            "an adapter's weights have other names than the model's",
+            where=adapter.id,
+            expected=f"{len(parameters)} names",
+            got=f"{len(adapter.tensors)}",
+            do="Fit it again.",
+        )
     for name, parameter in parameters.items():
         value = adapter.tensors[name].to(parameter.device, parameter.dtype)
         if not adapter.rank:
@@ -179,11 +206,13 @@ def _lora(model: Any, rank: int, seed: int) -> Iterator[dict[str, nn.Parameter]]
             warnings.simplefilter("ignore")
             from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise PsrError("LoRA needs the library peft", got=f"{type(error).__name__}: {error}",
-                       do="Install it: pip install peft.") from error
+        raise PsrError(
+            "LoRA needs the library peft", got=f"{type(error).__name__}: {error}", do="Install it: pip install peft."
+        ) from error
     frozen = {name: one.requires_grad for name, one in model.named_parameters()}
-    config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules="all-linear",
-                        task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft warns of layers that it handles (Conv1D's order of axes)
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """What LoRA or full fine-tuning learned: weights by name, for which model. Saved as a folder, loaded bit-exact.
 
-    folder/adapter_model.safetensors   LoRA's A and B, or every fine-tuned weight
-    folder/adapter_config.json         form, fingerprint of model and tokenizer, origin
+folder/adapter_model.safetensors   LoRA's A and B, or every fine-tuned weight
+folder/adapter_config.json         form, fingerprint of model and tokenizer, origin
 """
 
 from __future__ import annotations
@@ -50,15 +50,24 @@ class Adapter:
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
             if not bool(torch.isfinite(tensor).all()):
-                raise PsrError("an adapter holds values that are not finite", where=f"{self.id}, {name}",
-                               do="Fit it again with a lower learning rate.")
+                raise PsrError(
+                    "an adapter holds values that are not finite",
+                    where=f"{self.id}, {name}",
+                    do="Fit it again with a lower learning rate.",
+                )
 
 
 def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
     """Write `adapter` into `folder` (made if missing), each file aside and then moved into place. Returns the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"format": FORMAT, "id": adapter.id, "form": adapter.form, "model": adapter.model, "origin": dict(adapter.origin)}
+    config = {
+        "format": FORMAT,
+        "id": adapter.id,
+        "form": adapter.form,
+        "model": adapter.model,
+        "origin": dict(adapter.origin),
+    }
     save_file(dict(adapter.tensors), folder / (WEIGHTS + ".part"))
     os.replace(folder / (WEIGHTS + ".part"), folder / WEIGHTS)
     (folder / (CONFIG + ".part")).write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
@@ -77,5 +86,9 @@ def load_adapter(folder: Path | str) -> Adapter:
     except PsrError:
         raise
     except Exception as error:  # safetensors and json raise types of their own
-        raise PsrError("an adapter's folder is missing or damaged", where=folder, got=f"{type(error).__name__}: {error}",
-                       do="Fetch or fit it again.") from error
+        raise PsrError(
+            "an adapter's folder is missing or damaged",
+            where=folder,
+            got=f"{type(error).__name__}: {error}",
+            do="Fetch or fit it again.",
+        ) from error

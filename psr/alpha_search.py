@@ -45,8 +45,9 @@ class Scores:
     def __post_init__(self) -> None:
         shapes = self.trait.shape, self.coherence.shape
         if shapes[0] != shapes[1] or shapes[0] != (len(self.alphas), self.questions) or self.questions < 1:
-            raise PsrError("scores do not fit their alphas", expected=f"two arrays [{len(self.alphas)}, question]",
-                           got=shapes)
+            raise PsrError(
+                "scores do not fit their alphas", expected=f"two arrays [{len(self.alphas)}, question]", got=shapes
+            )
         if any(second <= first for first, second in zip(self.alphas, self.alphas[1:], strict=False)):
             raise PsrError("alphas are not ascending", expected="distinct, smallest first", got=self.alphas)
 
@@ -92,7 +93,9 @@ def choose(
     """
     values = np.asarray(alphas, dtype=np.float64)
     if len(values) == 0 or values.min() != 0:
-        raise PsrError("an alpha search starts at the unsteered model", expected="alpha 0 and none below", got=tuple(alphas))
+        raise PsrError(
+            "an alpha search starts at the unsteered model", expected="alpha 0 and none below", got=tuple(alphas)
+        )
     order = np.argsort(values, kind="stable")
     trait = np.round(np.asarray(trait, dtype=np.float64), 9)  # as SLACK: a tie must stay a tie
     able = _coherent(coherence, C, tolerance) & ~np.isnan(trait)
@@ -128,16 +131,25 @@ def _measured(point: Point, scores: Scores, prompt: ArrayLike, counts: Array) ->
 def _checked(prompt: ArrayLike, questions: int) -> Array:
     values = np.asarray(prompt, dtype=np.float64)
     if values.shape != (questions,):
-        raise PsrError("the prompt's coherence is for other questions", expected=f"[{questions}]",
-                       got=list(values.shape))
+        raise PsrError(
+            "the prompt's coherence is for other questions", expected=f"[{questions}]", got=list(values.shape)
+        )
     if np.isnan(values).all():
-        raise PsrError("the prompt's coherence was never scored", expected="at least one scored question", got="none",
-                       do="Judge the prompted completions first.")
+        raise PsrError(
+            "the prompt's coherence was never scored",
+            expected="at least one scored question",
+            got="none",
+            do="Judge the prompted completions first.",
+        )
     return values
 
 
 def search(
-    evaluate: Evaluate, prompt: ArrayLike, *, coarse: Sequence[float] = COARSE, alpha_max: float = ALPHA_MAX,
+    evaluate: Evaluate,
+    prompt: ArrayLike,
+    *,
+    coarse: Sequence[float] = COARSE,
+    alpha_max: float = ALPHA_MAX,
     refine: Sequence[int] = REFINE,
 ) -> Scores:
     """Score a coarse grid of alphas, then more of them where coherence crosses 80 or the prompt's.
@@ -168,7 +180,9 @@ def _grid(coarse: Sequence[float], alpha_max: float, refine: Sequence[int]) -> l
     if not np.isfinite([*grid, alpha_max]).all():
         raise PsrError("alpha is not a finite number", expected="numbers such as 1.0", got=(*coarse, alpha_max))
     if grid[0] < 0 or grid[-1] > alpha_max:
-        raise PsrError("an alpha lies outside the search", expected=f"0 to alpha_max = {alpha_max:g}", got=tuple(coarse))
+        raise PsrError(
+            "an alpha lies outside the search", expected=f"0 to alpha_max = {alpha_max:g}", got=tuple(coarse)
+        )
     if any(count < 1 for count in refine):
         raise PsrError("a refinement without alphas", expected="numbers of at least 1", got=tuple(refine))
     return grid
@@ -235,6 +249,9 @@ def candidates(
     for point in POINTS:
         chosen = int(choose_at(point, scores, prompt).row[0])
         shares = np.bincount(choose_at(point, scores, prompt, counts).row, minlength=len(scores.alphas)) / resamples
-        found += [Candidate(point, scores.alphas[i], float(share), i == chosen)
-                  for i, share in enumerate(shares) if share >= min_share or i == chosen]
+        found += [
+            Candidate(point, scores.alphas[i], float(share), i == chosen)
+            for i, share in enumerate(shares)
+            if share >= min_share or i == chosen
+        ]
     return tuple(found)

@@ -66,28 +66,39 @@ class TrainingSet:
         place = torch.where(span, self.offset[rows].unsqueeze(-1) + position - start, 0)
         tensors = (self.ids[rows, :width], real.long(), start.squeeze(-1), span, real & (position >= label))
         ids, attention, first, inside, labels = (tensor.to(device) for tensor in tensors)
-        return Batch(ids, attention, first, inside, labels, int(label.min()), self.trait[rows].to(device), place,
-                     rows)
+        return Batch(ids, attention, first, inside, labels, int(label.min()), self.trait[rows].to(device), place, rows)
 
 
 def training_set(examples: Sequence[Example], label_span: LabelSpan, pad_id: int) -> TrainingSet:
     """`examples` as tensors. Raises PsrError when there is none, or one has no answer."""
     if not examples:
-        raise PsrError("no examples to fit a module on", expected="at least one kept triplet", got="none",
-                       do="Look at what the selection dropped, and why.")
+        raise PsrError(
+            "no examples to fit a module on",
+            expected="at least one kept triplet",
+            got="none",
+            do="Look at what the selection dropped, and why.",
+        )
     tokens = [example.tokens for example in examples]
     for i, one in enumerate(tokens):
         if one.response < 1 or not 0 <= one.plain_start < len(one.plain_ids) - one.response:
-            raise PsrError("an example cannot be fitted on", where=f"example {i}",
-                           expected="a span that holds an answer",
-                           got=f"start {one.plain_start}, {one.response} answer tokens of {len(one.plain_ids)}")
+            raise PsrError(
+                "an example cannot be fitted on",
+                where=f"example {i}",
+                expected="a span that holds an answer",
+                got=f"start {one.plain_start}, {one.response} answer tokens of {len(one.plain_ids)}",
+            )
     ids, attention = pad([one.plain_ids for one in tokens], pad_id, side="right")
     # The position before a label predicts it, so the first token that a steered position predicts is at start + 1.
     labels = [len(one.plain_ids) - one.response if label_span == "response" else one.plain_start + 1 for one in tokens]
     spans = torch.tensor([one.length for one in tokens])
-    return TrainingSet(ids=ids, length=attention.sum(-1), start=torch.tensor([one.plain_start for one in tokens]),
-                       label=torch.tensor(labels), trait=torch.tensor([float(example.trait) for example in examples]),
-                       offset=spans.cumsum(0) - spans)
+    return TrainingSet(
+        ids=ids,
+        length=attention.sum(-1),
+        start=torch.tensor([one.plain_start for one in tokens]),
+        label=torch.tensor(labels),
+        trait=torch.tensor([float(example.trait) for example in examples]),
+        offset=spans.cumsum(0) - spans,
+    )
 
 
 def epoch_batches(length: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -37,5 +37,8 @@ def bisect(
 
 def _beside(low: Scores, high: Scores) -> Scores:
     """Two single alphas as one table."""
-    return Scores((*low.alphas, *high.alphas), np.concatenate([low.trait, high.trait]),
-                  np.concatenate([low.coherence, high.coherence]))
+    return Scores(
+        (*low.alphas, *high.alphas),
+        np.concatenate([low.trait, high.trait]),
+        np.concatenate([low.coherence, high.coherence]),
+    )

@@ -64,7 +64,13 @@ def interval_of(value: float, samples: Array, level: float = LEVEL) -> Interval:
 
 
 def matched(
-    search: Scores, prompt: ArrayLike, evaluation: Scores, point: Point, *, resamples: int = RESAMPLES, seed: int = 0,
+    search: Scores,
+    prompt: ArrayLike,
+    evaluation: Scores,
+    point: Point,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
     level: float = LEVEL,
 ) -> Figure:
     """TA@C80 or TA@Cp with an interval that repeats the choice of alpha.
@@ -113,8 +119,9 @@ def paired(first: Figure, second: Figure, *, level: float = LEVEL) -> Interval:
     """
     alike = [(figure.seed, len(figure.samples), figure.questions) for figure in (first, second)]
     if alike[0] != alike[1]:
-        raise PsrError("two figures were not resampled together", expected="equal seed, resamples and questions",
-                       got=alike)
+        raise PsrError(
+            "two figures were not resampled together", expected="equal seed, resamples and questions", got=alike
+        )
     return interval_of(first.value - second.value, first.samples - second.samples, level)
 
 
@@ -128,8 +135,11 @@ def over_seeds(figures: Sequence[Figure], *, level: float = LEVEL) -> Figure:
     """
     alike = sorted({(figure.seed, len(figure.samples), figure.questions) for figure in figures})
     if len(alike) != 1:
-        raise PsrError("figures of several seeds were not resampled together", got=alike or "no figure",
-                       expected="at least one, with equal seed, resamples and questions")
+        raise PsrError(
+            "figures of several seeds were not resampled together",
+            got=alike or "no figure",
+            expected="at least one, with equal seed, resamples and questions",
+        )
     if len(figures) == 1:
         return figures[0]
     (seed, resamples, _), n = alike[0], len(figures)
@@ -138,16 +148,28 @@ def over_seeds(figures: Sequence[Figure], *, level: float = LEVEL) -> Figure:
     samples = (counts * values).sum(axis=0) / n
     value, low, high = interval_of(float(np.mean([figure.value for figure in figures])), samples, level)
     alphas = [figure.alpha for figure in figures if figure.alpha is not None]
-    return Figure(value, low, high, sum(f.n for f in figures), sum(f.n_unscored for f in figures),
-                  float(np.mean([f.coherence for f in figures])), float(np.mean(alphas)) if alphas else None,
-                  all(f.reached for f in figures), samples, seed)
+    return Figure(
+        value,
+        low,
+        high,
+        sum(f.n for f in figures),
+        sum(f.n_unscored for f in figures),
+        float(np.mean([f.coherence for f in figures])),
+        float(np.mean(alphas)) if alphas else None,
+        all(f.reached for f in figures),
+        samples,
+        seed,
+    )
 
 
 def average(figures: Sequence[Figure], *, level: float = LEVEL) -> Interval:
     """The mean of several figures (one per attribute), draw by draw. Raises PsrError when there is none to average."""
     lengths = {len(figure.samples) for figure in figures}
     if len(lengths) != 1:
-        raise PsrError("figures cannot be averaged", expected="at least one, all with equally many resamples",
-                       got=sorted(lengths) or "none")
+        raise PsrError(
+            "figures cannot be averaged",
+            expected="at least one, all with equally many resamples",
+            got=sorted(lengths) or "none",
+        )
     samples = np.mean([figure.samples for figure in figures], axis=0)
     return interval_of(float(np.mean([figure.value for figure in figures])), samples, level)

@@ -1,10 +1,10 @@
 """Which prompt a forward answers when the model is called by hand and nobody says where the span begins.
 
-    inside model.generate      the prompt is what generate was given, however it cuts it up or guesses ahead
-    a forward from the start   the prompt is all of it
-    several tokens after a     a further turn of the conversation: R begins again, at its last token; QR began with the
-    cache                      first user turn and goes on
-    one token after a cache    the answer goes on
+inside model.generate      the prompt is what generate was given, however it cuts it up or guesses ahead
+a forward from the start   the prompt is all of it
+several tokens after a     a further turn of the conversation: R begins again, at its last token; QR began with the
+cache                      first user turn and goes on
+one token after a cache    the answer goes on
 """
 
 from __future__ import annotations
@@ -50,10 +50,16 @@ class ByHand(threading.local):
         if self.span == "R" and given.length > 1:
             return given.last()
         if self.span == "QR" and not self.began:
-            raise PsrError("the beginning of this conversation was not seen", where="span QR",
-                           expected="the whole prompt in one forward", got=f"{given.past} tokens in the cache",
-                           do="Open the steering context before the first turn, or pass start=….")
-        return torch.zeros(1, device=given.tokens.device)  # behind the user turn, or a prompt's last token, or of an answer
+            raise PsrError(
+                "the beginning of this conversation was not seen",
+                where="span QR",
+                expected="the whole prompt in one forward",
+                got=f"{given.past} tokens in the cache",
+                do="Open the steering context before the first turn, or pass start=….",
+            )
+        return torch.zeros(
+            1, device=given.tokens.device
+        )  # behind the user turn, or a prompt's last token, or of an answer
 
     @contextmanager
     def generating(self, model: nn.Module) -> Iterator[None]:
@@ -98,8 +104,13 @@ class ByHand(threading.local):
         if self.span == "R":
             return given.last()
         if self.user_turn is None or given.ids is None:
-            raise PsrError("the user turn can only be found in token ids", where="span QR", expected="input_ids",
-                           got="embeddings", do="Pass start=….")
+            raise PsrError(
+                "the user turn can only be found in token ids",
+                where="span QR",
+                expected="input_ids",
+                got="embeddings",
+                do="Pass start=….",
+            )
         rows = zip(given.ids.tolist(), given.padding().tolist(), given.last().tolist(), strict=True)
         first = [skip + self._in_row(row[skip : end + 1]) for row, skip, end in rows]
         return torch.tensor(first, device=given.tokens.device)
@@ -107,9 +118,12 @@ class ByHand(threading.local):
     def _in_row(self, row: list[int]) -> int:
         start = self.user_turn.start(row) if self.user_turn else None
         if start is None:
-            raise PsrError("the user turn cannot be found in this prompt", where=f"span QR, {len(row)} tokens",
-                           expected="a chat as the tokenizer's template renders it, its system turn marked as one",
-                           do="Render it with apply_chat_template, or pass start=encode_chat(…).start('QR').")
+            raise PsrError(
+                "the user turn cannot be found in this prompt",
+                where=f"span QR, {len(row)} tokens",
+                expected="a chat as the tokenizer's template renders it, its system turn marked as one",
+                do="Render it with apply_chat_template, or pass start=encode_chat(…).start('QR').",
+            )
         return start
 
 
@@ -124,9 +138,13 @@ def _prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
     cached = [int(value.get_seq_length()) for value in kwargs.values() if hasattr(value, "get_seq_length")]
     longer = isinstance(attention, Tensor) and attention.dim() == 2 and attention.shape[1] > tokens.shape[1]
     if longer or any(length >= tokens.shape[1] for length in cached):
-        raise PsrError("generate was given a part of the conversation only", where="steering, generate",
-                       expected="all of its tokens, those in the cache too", got=f"{tokens.shape[1]} tokens",
-                       do="Hand it the whole conversation beside its cache.")
+        raise PsrError(
+            "generate was given a part of the conversation only",
+            where="steering, generate",
+            expected="all of its tokens, those in the cache too",
+            got=f"{tokens.shape[1]} tokens",
+            do="Hand it the whole conversation beside its cache.",
+        )
     fits = isinstance(attention, Tensor) and attention.shape == tokens.shape[:2]
     return Given(tokens, 0, attention if fits else None)
 
@@ -139,5 +157,10 @@ def _check_reads(prompt: Given, given: Given) -> None:
     n, times = min(given.length, prompt.length), given.batch // prompt.batch
     repeated = ours.repeat_interleave(max(times, 1), dim=0)
     if len(repeated) != given.batch or not torch.equal(repeated[:, :n].to(theirs.device), theirs[:, :n]):
-        raise PsrError("generate runs another text than its prompt", where="steering, generate", expected="the prompt's tokens",
-                       got="others, as guidance_scale and negative prompts do", do="Generate without guidance.")
+        raise PsrError(
+            "generate runs another text than its prompt",
+            where="steering, generate",
+            expected="the prompt's tokens",
+            got="others, as guidance_scale and negative prompts do",
+            do="Generate without guidance.",
+        )

@@ -44,9 +44,13 @@ def cache_argument(model: PreTrainedModel) -> str:
     taken = arguments(type(model).forward)
     name = next((name for name in CACHE_NAMES if name in taken), None)
     if name is None:
-        raise PsrError("this model takes no key-value cache that is known here", where=type(model).__name__,
-                       expected=f"an argument {' or '.join(CACHE_NAMES)}", got=", ".join(taken),
-                       do="Use another model, or the versions in constraints.txt.")
+        raise PsrError(
+            "this model takes no key-value cache that is known here",
+            where=type(model).__name__,
+            expected=f"an argument {' or '.join(CACHE_NAMES)}",
+            got=", ".join(taken),
+            do="Use another model, or the versions in constraints.txt.",
+        )
     return name
 
 

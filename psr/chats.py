@@ -136,7 +136,9 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
         "the model's chat template refuses this chat" if problem else "the model's chat template drops the question",
         expected="turns as the template wants them" if problem else "a text in which every question stands",
         got=f"{type(problem).__name__}: {problem}" if problem else repr(str(text)[-80:]),
-        do="Let user and assistant turns alternate, a user first." if problem else "Give the tokenizer a template for text.",
+        do="Let user and assistant turns alternate, a user first."
+        if problem
+        else "Give the tokenizer a template for text.",
     ) from problem
 
 
@@ -157,7 +159,8 @@ def _as_parts(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> bool | None:
 def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, as_parts: bool) -> str | Exception:
     """What the template makes of the chat, or what it raises: whatever it likes."""
     messages: Any = [
-        {"role": role, "content": [{"type": "text", "text": content}] if as_parts else content} for role, content in chat
+        {"role": role, "content": [{"type": "text", "text": content}] if as_parts else content}
+        for role, content in chat
     ]
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

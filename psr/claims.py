@@ -84,14 +84,31 @@ _PAIRS = (
     (3, "PSR MSE", "a-psr-mse-qr", "s-psr-mse-qr"),
     (3, "Const MSE", "a-const-mse-qr", "s-const-mse-qr"),
 )
-_WITH_PROMPT = (("format instructions", "ifeval", "strict", "r", 1.0), ("persona", "persona", "ta_cp", "qr", 1.0),
-                ("concepts", "axbench", "overall", "r", 50.0))
+_WITH_PROMPT = (
+    ("format instructions", "ifeval", "strict", "r", 1.0),
+    ("persona", "persona", "ta_cp", "qr", 1.0),
+    ("concepts", "axbench", "overall", "r", 50.0),
+)
 CONTRASTS = (
-    *(Contrast(claim, f"{part}, at {point}", "persona", column, ours, other)
-      for claim, part, ours, other in _PAIRS for point, column in _MATCHED.items()),
+    *(
+        Contrast(claim, f"{part}, at {point}", "persona", column, ours, other)
+        for claim, part, ours, other in _PAIRS
+        for point, column in _MATCHED.items()
+    ),
     Contrast(4, "prompt at 50 to 95", "persona", "ta_cp", "a-psr-mse-qr", "prompt", 1.0, NOT_AT_CEILING),
-    *(Contrast(7, f"S-PSR LL, {part}, prompt at most 95", benchmark, column, f"s-psr-ll-{span}+prompt", "prompt", scale, NOT_PERFECT)
-      for part, benchmark, column, span, scale in _WITH_PROMPT),
+    *(
+        Contrast(
+            7,
+            f"S-PSR LL, {part}, prompt at most 95",
+            benchmark,
+            column,
+            f"s-psr-ll-{span}+prompt",
+            "prompt",
+            scale,
+            NOT_PERFECT,
+        )
+        for part, benchmark, column, span, scale in _WITH_PROMPT
+    ),
 )
 
 
@@ -110,7 +127,11 @@ def difference(first: Figure, second: Figure, scale: float = 1.0) -> Difference:
 
 
 def error_difference(
-    higher: tuple[Array, Array] | None, lower: tuple[Array, Array] | None, layers: Sequence[int], counts: Array, seed: int
+    higher: tuple[Array, Array] | None,
+    lower: tuple[Array, Array] | None,
+    layers: Sequence[int],
+    counts: Array,
+    seed: int,
 ) -> Difference:
     """Relative RMSE of `higher` less that of `lower`, the mean over `layers`; None stands for no steering, which has 1.
 
@@ -135,8 +156,11 @@ def mean_difference(differences: Mapping[str, Sequence[Difference]], *, level: f
     """
     alike = sorted({(one.seed, len(one.samples)) for group in differences.values() for one in group})
     if len(alike) != 1 or not all(differences.values()):
-        raise PsrError("differences were not resampled together", got=alike or "none",
-                       expected="at least one an attribute, with equal seed and resamples")
+        raise PsrError(
+            "differences were not resampled together",
+            got=alike or "none",
+            expected="at least one an attribute, with equal seed and resamples",
+        )
     value = float(np.mean([np.mean([one.value for one in group]) for group in differences.values()]))
     return interval_of(value, np.mean([_over_seeds(group) for group in differences.values()], axis=0), level)
 

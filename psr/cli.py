@@ -36,8 +36,14 @@ if TYPE_CHECKING:
 DEFAULT_LENGTH = 128
 HELP = "/alpha NUMBER changes the strength, /quit ends, everything else is asked."
 
-app = typer.Typer(name="psr", help="Steer a language model with a module instead of a prompt.", add_completion=False,
-                  no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    name="psr",
+    help="Steer a language model with a module instead of a prompt.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 ModelDir = Annotated[Path, typer.Option("--model", help="Folder of a Hugging Face causal LM (safetensors).")]
 ModuleDir = Annotated[Path, typer.Option("--module", help="Folder of a steering module.")]
@@ -48,7 +54,9 @@ Length = Annotated[
 ]
 Heat = Annotated[float, typer.Option("--temperature", help="0: always the most likely token.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
-Template = Annotated[str, typer.Option("--template", help='Options of the chat template as JSON: {"enable_thinking": false}.')]
+Template = Annotated[
+    str, typer.Option("--template", help='Options of the chat template as JSON: {"enable_thinking": false}.')
+]
 Device = Annotated[str, typer.Option("--device", help="Where the model runs, as torch names it.")]
 
 
@@ -94,7 +102,13 @@ class Bench:
 
 
 def _open(
-    model: Path, module: Path, alpha: float, dtype: str, device: str, length: int | None, temperature: float,
+    model: Path,
+    module: Path,
+    alpha: float,
+    dtype: str,
+    device: str,
+    length: int | None,
+    temperature: float,
     template: str,
 ) -> Bench:
     """The bench; what is wrong with alpha or the module is said before the model is loaded."""
@@ -116,18 +130,28 @@ def _options(text: str) -> dict[str, object]:
     except ValueError:
         options = None
     if not isinstance(options, dict):
-        raise PsrError("the template's options are no JSON object", where="--template", got=repr(text),
-                       expected='such as {"enable_thinking": false}')
+        raise PsrError(
+            "the template's options are no JSON object",
+            where="--template",
+            got=repr(text),
+            expected='such as {"enable_thinking": false}',
+        )
     return options
 
 
 @app.command()
 def steer(
-    question: Annotated[str, typer.Argument(help="What to ask.")], model: ModelDir, module: ModuleDir,
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    model: ModelDir,
+    module: ModuleDir,
     alpha: Alpha = 1.0,
     instruction: Annotated[str | None, typer.Option("--instruction", help="Answer with this prompt as well.")] = None,
-    seed: Seed = 0, max_new_tokens: Length = None, temperature: Heat = 1.0, dtype: Dtype = "float32",
-    device: Device = "cpu", template: Template = "{}",
+    seed: Seed = 0,
+    max_new_tokens: Length = None,
+    temperature: Heat = 1.0,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    template: Template = "{}",
 ) -> None:
     """Print the plain answer, the prompted one if there is an instruction, then the steered one."""
     with _door():
@@ -145,8 +169,14 @@ def steer(
 
 @app.command()
 def chat(
-    model: ModelDir, module: ModuleDir, alpha: Alpha = 1.0, seed: Seed = 0, max_new_tokens: Length = None,
-    temperature: Heat = 1.0, dtype: Dtype = "float32", device: Device = "cpu",
+    model: ModelDir,
+    module: ModuleDir,
+    alpha: Alpha = 1.0,
+    seed: Seed = 0,
+    max_new_tokens: Length = None,
+    temperature: Heat = 1.0,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     template: Template = "{}",
     remember: Annotated[bool, typer.Option("--remember", help="Each side goes on with its own conversation.")] = False,
 ) -> None:

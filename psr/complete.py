@@ -39,13 +39,19 @@ class Ask:
     def __post_init__(self) -> None:
         named = self.method not in (PLAIN, INSTRUCTED)
         if named != (self.module is not None) or (self.module is not None and self.method != self.module.id):
-            raise PsrError("a completion's method and its module contradict each other", where=f"pair {self.pair.id}",
-                           expected="plain or instructed without a module, or the module's own id",
-                           got=f"{self.method!r} with {'no module' if self.module is None else repr(self.module.id)}")
+            raise PsrError(
+                "a completion's method and its module contradict each other",
+                where=f"pair {self.pair.id}",
+                expected="plain or instructed without a module, or the module's own id",
+                got=f"{self.method!r} with {'no module' if self.module is None else repr(self.module.id)}",
+            )
         if self.module is None and (self.alpha != 0 or (self.instructed and self.method == PLAIN)):
-            raise PsrError("a plain completion is neither steered nor instructed", where=f"pair {self.pair.id}",
-                           expected="alpha 0, and the prompt only under method 'instructed'",
-                           got=f"{self.method!r}, alpha {self.alpha}, instructed {self.instructed}")
+            raise PsrError(
+                "a plain completion is neither steered nor instructed",
+                where=f"pair {self.pair.id}",
+                expected="alpha 0, and the prompt only under method 'instructed'",
+                got=f"{self.method!r}, alpha {self.alpha}, instructed {self.instructed}",
+            )
 
     @property
     def chat(self) -> Chat:
@@ -68,7 +74,11 @@ def row_seed(question: str, seed: int) -> int:
 
 
 def complete(
-    lm: LanguageModel, asks: Sequence[Ask], sampling: Sampling, *, batch_size: int = 64,
+    lm: LanguageModel,
+    asks: Sequence[Ask],
+    sampling: Sampling,
+    *,
+    batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> list[Completion]:
     """Make every completion, in the order asked. progress(n) is called with the number of completions just made.
@@ -87,5 +97,14 @@ def complete(
 
 
 def _completion(lm: LanguageModel, ask: Ask, answer: Answer, sampling: Sampling) -> Completion:
-    return Completion(pair=ask.pair.id, method=ask.label, alpha=float(ask.alpha), seed=ask.seed, model=lm.fingerprint,
-                      sampling=sampling.key, token_ids=answer.token_ids, text=answer.text, finished=answer.finished)
+    return Completion(
+        pair=ask.pair.id,
+        method=ask.label,
+        alpha=float(ask.alpha),
+        seed=ask.seed,
+        model=lm.fingerprint,
+        sampling=sampling.key,
+        token_ids=answer.token_ids,
+        text=answer.text,
+        finished=answer.finished,
+    )

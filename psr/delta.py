@@ -52,20 +52,39 @@ def contrast(lm: LanguageModel, tokens: Sequence[AlignedTokens], *, batch_size: 
     """Run every aligned answer on both sides, and with every block steered exactly. tokens: aligned on span QR."""
     _check(tokens)
     layers = range(lm.n_layers)
-    wanted = record(lm, [one.instructed_ids for one in tokens], [one.instructed_start for one in tokens], layers, span="QR",
-                    batch_size=batch_size)
+    wanted = record(
+        lm,
+        [one.instructed_ids for one in tokens],
+        [one.instructed_start for one in tokens],
+        layers,
+        span="QR",
+        batch_size=batch_size,
+    )
     ids, starts = [one.plain_ids for one in tokens], [one.plain_start for one in tokens]
     plain = record(lm, ids, starts, layers, span="QR", batch_size=batch_size)
-    below = record(lm, ids, starts, layers, span="QR", batch_size=batch_size,
-                   around=lambda rows: exactly_steered(lm, wanted, [tokens[row] for row in rows], rows))
+    below = record(
+        lm,
+        ids,
+        starts,
+        layers,
+        span="QR",
+        batch_size=batch_size,
+        around=lambda rows: exactly_steered(lm, wanted, [tokens[row] for row in rows], rows),
+    )
     return Contrast(*(_answers(one, tokens) for one in (wanted, plain, below)))
 
 
 def instructed_run(lm: LanguageModel, tokens: Sequence[AlignedTokens], *, batch_size: int = 32) -> Targets:
     """A[· | x' y'] at span R of every layer; with another prompt x'' in x's place, the paraphrase's run. tokens: on QR."""
     _check(tokens)
-    run = record(lm, [one.instructed_ids for one in tokens], [one.instructed_start for one in tokens], range(lm.n_layers),
-                 span="QR", batch_size=batch_size)
+    run = record(
+        lm,
+        [one.instructed_ids for one in tokens],
+        [one.instructed_start for one in tokens],
+        range(lm.n_layers),
+        span="QR",
+        batch_size=batch_size,
+    )
     return _answers(run, tokens)
 
 
@@ -79,8 +98,15 @@ def steered_run(
     _check(tokens)
     check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     acts = [Steer(module, alpha, one.plain_start if module.span == "QR" else _answer(one)) for one in tokens]
-    return record(lm, [one.plain_ids for one in tokens], [_answer(one) for one in tokens], range(lm.n_layers), span="R",
-                  batch_size=batch_size, around=lambda rows: steered(lm.model, [acts[row] for row in rows]))
+    return record(
+        lm,
+        [one.plain_ids for one in tokens],
+        [_answer(one) for one in tokens],
+        range(lm.n_layers),
+        span="R",
+        batch_size=batch_size,
+        around=lambda rows: steered(lm.model, [acts[row] for row in rows]),
+    )
 
 
 @contextmanager
@@ -93,13 +119,17 @@ def exactly_steered(
     """
     width = max(len(one.plain_ids) for one in tokens)
     position = torch.arange(width)
-    start, length = (torch.tensor(column).unsqueeze(-1) for column in
-                     ([one.plain_start for one in tokens], [len(one.plain_ids) for one in tokens]))
+    start, length = (
+        torch.tensor(column).unsqueeze(-1)
+        for column in ([one.plain_start for one in tokens], [len(one.plain_ids) for one in tokens])
+    )
     inside = (position >= start) & (position < length)
     offset = torch.tensor([wanted.offsets[row] for row in rows]).unsqueeze(-1)
     place = torch.where(inside, offset + position - start, 0)
-    handles = [lm.blocks[layer].register_forward_pre_hook(_mending(wanted.values[layer - 1], place, inside), with_kwargs=True)
-               for layer in range(1, lm.n_layers)]
+    handles = [
+        lm.blocks[layer].register_forward_pre_hook(_mending(wanted.values[layer - 1], place, inside), with_kwargs=True)
+        for layer in range(1, lm.n_layers)
+    ]
     try:
         yield
     finally:
@@ -131,5 +161,9 @@ def _answer(one: AlignedTokens) -> int:
 def _check(tokens: Sequence[AlignedTokens]) -> None:
     other = [i for i, one in enumerate(tokens) if one.span != "QR"]
     if other or not tokens:
-        raise PsrError("answers are contrasted on span QR, and taken at its end", expected="at least one, all aligned on QR",
-                       got=f"span {tokens[other[0]].span} at {other[0]}" if other else "none", do="Align them on span QR.")
+        raise PsrError(
+            "answers are contrasted on span QR, and taken at its end",
+            expected="at least one, all aligned on QR",
+            got=f"span {tokens[other[0]].span} at {other[0]}" if other else "none",
+            do="Align them on span QR.",
+        )

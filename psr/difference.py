@@ -24,8 +24,15 @@ Kind = Literal["own", "same", "last"]
 
 
 def difference_of_means(
-    instructed: Targets, plain: Targets, layers: Sequence[int], span: Span, *, module_id: str, kind: Kind = "own",
-    responses: tuple[Sequence[int], Sequence[int]] | None = None, origin: Mapping[str, Any] | None = None,
+    instructed: Targets,
+    plain: Targets,
+    layers: Sequence[int],
+    span: Span,
+    *,
+    module_id: str,
+    kind: Kind = "own",
+    responses: tuple[Sequence[int], Sequence[int]] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> SteeringModule:
     """A Const module at `layers` whose z is the difference of means; it will steer `span`.
 
@@ -37,20 +44,35 @@ def difference_of_means(
     _check(instructed, plain, ordered, kind)
     counts = responses or (answer_lengths(instructed), answer_lengths(plain))
     if kind == "same" and list(counts[0]) != list(counts[1]):
-        raise PsrError("the two sides hold different answers", where="difference of means, same",
-                       expected="equal lengths", got=f"{sum(counts[0])} and {sum(counts[1])} tokens",
-                       do="Record the same y' on both sides.")
+        raise PsrError(
+            "the two sides hold different answers",
+            where="difference of means, same",
+            expected="equal lengths",
+            got=f"{sum(counts[0])} and {sum(counts[1])} tokens",
+            do="Record the same y' on both sides.",
+        )
     z = mean_activation(instructed, ordered, counts[0], kind) - mean_activation(plain, ordered, counts[1], kind)
     told = {**(origin or {}), "difference": kind, "examples": len(instructed)}
-    return SteeringModule(id=module_id, form="Const", layers=ordered, span=span, model=instructed.model,
-                          tensors={"z": z.float().contiguous()}, origin=told)
+    return SteeringModule(
+        id=module_id,
+        form="Const",
+        layers=ordered,
+        span=span,
+        model=instructed.model,
+        tensors={"z": z.float().contiguous()},
+        origin=told,
+    )
 
 
 def answer_lengths(targets: Targets) -> list[int]:
     """Answer tokens of each sequence of a recording on span R: all but the last prompt token, which comes first."""
     if targets.span != "R":
-        raise PsrError("the recording does not say where its answers begin", expected="span R, or responses=…",
-                       got=f"span {targets.span}", do="Give the number of answer tokens of each sequence.")
+        raise PsrError(
+            "the recording does not say where its answers begin",
+            expected="span R, or responses=…",
+            got=f"span {targets.span}",
+            do="Give the number of answer tokens of each sequence.",
+        )
     return [end - start - 1 for start, end in zip(targets.offsets, targets.offsets[1:], strict=False)]
 
 
@@ -62,12 +84,17 @@ def mean_activation(targets: Targets, layers: Sequence[int], responses: Sequence
     chosen: list[int] = []
     for i, (start, end, response) in enumerate(spans):
         if not start <= end - response - (kind == "last"):
-            raise PsrError("an answer is longer than its recorded span", where=f"sequence {i}",
-                           expected=f"at most {end - start} tokens", got=response)
+            raise PsrError(
+                "an answer is longer than its recorded span",
+                where=f"sequence {i}",
+                expected=f"at most {end - start} tokens",
+                got=response,
+            )
         chosen += [end - response - 1] if kind == "last" else range(end - response, end)
     if not chosen:
-        raise PsrError("nothing to average", where=f"difference of means, {kind}", expected="at least one token",
-                       got="none")
+        raise PsrError(
+            "nothing to average", where=f"difference of means, {kind}", expected="at least one token", got="none"
+        )
     index = torch.tensor(chosen, device=targets.values.device)
     rows = [targets.layers.index(layer) for layer in layers]
     return torch.stack([targets.values[row].index_select(0, index).double().mean(dim=0) for row in rows]).cpu()
@@ -77,9 +104,17 @@ def _check(instructed: Targets, plain: Targets, layers: Sequence[int], kind: Kin
     if kind not in get_args(Kind):
         raise PsrError("unknown difference of means", expected=f"one of {', '.join(get_args(Kind))}", got=repr(kind))
     if instructed.model != plain.model:
-        raise PsrError("the two recordings come from different models", expected=instructed.model, got=plain.model,
-                       do="Extract them again.")
+        raise PsrError(
+            "the two recordings come from different models",
+            expected=instructed.model,
+            got=plain.model,
+            do="Extract them again.",
+        )
     for side, targets in (("instructed", instructed), ("plain", plain)):
         if not layers or not set(layers) <= set(targets.layers):
-            raise PsrError(f"the {side} recording lacks layers", expected=tuple(layers) or "at least one layer",
-                           got=targets.layers, do="Extract them again.")
+            raise PsrError(
+                f"the {side} recording lacks layers",
+                expected=tuple(layers) or "at least one layer",
+                got=targets.layers,
+                do="Extract them again.",
+            )

@@ -70,8 +70,13 @@ def module_drift(
     """
     check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     if module.span == "QR" and any(one.span != "QR" for one in tokens):
-        raise PsrError("this module steers the question too", where=module.id, expected="answers aligned on span QR",
-                       got="span R", do="Align them on QR.")
+        raise PsrError(
+            "this module steers the question too",
+            where=module.id,
+            expected="answers aligned on span QR",
+            got="span R",
+            do="Align them on QR.",
+        )
 
     def predict(some: Tokens) -> Tensor:
         with steered(lm.model, [Steer(module, alpha, _start(one, module)) for one in some]):
@@ -80,8 +85,11 @@ def module_drift(
     return _drift(lm, tokens, predict, batch_size)
 
 
-def adapter_drift(lm: LanguageModel, tokens: Tokens, adapter: Adapter, alpha: float, *, batch_size: int = BATCH) -> Drift:
+def adapter_drift(
+    lm: LanguageModel, tokens: Tokens, adapter: Adapter, alpha: float, *, batch_size: int = BATCH
+) -> Drift:
     """Of LoRA or fine-tuned weights at strength `alpha`. tokens: plain answers. Raises PsrError as `adapted` does."""
+
     def predict(some: Tokens) -> Tensor:
         with adapted(lm, adapter, alpha):
             return _plain(lm, some)
@@ -98,8 +106,11 @@ def _start(one: AlignedTokens, module: SteeringModule) -> int:
 def _drift(lm: LanguageModel, tokens: Tokens, predict: Predict, batch_size: int) -> Drift:
     """The untouched model beside predict(batch) [answer token, vocabulary], batch by batch."""
     if not tokens or any(one.response < 1 for one in tokens):
-        raise PsrError("drift is measured on answers", expected="at least one answer, each with tokens",
-                       got="none" if not tokens else "an answer without tokens")
+        raise PsrError(
+            "drift is measured on answers",
+            expected="at least one answer, each with tokens",
+            got="none" if not tokens else "an answer without tokens",
+        )
     nats: list[float] = []
     for at in range(0, len(tokens), batch_size):
         some = tokens[at : at + batch_size]
@@ -117,5 +128,9 @@ def _predictions(lm: LanguageModel, sequences: Sequence[Sequence[int]], tokens: 
     ids, attention = pad(sequences, lm.pad_id, side="right", device=lm.device)
     starts = [len(ids) - one.response - 1 for ids, one in zip(sequences, tokens, strict=True)]
     logits, first = logits_to_end(lm, ids, attention, min(starts)), min(starts)
-    return torch.cat([row[start - first : start - first + one.response]
-                      for row, start, one in zip(logits, starts, tokens, strict=True)])
+    return torch.cat(
+        [
+            row[start - first : start - first + one.response]
+            for row, start, one in zip(logits, starts, tokens, strict=True)
+        ]
+    )

@@ -65,9 +65,13 @@ def _check_wait(turn: _Turn, by_hand: bool) -> None:
     """Refuse to wait where that may take for ever."""
     ended = turn.owner is not None and not turn.owner.is_alive()
     if by_hand or turn.by_hand or ended:
-        raise PsrError("another thread steers this model", where=threading.current_thread().name,
-                       expected="one thread at a time", got="a thread that has ended, its context still open" if ended else "",
-                       do="Close the other context first, or load the model twice.")
+        raise PsrError(
+            "another thread steers this model",
+            where=threading.current_thread().name,
+            expected="one thread at a time",
+            got="a thread that has ended, its context still open" if ended else "",
+            do="Close the other context first, or load the model twice.",
+        )
 
 
 @contextmanager

@@ -39,8 +39,11 @@ def squared_errors(run: Targets, instructed: Targets) -> Array:
     Raises PsrError when the two were not taken at the same tokens and layers.
     """
     if (run.offsets, run.layers, run.model) != (instructed.offsets, instructed.layers, instructed.model):
-        raise PsrError("two runs were not taken at the same tokens", expected=f"{instructed.offsets[-1]} tokens of layers "
-                       f"{instructed.layers} of model {instructed.model}", got=f"{run.offsets[-1]} of {run.layers} of {run.model}")
+        raise PsrError(
+            "two runs were not taken at the same tokens",
+            expected=f"{instructed.offsets[-1]} tokens of layers {instructed.layers} of model {instructed.model}",
+            got=f"{run.offsets[-1]} of {run.layers} of {run.model}",
+        )
     return per_question((run.values - instructed.values).square().sum(dim=-1), run.offsets)
 
 
@@ -90,7 +93,9 @@ def quantiles(strengths: Array, question: NDArray[Any], counts: Array, levels: S
     order = np.argsort(strengths, kind="stable")
     reached = counts[:, question[order]].cumsum(axis=1)
     needed = np.asarray(levels) * reached[:, -1:]
-    rows = [np.searchsorted(row, need - 1e-9) for row, need in zip(reached, needed, strict=True)]  # the first to reach it
+    rows = [
+        np.searchsorted(row, need - 1e-9) for row, need in zip(reached, needed, strict=True)
+    ]  # the first to reach it
     return strengths[order][np.stack(rows)]
 
 

@@ -60,8 +60,16 @@ class Diverged(PsrError):
 
 
 def fit(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: tuple[int, ...], settings: FitSettings, *,
-    targets: Store | None = None, module_id: str, origin: Mapping[str, Any] | None = None, frozen_once: bool = True,
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: tuple[int, ...],
+    settings: FitSettings,
+    *,
+    targets: Store | None = None,
+    module_id: str,
+    origin: Mapping[str, Any] | None = None,
+    frozen_once: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Fit `method` at `layers` on `examples`.
@@ -85,14 +93,26 @@ def started(
     """Fresh parameters with gradients on the model's device, and what makes a module of them (and more for its origin)."""
     lm = problem.lm
     params = {name: tensor.to(lm.device).requires_grad_() for name, tensor in initial_params(problem).items()}
-    told = {**(origin or {}), "method": method.slug, "settings": asdict(problem.settings), "examples": len(problem.examples)}
+    told = {
+        **(origin or {}),
+        "method": method.slug,
+        "settings": asdict(problem.settings),
+        "examples": len(problem.examples),
+    }
 
     def made(params: Mapping[str, Tensor], **more: Any) -> SteeringModule:
         with torch.no_grad():
             used = problem.form.settle(params)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in used.items()}
-        return SteeringModule(id=module_id, form=method.form, layers=problem.layers, span=method.span,
-                              model=lm.fingerprint, tensors=tensors, origin={**told, **more})
+        return SteeringModule(
+            id=module_id,
+            form=method.form,
+            layers=problem.layers,
+            span=method.span,
+            model=lm.fingerprint,
+            tensors=tensors,
+            origin={**told, **more},
+        )
 
     return params, made
 
@@ -110,8 +130,10 @@ def initial_params(problem: Problem) -> Params:
     generator = torch.Generator().manual_seed(problem.settings.seed)
     layers, d = len(problem.layers), problem.lm.d_model
     if problem.settings.init == "small":
-        return {name: 0.01 * torch.randn((layers, *shape), generator=generator) * (name != "b")
-                for name, shape in problem.form.shapes(d).items()}
+        return {
+            name: 0.01 * torch.randn((layers, *shape), generator=generator) * (name != "b")
+            for name, shape in problem.form.shapes(d).items()
+        }
     params = init_params(problem.form, layers, d, generator)
     if problem.settings.init == "delta":
         z = leading_directions(problem.lm, problem.examples, problem.layers, problem.form.rank)
@@ -182,8 +204,13 @@ def check_finite(epoch: int, parts: Tensor, params: Params, last_good: Callable[
         return
     step = len(parts) if bool(finite.all()) else int((~finite).nonzero()[0]) + 1
     got = "parameters that are not" if bool(finite.all()) else float(parts[step - 1, 0])
-    error = Diverged("fitting diverged", where=f"step {step} of {len(parts)} in epoch {epoch}", expected="a finite loss",
-                     got=got, do="Lower the learning rate, or use a wider dtype.")
+    error = Diverged(
+        "fitting diverged",
+        where=f"step {step} of {len(parts)} in epoch {epoch}",
+        expected="a finite loss",
+        got=got,
+        do="Lower the learning rate, or use a wider dtype.",
+    )
     error.last_good = last_good()
     raise error
 
@@ -194,9 +221,7 @@ def _point(epoch: int, parts: Tensor, sizes: Tensor) -> CurvePoint:
     return CurvePoint(epoch, loss, objective, regulariser, dead)
 
 
-def batch_loss(
-    problem: Problem, batch: Batch, params: Params, factor: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def batch_loss(problem: Problem, batch: Batch, params: Params, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The loss of one batch, and [loss, objective, regulariser without its weight, dead share] without gradients.
 
     alpha is the batch's soft labels (MSE), `factor` ([batch], RePS), or 1.

@@ -110,8 +110,11 @@ def form_named(name: str) -> Form:
         return FORMS[name]
     match = RANKED.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        raise PsrError("unknown form of steering module", got=repr(name),
-                       expected=f"one of {', '.join(FORMS)}, or PSR or LoReFT with a rank, as PSR4 and LoReFT4")
+        raise PsrError(
+            "unknown form of steering module",
+            got=repr(name),
+            expected=f"one of {', '.join(FORMS)}, or PSR or LoReFT with a rank, as PSR4 and LoReFT4",
+        )
     r = int(match[2])
     if match[1] == "PSR":
         return Form(name, _ranked(r), gates, rank=r, gated=True)

@@ -58,7 +58,11 @@ class Answer:
 
 
 def generate(
-    lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, *, batch_size: int = 64,
+    lm: LanguageModel,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    *,
+    batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> list[Answer]:
     """Answer every request, in the order asked. progress(n) is called with the number of answers just made.
@@ -122,15 +126,25 @@ def _start(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> _B
     rows = torch.arange(len(requests), device=lm.device)
     answer = attention.new_ones(len(requests), sampling.max_new_tokens)
     u = uniforms([request.seed for request in requests], sampling.max_new_tokens).to(lm.device)
-    return _Batch(rows, ids, (attention.cumsum(-1) - 1).clamp(min=0), torch.cat([attention, answer], dim=1), u,
-                  torch.zeros_like(rows, dtype=torch.bool), torch.ones_like(rows, dtype=torch.bool),
-                  fresh_cache(lm.model), torch.tensor(lm.stop_ids, dtype=torch.long, device=lm.device),
-                  ids.shape[1])
+    return _Batch(
+        rows,
+        ids,
+        (attention.cumsum(-1) - 1).clamp(min=0),
+        torch.cat([attention, answer], dim=1),
+        u,
+        torch.zeros_like(rows, dtype=torch.bool),
+        torch.ones_like(rows, dtype=torch.bool),
+        fresh_cache(lm.model),
+        torch.tensor(lm.stop_ids, dtype=torch.long, device=lm.device),
+        ids.shape[1],
+    )
 
 
 def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, tokens: Tensor) -> None:
     """One forward and one token a row, written to `tokens`; what a row says after its stop token is read by nobody."""
-    logits = next_logits(lm.model, batch.inputs, batch.attention[:, : batch.prompt + step], batch.positions, batch.cache)
+    logits = next_logits(
+        lm.model, batch.inputs, batch.attention[:, : batch.prompt + step], batch.positions, batch.cache
+    )
     new, sound = pick(logits, batch.u[:, step], sampling)
     tokens[batch.rows, step] = new
     batch.sound &= sound | batch.stopped
@@ -141,8 +155,12 @@ def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, token
 def _running(batch: _Batch) -> Tensor:
     """Places in the batch of the rows that go on; waits for the device. Raises PsrError for logits not finite."""
     if not bool(batch.sound.all()):
-        raise PsrError("the model's logits are not finite numbers", expected="finite logits", got="nan or infinity",
-                       do="Steer with a smaller alpha, or load the model as float32.")
+        raise PsrError(
+            "the model's logits are not finite numbers",
+            expected="finite logits",
+            got="nan or infinity",
+            do="Steer with a smaller alpha, or load the model as float32.",
+        )
     return (~batch.stopped).nonzero().squeeze(-1)
 
 
@@ -177,6 +195,9 @@ def _check(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, b
         check_ids(request.prompt.ids, lm.vocabulary, f"request {i}")
         if length + sampling.max_new_tokens > lm.context:
             raise PsrError(
-                "prompt and answer do not fit the model's context", where=f"request {i}",
-                expected=f"at most {lm.context} tokens", got=f"{length} of the prompt + {sampling.max_new_tokens} new",
-                do="Shorten the question or lower max_new_tokens.")
+                "prompt and answer do not fit the model's context",
+                where=f"request {i}",
+                expected=f"at most {lm.context} tokens",
+                got=f"{length} of the prompt + {sampling.max_new_tokens} new",
+                do="Shorten the question or lower max_new_tokens.",
+            )

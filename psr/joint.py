@@ -59,9 +59,17 @@ class Member:
 
 
 def fit_many(
-    lm: LanguageModel, examples: Mapping[str, Sequence[Example]], method: Method, layers: tuple[int, ...],
-    settings: FitSettings, *, targets: Mapping[str, Store] | None = None, seeds: Mapping[str, int] | None = None,
-    origins: Mapping[str, Mapping[str, Any]] | None = None, frozen_once: bool = True, tokens: int = TOKENS,
+    lm: LanguageModel,
+    examples: Mapping[str, Sequence[Example]],
+    method: Method,
+    layers: tuple[int, ...],
+    settings: FitSettings,
+    *,
+    targets: Mapping[str, Store] | None = None,
+    seeds: Mapping[str, int] | None = None,
+    origins: Mapping[str, Mapping[str, Any]] | None = None,
+    frozen_once: bool = True,
+    tokens: int = TOKENS,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Fitted | Diverged]:
     """Fit one module for each name, on its own examples, as `fit` does. The module's id is its name.
@@ -73,15 +81,20 @@ def fit_many(
     Raises PsrError as `fit` does.
     """
     if tokens < 1 or not examples:
-        raise PsrError("nothing to fit in one pass", expected="one attribute or more, and passes of at least 1 token",
-                       got=f"{len(examples)} attributes, tokens {tokens}")
+        raise PsrError(
+            "nothing to fit in one pass",
+            expected="one attribute or more, and passes of at least 1 token",
+            got=f"{len(examples)} attributes, tokens {tokens}",
+        )
     problem, owned = _pooled(lm, examples, method, layers, settings, targets)
     problem = prepared(problem, frozen_once)
     scales = _scales(problem, owned)
     members = {}
     for name, own in owned.items():
         seed = settings.seed if seeds is None else seeds[name]
-        mine = replace(problem, examples=tuple(examples[name]), settings=replace(settings, seed=seed), scale=scales[name])
+        mine = replace(
+            problem, examples=tuple(examples[name]), settings=replace(settings, seed=seed), scale=scales[name]
+        )
         params, made = started(mine, name, method, None if origins is None else origins[name])
         members[name] = Member(mine, own, params, made, course(mine, own, params, made), own[:0])
     _drive(problem, list(members.values()), tokens, progress)
@@ -89,8 +102,12 @@ def fit_many(
 
 
 def _pooled(
-    lm: LanguageModel, examples: Mapping[str, Sequence[Example]], method: Method, layers: tuple[int, ...],
-    settings: FitSettings, targets: Mapping[str, Store] | None,
+    lm: LanguageModel,
+    examples: Mapping[str, Sequence[Example]],
+    method: Method,
+    layers: tuple[int, ...],
+    settings: FitSettings,
+    targets: Mapping[str, Store] | None,
 ) -> tuple[Problem, dict[str, Tensor]]:
     """One problem over all examples, and which of them belong to each name. A list given twice is pooled once."""
     lists = {id(own): name for name, own in reversed(list(examples.items()))}  # the first name of each list

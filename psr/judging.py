@@ -40,7 +40,12 @@ class Judge(Protocol):
 
 
 def judge_all(
-    judge: Judge, items: Sequence[JudgeItem], *, batch_size: int = 256, retries: int = 2, wait: float = 1.0,
+    judge: Judge,
+    items: Sequence[JudgeItem],
+    *,
+    batch_size: int = 256,
+    retries: int = 2,
+    wait: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> Verdicts:
     """Judge every item: one judgement per item and dimension, item by item in the order asked, and the summed usage.
@@ -53,8 +58,11 @@ def judge_all(
     JudgeError, answers with something else than Verdicts, or names completions or dimensions it was not asked for.
     """
     if batch_size < 1 or retries < 0:
-        raise PsrError("these batches cannot be judged", expected="batch_size of at least 1 and retries of 0 or more",
-                       got=f"batch_size {batch_size}, retries {retries}")
+        raise PsrError(
+            "these batches cannot be judged",
+            expected="batch_size of at least 1 and retries of 0 or more",
+            got=f"batch_size {batch_size}, retries {retries}",
+        )
     unique = list({item.completion: item for item in items}.values())
     found: dict[Key, Judgement] = {}
     usages: list[Usage] = []
@@ -94,8 +102,13 @@ def _verdicts(judge: Judge, batch: list[JudgeItem]) -> Verdicts:
     except PsrError:
         raise
     except Exception as error:
-        raise PsrError("a judge failed with an error of its own", where=f"judge {judge.id}", expected="verdicts or JudgeError",
-                       got=f"{type(error).__name__}: {error}", do="Mend the judge.") from error
+        raise PsrError(
+            "a judge failed with an error of its own",
+            where=f"judge {judge.id}",
+            expected="verdicts or JudgeError",
+            got=f"{type(error).__name__}: {error}",
+            do="Mend the judge.",
+        ) from error
     for judgement in judgements:
         if not isinstance(judgement, Judgement):
             raise _no_verdicts(judge, "a Judgement for each item and dimension", judgement)
@@ -103,8 +116,13 @@ def _verdicts(judge: Judge, batch: list[JudgeItem]) -> Verdicts:
 
 
 def _no_verdicts(judge: Judge, expected: str, got: Any) -> PsrError:
-    return PsrError("a judge answered with something else than judgements", where=f"judge {judge.id}", expected=expected,
-                    got=f"{type(got).__name__} {_shown(got)}", do="Mend the judge.")
+    return PsrError(
+        "a judge answered with something else than judgements",
+        where=f"judge {judge.id}",
+        expected=expected,
+        got=f"{type(got).__name__} {_shown(got)}",
+        do="Mend the judge.",
+    )
 
 
 def _accept(judge: Judge, batch: list[JudgeItem], verdicts: Verdicts, error: str) -> dict[Key, Judgement]:
@@ -116,9 +134,12 @@ def _accept(judge: Judge, batch: list[JudgeItem], verdicts: Verdicts, error: str
         known = all(isinstance(part, str) for part in key) and key in asked
         if not known or key in given or (judgement.judge, judgement.rubric) != (judge.id, judge.rubric):
             raise PsrError(
-                "a judge answered what it was not asked", where=f"judge {judge.id}", do="Mend the judge.",
+                "a judge answered what it was not asked",
+                where=f"judge {judge.id}",
+                do="Mend the judge.",
                 expected=f"one verdict by {judge.id} {judge.rubric} for each item on {', '.join(judge.dimensions)}",
-                got=f"{'a second' if known and key in given else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}")
+                got=f"{'a second' if known and key in given else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}",
+            )
         given[key] = _checked(judgement)
     return {key: given.get(key) or _missing(judge, key, error or "the judge returned no verdict") for key in asked}
 

@@ -34,14 +34,25 @@ if TYPE_CHECKING:
     from psr.models import LanguageModel
 
 WITHOUT_TRAINING: dict[str, Callable[..., SteeringModule]] = {
-    "ActAdd": single_pair, "PCA": principal_direction, "Stolfo": projection_to_target,
+    "ActAdd": single_pair,
+    "PCA": principal_direction,
+    "Stolfo": projection_to_target,
 }
 
 
 def learn(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int],
-    settings: FitSettings | None = None, *, targets: Targets | None = None, plain: Targets | None = None, module_id: str,
-    origin: Mapping[str, Any] | None = None, dropped: Sequence[Dropped] = (), progress: Callable[[int], None] | None = None,
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: Sequence[int],
+    settings: FitSettings | None = None,
+    *,
+    targets: Targets | None = None,
+    plain: Targets | None = None,
+    module_id: str,
+    origin: Mapping[str, Any] | None = None,
+    dropped: Sequence[Dropped] = (),
+    progress: Callable[[int], None] | None = None,
 ) -> Fitted | Adapted:
     """What `method` makes of `examples` at `layers` (ignored by LoRA and full fine-tuning).
 
@@ -55,54 +66,117 @@ def learn(
     if method.adapts:
         from psr.adapt import default_settings, fit_adapter
 
-        return fit_adapter(lm, examples, method, settings or default_settings(method), module_id=module_id, origin=told,
-                           progress=progress)
+        return fit_adapter(
+            lm,
+            examples,
+            method,
+            settings or default_settings(method),
+            module_id=module_id,
+            origin=told,
+            progress=progress,
+        )
     layers = checked_layers(lm, method, layers)
     if method.objective in GRADIENT:
-        return fit(lm, examples, method, layers, settings or preset("fast", method.objective), targets=targets,
-                   module_id=module_id, origin=told, progress=progress)
+        return fit(
+            lm,
+            examples,
+            method,
+            layers,
+            settings or preset("fast", method.objective),
+            targets=targets,
+            module_id=module_id,
+            origin=told,
+            progress=progress,
+        )
     if method.objective == "ReFT-r1":
-        return fit_reft_r1(lm, examples, method, layers, settings or preset("fast", "ReFT-r1"), module_id=module_id,
-                           origin=told, progress=progress)
+        return fit_reft_r1(
+            lm,
+            examples,
+            method,
+            layers,
+            settings or preset("fast", "ReFT-r1"),
+            module_id=module_id,
+            origin=told,
+            progress=progress,
+        )
     return Fitted(_closed(lm, examples, method, layers, targets, plain, module_id, told), ())
 
 
 def _closed(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int], targets: Targets | None,
-    plain: Targets | None, module_id: str, told: Mapping[str, Any],
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: Sequence[int],
+    targets: Targets | None,
+    plain: Targets | None,
+    module_id: str,
+    told: Mapping[str, Any],
 ) -> SteeringModule:
     """The methods without training."""
     if method.objective in ("DiM", "DiM-same"):
         return _means(lm, examples, method, layers, targets, plain, module_id, told)
     instructed, without = prompt_ends(lm, examples, layers)
     if method.objective == "CAA":
-        return difference_of_means(instructed, without, layers, method.span, module_id=module_id, kind="last", origin=told,
-                                   responses=([0] * len(examples), [0] * len(examples)))
-    return WITHOUT_TRAINING[method.objective](instructed, without, layers, method.span, module_id=module_id, origin=told)
+        return difference_of_means(
+            instructed,
+            without,
+            layers,
+            method.span,
+            module_id=module_id,
+            kind="last",
+            origin=told,
+            responses=([0] * len(examples), [0] * len(examples)),
+        )
+    return WITHOUT_TRAINING[method.objective](
+        instructed, without, layers, method.span, module_id=module_id, origin=told
+    )
 
 
 def _means(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int], targets: Targets | None,
-    plain: Targets | None, module_id: str, told: Mapping[str, Any],
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: Sequence[int],
+    targets: Targets | None,
+    plain: Targets | None,
+    module_id: str,
+    told: Mapping[str, Any],
 ) -> SteeringModule:
     """A mean over answer tokens: `own` answers on each side, or the `same` y' on both."""
     same = method.objective == "DiM-same"
     answers = [one.tokens.response for one in examples]
-    instructed = targets.last([n + 1 for n in answers], "R") if targets is not None else record(
-        lm, [one.tokens.instructed_ids for one in examples],
-        [len(one.tokens.instructed_ids) - one.tokens.response - 1 for one in examples], layers, span="R")
+    instructed = (
+        targets.last([n + 1 for n in answers], "R")
+        if targets is not None
+        else record(
+            lm,
+            [one.tokens.instructed_ids for one in examples],
+            [len(one.tokens.instructed_ids) - one.tokens.response - 1 for one in examples],
+            layers,
+            span="R",
+        )
+    )
     if same:
-        plain = _answers(lm, [one.prompt_ids for one in examples],
-                         [one.tokens.plain_ids[-one.tokens.response :] for one in examples], layers)
+        plain = _answers(
+            lm,
+            [one.prompt_ids for one in examples],
+            [one.tokens.plain_ids[-one.tokens.response :] for one in examples],
+            layers,
+        )
     elif plain is None:
         rejected = [one.rejected or () for one in examples]
         missing = [i for i, ids in enumerate(rejected) if not ids]
         if missing:
-            raise PsrError("a difference of means over own answers needs plain answers too", where=f"example {missing[0]}",
-                           expected="plain=…, or rejected tokens in every example", got="none")
+            raise PsrError(
+                "a difference of means over own answers needs plain answers too",
+                where=f"example {missing[0]}",
+                expected="plain=…, or rejected tokens in every example",
+                got="none",
+            )
         plain = _answers(lm, [one.prompt_ids for one in examples], rejected, layers)
-    return difference_of_means(instructed, plain, layers, method.span, module_id=module_id,
-                               kind="same" if same else "own", origin=told)
+    return difference_of_means(
+        instructed, plain, layers, method.span, module_id=module_id, kind="same" if same else "own", origin=told
+    )
 
 
 def _answers(

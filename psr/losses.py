@@ -36,8 +36,10 @@ MEASURING_BATCH = 32  # batch size of passes without gradients; it changes no re
 def terms(problem: Problem, params: Mapping[str, Tensor], alpha: Tensor) -> dict[int, list[Term]]:
     """One term a layer. params: what is used (settled), [layer, 1 or batch, *shape]; alpha: [batch]."""
     layers = {name: tensor.unbind(0) for name, tensor in params.items()}
-    return {layer: [Term(problem.form, {name: parts[i] for name, parts in layers.items()}, alpha)]
-            for i, layer in enumerate(problem.layers)}
+    return {
+        layer: [Term(problem.form, {name: parts[i] for name, parts in layers.items()}, alpha)]
+        for i, layer in enumerate(problem.layers)
+    }
 
 
 def row_losses(
@@ -88,8 +90,10 @@ def squared_error(
         A = stack.enter_context(recorded(lm.model, problem.seen))
         # no language-model head: the MSE ends at the last block
         lm.base(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
-    errors = [mean_squared_error(A[layer], target, batch.span)
-              for layer, target in zip(problem.seen, problem.wanted(batch.place), strict=True)]
+    errors = [
+        mean_squared_error(A[layer], target, batch.span)
+        for layer, target in zip(problem.seen, problem.wanted(batch.place), strict=True)
+    ]
     return torch.stack(errors).sum(dim=0)
 
 
@@ -127,7 +131,8 @@ def _preference(
     n, m = batch.labels.sum(dim=1), other.labels.sum(dim=1)
     liked, disliked = (values[batch.rows].to(n.device) for values in problem.reference)
     towards, away = terms(problem, params, factor), terms(problem, params, -factor)
-    forward = preference(likelihood(problem, batch, towards, on_strength), likelihood(problem, other, towards),
-                         (liked, disliked), (n, m))
+    forward = preference(
+        likelihood(problem, batch, towards, on_strength), likelihood(problem, other, towards), (liked, disliked), (n, m)
+    )
     back = preference(likelihood(problem, other, away), likelihood(problem, batch, away), (disliked, liked), (m, n))
     return forward + back

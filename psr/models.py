@@ -38,8 +38,12 @@ class LanguageModel:
     def check_adapters(self) -> None:
         """Raise PsrError where adapters were switched since the model was wrapped: it is another one then."""
         if acting_adapters(self.model) != self._adapters:
-            raise PsrError("adapters of this model were switched after it was wrapped", where=type(self.model).__name__,
-                           expected="the adapters that acted then", do="Switch them back, or wrap the model again.")
+            raise PsrError(
+                "adapters of this model were switched after it was wrapped",
+                where=type(self.model).__name__,
+                expected="the adapters that acted then",
+                do="Switch them back, or wrap the model again.",
+            )
 
     @cached_property
     def blocks(self) -> nn.ModuleList:
@@ -120,7 +124,9 @@ def wrap(
 def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse another model's tokenizer. Single tokens that were added and never learned are refused where they are used."""
     added = set(tokenizer.get_added_vocab())
-    check_ids([i for token, i in tokenizer.get_vocab().items() if token not in added], _rows(model), type(model).__name__)
+    check_ids(
+        [i for token, i in tokenizer.get_vocab().items() if token not in added], _rows(model), type(model).__name__
+    )
 
 
 def _rows(model: PreTrainedModel) -> int:

@@ -53,8 +53,11 @@ class SteeringModule:
             raise PsrError("a steering module's tensors do not fit its form", where=self.id, expected=expected, got=got)
         for name, tensor in self.tensors.items():
             if not bool(torch.isfinite(tensor).all()):
-                raise PsrError("a steering module holds values that are not finite", where=f"{self.id}, {name}",
-                               do="Fit it again with a lower learning rate.")
+                raise PsrError(
+                    "a steering module holds values that are not finite",
+                    where=f"{self.id}, {name}",
+                    do="Fit it again with a lower learning rate.",
+                )
 
     @property
     def d_model(self) -> int:
@@ -72,14 +75,29 @@ def check_alpha(alpha: float) -> float:
 def check_model(module: SteeringModule, fingerprint: str, d_model: int, n_layers: int) -> None:
     """Raise PsrError, with the reason, unless `module` was fitted on the model with this fingerprint, in whatever dtype."""
     if module.d_model != d_model:
-        raise PsrError("this module was fitted on a model of another width", where=module.id,
-                       expected=f"d_model {module.d_model}", got=d_model, do="Load the model it was fitted on.")
+        raise PsrError(
+            "this module was fitted on a model of another width",
+            where=module.id,
+            expected=f"d_model {module.d_model}",
+            got=d_model,
+            do="Load the model it was fitted on.",
+        )
     if max(module.layers) >= n_layers:
-        raise PsrError("this module steers a layer that the model does not have", where=module.id,
-                       expected=f"more than {max(module.layers)} layers", got=n_layers, do="Load the model it was fitted on.")
+        raise PsrError(
+            "this module steers a layer that the model does not have",
+            where=module.id,
+            expected=f"more than {max(module.layers)} layers",
+            got=n_layers,
+            do="Load the model it was fitted on.",
+        )
     if not akin(module.model, fingerprint):
-        raise PsrError("this module was fitted on another model or tokenizer", where=module.id,
-                       expected=f"fingerprint {module.model}", got=fingerprint, do="Load the model it was fitted on, or fit it again.")
+        raise PsrError(
+            "this module was fitted on another model or tokenizer",
+            where=module.id,
+            expected=f"fingerprint {module.model}",
+            got=fingerprint,
+            do="Load the model it was fitted on, or fit it again.",
+        )
 
 
 def save_module(module: SteeringModule, folder: Path | str) -> Path:
@@ -87,8 +105,15 @@ def save_module(module: SteeringModule, folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "peft_type": "PSR", "format": FORMAT, "id": module.id, "form": module.form, "layers": list(module.layers),
-        "span": module.span, "d_model": module.d_model, "model": module.model, "origin": dict(module.origin),
+        "peft_type": "PSR",
+        "format": FORMAT,
+        "id": module.id,
+        "form": module.form,
+        "layers": list(module.layers),
+        "span": module.span,
+        "d_model": module.d_model,
+        "model": module.model,
+        "origin": dict(module.origin),
     }
     aside = folder / (WEIGHTS + ".part")
     save_file({name: tensor.contiguous() for name, tensor in module.tensors.items()}, aside)
@@ -104,25 +129,47 @@ def load_module(folder: Path | str) -> SteeringModule:
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise PsrError("not a steering module", where=folder, expected=f"{CONFIG} and {WEIGHTS}", got=f"no {name}",
-                           do="Give the folder that `save_module` wrote.")
+            raise PsrError(
+                "not a steering module",
+                where=folder,
+                expected=f"{CONFIG} and {WEIGHTS}",
+                got=f"no {name}",
+                do="Give the folder that `save_module` wrote.",
+            )
     try:
         config = json.loads((folder / CONFIG).read_text())
         tensors = load_file(folder / WEIGHTS)
     except Exception as error:  # safetensors and json raise types of their own
-        raise PsrError("a steering module's file is damaged", where=folder, got=f"{type(error).__name__}: {error}",
-                       do="Fetch or fit it again.") from error
+        raise PsrError(
+            "a steering module's file is damaged",
+            where=folder,
+            got=f"{type(error).__name__}: {error}",
+            do="Fetch or fit it again.",
+        ) from error
     return _build(config, tensors, folder)
 
 
 def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> SteeringModule:
     if config.get("format") != FORMAT:
-        raise PsrError("a steering module of an unknown format", where=folder, expected=FORMAT, got=config.get("format"))
+        raise PsrError(
+            "a steering module of an unknown format", where=folder, expected=FORMAT, got=config.get("format")
+        )
     try:
         if config["span"] not in get_args(Span):
             raise KeyError(f"span {config['span']!r}")
-        return SteeringModule(id=config["id"], form=config["form"], layers=tuple(config["layers"]), span=config["span"],
-                              model=config["model"], tensors=tensors, origin=config["origin"])
+        return SteeringModule(
+            id=config["id"],
+            form=config["form"],
+            layers=tuple(config["layers"]),
+            span=config["span"],
+            model=config["model"],
+            tensors=tensors,
+            origin=config["origin"],
+        )
     except (KeyError, TypeError, AttributeError) as error:
-        raise PsrError("a steering module's config is incomplete", where=folder / CONFIG, got=f"missing or wrong: {error}",
-                       do="Fetch or fit it again.") from error
+        raise PsrError(
+            "a steering module's config is incomplete",
+            where=folder / CONFIG,
+            got=f"missing or wrong: {error}",
+            do="Fetch or fit it again.",
+        ) from error

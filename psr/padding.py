@@ -40,6 +40,10 @@ def check_ids(ids: Sequence[int], vocabulary: int, where: str) -> None:
     """Raise PsrError for a token that a model with so many rows in its embedding does not have."""
     largest = max(ids, default=0)
     if largest >= vocabulary:
-        raise PsrError("the tokenizer has tokens that the model does not know", where=where,
-                       expected=f"ids below {vocabulary}, the rows of the embedding", got=f"up to {largest}",
-                       do="Load the model's own tokenizer, or resize the embedding (resize_token_embeddings).")
+        raise PsrError(
+            "the tokenizer has tokens that the model does not know",
+            where=where,
+            expected=f"ids below {vocabulary}, the rows of the embedding",
+            got=f"up to {largest}",
+            do="Load the model's own tokenizer, or resize the embedding (resize_token_embeddings).",
+        )

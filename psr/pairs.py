@@ -18,7 +18,12 @@ def spread(items: Sequence[str], n: int | None, what: str) -> tuple[str, ...]:
     """`n` of the items, evenly spread, in their order (None: all). Raises PsrError when there are fewer."""
     n = len(items) if n is None else n
     if not 1 <= n <= len(items):
-        raise PsrError(f"not as many {what} as asked for", expected=f"1 to {len(items)}", got=n, do="Lower the number in params.yaml.")
+        raise PsrError(
+            f"not as many {what} as asked for",
+            expected=f"1 to {len(items)}",
+            got=n,
+            do="Lower the number in params.yaml.",
+        )
     return tuple(items[i * len(items) // n] for i in range(n))
 
 

@@ -74,8 +74,13 @@ def read_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     tokens = values.get("input_ids")
     tokens = values.get("inputs_embeds") if tokens is None else tokens
     if not isinstance(tokens, Tensor) or tokens.dim() not in (2, 3) or tokens.numel() == 0:
-        raise PsrError("found no tokens in what the model was given", where=_WHERE, do="Call it with input_ids=… or inputs_embeds=….",
-                       expected="input_ids [batch, token] or inputs_embeds", got=", ".join(values) or "nothing")
+        raise PsrError(
+            "found no tokens in what the model was given",
+            where=_WHERE,
+            do="Call it with input_ids=… or inputs_embeds=….",
+            expected="input_ids [batch, token] or inputs_embeds",
+            got=", ".join(values) or "nothing",
+        )
     past = _past({name: value for name, value in values.items() if name != "attention_mask"})
     attention = _mask(values.get("attention_mask"), past or 0, tokens.shape[1])
     if past is None:
@@ -98,9 +103,13 @@ def _past(values: Mapping[str, Any]) -> int | None:
         if hasattr(value, "get_seq_length"):
             lengths[name] = _length(name, value)
         elif _opaque(value):
-            raise PsrError("steering cannot tell how many tokens came before these", where=f"argument {name}",
-                           expected="a cache that knows its length (get_seq_length), or none", got=type(value).__name__,
-                           do="Use transformers' DynamicCache, or no cache.")
+            raise PsrError(
+                "steering cannot tell how many tokens came before these",
+                where=f"argument {name}",
+                expected="a cache that knows its length (get_seq_length), or none",
+                got=type(value).__name__,
+                do="Use transformers' DynamicCache, or no cache.",
+            )
     if len(set(lengths.values())) > 1:
         raise PsrError("two caches of different lengths", where=_WHERE, expected="one cache", got=lengths)
     return next(iter(lengths.values()), None)
@@ -110,9 +119,13 @@ def _length(name: str, cache: Any) -> int:
     try:
         return int(cache.get_seq_length())
     except Exception as error:  # transformers raises ValueError where no layer keeps tokens
-        raise PsrError("steering cannot tell how many tokens came before these", where=f"argument {name}",
-                       expected="a cache that knows its length", got=f"{type(error).__name__}: {error}",
-                       do="Use a model with attention.") from error
+        raise PsrError(
+            "steering cannot tell how many tokens came before these",
+            where=f"argument {name}",
+            expected="a cache that knows its length",
+            got=f"{type(error).__name__}: {error}",
+            do="Use a model with attention.",
+        ) from error
 
 
 def _opaque(value: Any) -> bool:
@@ -129,12 +142,20 @@ def _mask(attention: Any, past: int, length: int) -> Tensor | None:
         return None
     if not isinstance(attention, Tensor) or attention.dim() != 2:
         got = f"{attention.dim()} dimensions" if isinstance(attention, Tensor) else type(attention).__name__
-        raise PsrError("steering needs a plain attention mask", expected="[batch, token] or none", got=got,
-                       do="Pass the tokenizer's attention_mask, and no static cache.")
+        raise PsrError(
+            "steering needs a plain attention mask",
+            expected="[batch, token] or none",
+            got=got,
+            do="Pass the tokenizer's attention_mask, and no static cache.",
+        )
     if attention.shape[1] != past + length:
-        raise PsrError("the attention mask does not cover the tokens that the model was given", where=_WHERE,
-                       expected=f"{past} cached and {length} new tokens", got=f"{attention.shape[1]} columns",
-                       do="Pass the mask of the whole sequence, and the cache that belongs to it.")
+        raise PsrError(
+            "the attention mask does not cover the tokens that the model was given",
+            where=_WHERE,
+            expected=f"{past} cached and {length} new tokens",
+            got=f"{attention.shape[1]} columns",
+            do="Pass the mask of the whole sequence, and the cache that belongs to it.",
+        )
     return attention
 
 
@@ -145,9 +166,18 @@ def _check_no_past(values: Mapping[str, Any], length: int) -> None:
         if isinstance(positions, Tensor) and positions.shape[-1] == length and not positions.is_meta:
             first = int(positions.amin(dim=-1).max())
             if values.get("attention_mask") is None and length > 1 and bool((positions.diff(dim=-1) < 0).any()):
-                raise PsrError("several texts in one row", where=f"{_WHERE}, {name}", expected="one text a row",
-                               got="positions that begin again", do="Give each text a row of its own.")
+                raise PsrError(
+                    "several texts in one row",
+                    where=f"{_WHERE}, {name}",
+                    expected="one text a row",
+                    got="positions that begin again",
+                    do="Give each text a row of its own.",
+                )
             if first > 0:
-                raise PsrError("the tokens stand later in their sequence than the cache says", where=f"{_WHERE}, {name}",
-                               expected="a cache that holds the tokens before them", got=f"position {first} and no cache",
-                               do="Pass the cache, or the whole sequence.")
+                raise PsrError(
+                    "the tokens stand later in their sequence than the cache says",
+                    where=f"{_WHERE}, {name}",
+                    expected="a cache that holds the tokens before them",
+                    got=f"position {first} and no cache",
+                    do="Pass the cache, or the whole sequence.",
+                )

@@ -77,6 +77,10 @@ def unsteered_mse(problem: Problem) -> float:
 def checked_scale(mean: float) -> float:
     """`mean`, if an MSE can be divided by it. Raises PsrError."""
     if not mean > 0 or mean == float("inf"):
-        raise PsrError("the MSE cannot be normalised", expected="instructed runs that differ from the plain ones",
-                       got=f"a mean unsteered MSE of {mean}", do="Look at the pairs, or turn `normalise` off.")
+        raise PsrError(
+            "the MSE cannot be normalised",
+            expected="instructed runs that differ from the plain ones",
+            got=f"a mean unsteered MSE of {mean}",
+            do="Look at the pairs, or turn `normalise` off.",
+        )
     return mean

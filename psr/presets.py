@@ -85,9 +85,16 @@ FAST_LL = replace(PAPER_LL, batch_size=32, lr=1e-2)
 REFT_R1 = replace(PAPER_LL, epochs=3, batch_size=6, lr=1e-2, weight_decay=0.0)  # arXiv:2501.17148; both presets
 FAST_ADAPTER = replace(FAST_LL, lr=1e-3)  # peft's own habit; full fine-tuning takes a tenth
 PRESETS = {
-    ("paper", "ReFT-r1"): REFT_R1, ("fast", "ReFT-r1"): REFT_R1,
-    ("paper", "KL"): PAPER_LL, ("fast", "KL"): FAST_LL, ("paper", "RePS"): PAPER_LL, ("fast", "RePS"): FAST_LL,
-    ("paper", "MSE"): PAPER_MSE, ("paper", "LL"): PAPER_LL, ("fast", "MSE"): FAST_MSE, ("fast", "LL"): FAST_LL,
+    ("paper", "ReFT-r1"): REFT_R1,
+    ("fast", "ReFT-r1"): REFT_R1,
+    ("paper", "KL"): PAPER_LL,
+    ("fast", "KL"): FAST_LL,
+    ("paper", "RePS"): PAPER_LL,
+    ("fast", "RePS"): FAST_LL,
+    ("paper", "MSE"): PAPER_MSE,
+    ("paper", "LL"): PAPER_LL,
+    ("fast", "MSE"): FAST_MSE,
+    ("fast", "LL"): FAST_LL,
 }
 
 PACKAGES: dict[str, dict[str, float | bool]] = {
@@ -110,9 +117,13 @@ def preset(name: str, objective: str) -> FitSettings:
 def check_mixture(settings: FitSettings, objective: str) -> None:
     """Raise PsrError where the dead-gate regulariser meets an MSE that is not normalised and nobody said it is meant."""
     if objective == "MSE" and settings.regulariser and not settings.normalise and not settings.mixed:
-        raise PsrError("the dead-gate regulariser needs the normalised MSE", where="regulariser, normalise",
-                       expected=f"a package ({', '.join(PACKAGES)}), or mixed=True to allow it",
-                       got=f"regulariser {settings.regulariser}, normalise False", do="Set both or neither.")
+        raise PsrError(
+            "the dead-gate regulariser needs the normalised MSE",
+            where="regulariser, normalise",
+            expected=f"a package ({', '.join(PACKAGES)}), or mixed=True to allow it",
+            got=f"regulariser {settings.regulariser}, normalise False",
+            do="Set both or neither.",
+        )
 
 
 def package(name: str) -> dict[str, float | bool]:

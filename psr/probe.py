@@ -64,7 +64,11 @@ def check_steering(model: nn.Module) -> None:
 
     Models that are not transformers' have no cache that is known here, and without weights there is nothing to compare.
     """
-    if model in _steered_well or not hasattr(model, "get_input_embeddings") or any(one.is_meta for one in model.parameters()):
+    if (
+        model in _steered_well
+        or not hasattr(model, "get_input_embeddings")
+        or any(one.is_meta for one in model.parameters())
+    ):
         return
     from psr.steering import Live, opened
 
@@ -115,9 +119,13 @@ def _cached(model: PreTrainedModel) -> Tensor:
         said.append(next_logits(model, ids[:, begin:end], attention[:, :end], positions[:, begin:end], cache))
         length = _length(cache)
         if length != end:
-            raise PsrError("this model does not keep what it reads in the key-value cache that it is given",
-                           where=type(model).__name__, expected=f"{end} tokens in it", got=length,
-                           do="It cannot be steered here: use a model with attention.")
+            raise PsrError(
+                "this model does not keep what it reads in the key-value cache that it is given",
+                where=type(model).__name__,
+                expected=f"{end} tokens in it",
+                got=length,
+                do="It cannot be steered here: use a model with attention.",
+            )
         begin = end
     return torch.cat(said).float()
 
@@ -138,9 +146,13 @@ def _running(model: nn.Module) -> Iterator[None]:
     except PsrError:
         raise
     except Exception as error:
-        raise PsrError("this model cannot be read with a key-value cache", where=type(model).__name__,
-                       expected="a forward of tokens, and of more tokens after them", got=f"{type(error).__name__}: {error}",
-                       do="Use another model, or the versions in constraints.txt.") from error
+        raise PsrError(
+            "this model cannot be read with a key-value cache",
+            where=type(model).__name__,
+            expected="a forward of tokens, and of more tokens after them",
+            got=f"{type(error).__name__}: {error}",
+            do="Use another model, or the versions in constraints.txt.",
+        ) from error
 
 
 def _check_streams(model: nn.Module, streams: dict[int, Tensor]) -> None:
@@ -150,9 +162,13 @@ def _check_streams(model: nn.Module, streams: dict[int, Tensor]) -> None:
     odd = [layer for layer in range(layers) if shapes.get(layer, ())[:2] != expected or len(shapes[layer]) != 3]
     if odd or len({shape[-1] for shape in shapes.values()}) != 1:
         got = shapes.get(odd[0], "no call of its hook") if odd else sorted({shape[-1] for shape in shapes.values()})
-        raise PsrError("this model's blocks do not return one residual stream", where=f"{type(model).__name__}, layer {(odd or [0])[0]}",
-                       expected=f"[{expected[0]}, {expected[1]}, d] with one d", got=got,
-                       do="It cannot be steered here: load it uncompiled, or use another model.")
+        raise PsrError(
+            "this model's blocks do not return one residual stream",
+            where=f"{type(model).__name__}, layer {(odd or [0])[0]}",
+            expected=f"[{expected[0]}, {expected[1]}, d] with one d",
+            got=got,
+            do="It cannot be steered here: load it uncompiled, or use another model.",
+        )
 
 
 def _random_terms(streams: dict[int, Tensor]) -> dict[int, list[Term]]:
@@ -162,7 +178,11 @@ def _random_terms(streams: dict[int, Tensor]) -> dict[int, list[Term]]:
     for layer, stream in sorted(streams.items()):
         d, size = stream.shape[-1], float(stream.float().norm(dim=-1).median())
         z, w = (torch.nn.functional.normalize(torch.randn(d, generator=generator), dim=0) for _ in "zw")
-        params = {"z": z * size * STRENGTH / len(streams) ** 0.5, "w": w * d**0.5 / (2 * max(size, 1e-9)), "b": torch.tensor(1.0)}
+        params = {
+            "z": z * size * STRENGTH / len(streams) ** 0.5,
+            "w": w * d**0.5 / (2 * max(size, 1e-9)),
+            "b": torch.tensor(1.0),
+        }
         on_device = {name: value.unsqueeze(0).to(stream.device) for name, value in params.items()}
         terms[layer] = [Term(PSR, on_device, torch.ones(1, device=stream.device))]
     return terms
@@ -177,6 +197,10 @@ def _compare(model: nn.Module, how: str, cached: Tensor, whole: Tensor, without:
         import transformers
 
         here = f"Use the versions in constraints.txt (transformers here: {transformers.__version__}), or another model."
-        raise PsrError("reading with a cache and reading the whole text at once differ", where=f"{type(model).__name__}, {how}",
-                       expected=f"logits within {allowed:g} of the effect", got=f"{float(error):.3g}",
-                       do=f"Answers would be wrong. {'Call model.eval() first.' if model.training else here}")
+        raise PsrError(
+            "reading with a cache and reading the whole text at once differ",
+            where=f"{type(model).__name__}, {how}",
+            expected=f"logits within {allowed:g} of the effect",
+            got=f"{float(error):.3g}",
+            do=f"Answers would be wrong. {'Call model.eval() first.' if model.training else here}",
+        )

@@ -73,7 +73,11 @@ class Problem:
 
 
 def pose(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int], settings: FitSettings,
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: Sequence[int],
+    settings: FitSettings,
     targets: Store | None,
 ) -> Problem:
     """Everything checked, and the targets recorded when they are missing.
@@ -81,8 +85,12 @@ def pose(
     Raises PsrError when there is no example, or the layers, examples or targets do not fit the method or the model.
     """
     if method.objective not in GRADIENT:
-        raise PsrError("this objective is not fitted by gradients", expected=f"one of {', '.join(GRADIENT)}",
-                       got=method.objective, do="`from psr.learn import learn` knows every method.")
+        raise PsrError(
+            "this objective is not fitted by gradients",
+            expected=f"one of {', '.join(GRADIENT)}",
+            got=method.objective,
+            do="`from psr.learn import learn` knows every method.",
+        )
     lm.check_adapters()
     ordered = checked_layers(lm, method, layers)
     form, data = _checked_form(lm, method, settings), training_set(examples, settings.label_span, lm.pad_id)
@@ -110,14 +118,29 @@ def _with_rejected(problem: Problem) -> Problem:
     lm, other = problem.lm, []
     for i, example in enumerate(problem.examples):
         if not example.rejected:
-            raise PsrError("a preference needs the plain answer too", where=f"example {i}",
-                           expected="rejected tokens", got="none", do="Give Example(…, rejected=…).")
+            raise PsrError(
+                "a preference needs the plain answer too",
+                where=f"example {i}",
+                expected="rejected tokens",
+                got="none",
+                do="Give Example(…, rejected=…).",
+            )
         ids = (*example.prompt_ids, *example.rejected)
         if len(ids) > lm.context:
-            raise PsrError("a plain answer is longer than the model's context", where=f"example {i}",
-                           expected=f"at most {lm.context} tokens", got=len(ids), do="Leave it out.")
-        tokens = replace(example.tokens, plain_ids=ids, instructed_ids=ids, response=len(example.rejected),
-                         instructed_start=example.tokens.plain_start)
+            raise PsrError(
+                "a plain answer is longer than the model's context",
+                where=f"example {i}",
+                expected=f"at most {lm.context} tokens",
+                got=len(ids),
+                do="Leave it out.",
+            )
+        tokens = replace(
+            example.tokens,
+            plain_ids=ids,
+            instructed_ids=ids,
+            response=len(example.rejected),
+            instructed_start=example.tokens.plain_start,
+        )
         other.append(replace(example, tokens=tokens))
     data = training_set(problem.examples, "response", lm.pad_id)
     return replace(problem, data=data, rejected=training_set(other, "response", lm.pad_id))
@@ -126,8 +149,13 @@ def _with_rejected(problem: Problem) -> Problem:
 def _checked_form(lm: LanguageModel, method: Method, settings: FitSettings) -> Form:
     form = form_named(method.form)
     if form.rank > lm.d_model:
-        raise PsrError("a rank larger than the model's width", where=method.name, expected=f"1 to {lm.d_model}",
-                       got=form.rank, do="Choose a smaller rank.")
+        raise PsrError(
+            "a rank larger than the model's width",
+            where=method.name,
+            expected=f"1 to {lm.d_model}",
+            got=form.rank,
+            do="Choose a smaller rank.",
+        )
     if form.gated:
         check_mixture(settings, method.objective)
     return form
@@ -136,22 +164,36 @@ def _checked_form(lm: LanguageModel, method: Method, settings: FitSettings) -> F
 def check_targets(targets: Store, fingerprint: str, layers: Sequence[int], span: str, lengths: Sequence[int]) -> None:
     """Raise PsrError, with the reason, unless `targets` belong to this model, span, layers and sequences."""
     if targets.model != fingerprint:
-        raise PsrError("the targets were recorded on another model or tokenizer", expected=f"fingerprint {fingerprint}",
-                       got=targets.model, do="Extract them again.")
+        raise PsrError(
+            "the targets were recorded on another model or tokenizer",
+            expected=f"fingerprint {fingerprint}",
+            got=targets.model,
+            do="Extract them again.",
+        )
     if targets.span != span:
-        raise PsrError("the targets were recorded on another span", expected=span, got=targets.span,
-                       do="Extract them again.")
+        raise PsrError(
+            "the targets were recorded on another span", expected=span, got=targets.span, do="Extract them again."
+        )
     missing = [layer for layer in layers if layer not in targets.layers]
     if missing:
         raise PsrError("the targets lack layers", expected=tuple(layers), got=targets.layers, do="Extract them again.")
     if len(targets) != len(lengths):
-        raise PsrError("the targets are for other examples", expected=f"{len(lengths)} sequences", got=len(targets),
-                       do="Extract them again.")
+        raise PsrError(
+            "the targets are for other examples",
+            expected=f"{len(lengths)} sequences",
+            got=len(targets),
+            do="Extract them again.",
+        )
     for i, length in enumerate(lengths):
         got = targets.offsets[i + 1] - targets.offsets[i]
         if got != length:
-            raise PsrError("the targets are for other examples", where=f"example {i}", expected=f"{length} span tokens",
-                           got=got, do="Extract them again.")
+            raise PsrError(
+                "the targets are for other examples",
+                where=f"example {i}",
+                expected=f"{length} span tokens",
+                got=got,
+                do="Extract them again.",
+            )
 
 
 def checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) -> tuple[int, ...]:
@@ -171,8 +213,18 @@ def check_examples(lm: LanguageModel, examples: Sequence[Example], method: Metho
         check_ids(example.tokens.instructed_ids, lm.vocabulary, f"example {i}")
         longest = max(len(example.tokens.plain_ids), len(example.tokens.instructed_ids))
         if example.tokens.span != method.span:
-            raise PsrError("an example is aligned on another span", where=f"example {i}", expected=method.span,
-                           got=example.tokens.span, do="Align it again.")
+            raise PsrError(
+                "an example is aligned on another span",
+                where=f"example {i}",
+                expected=method.span,
+                got=example.tokens.span,
+                do="Align it again.",
+            )
         if longest > lm.context:
-            raise PsrError("an example is longer than the model's context", where=f"example {i}",
-                           expected=f"at most {lm.context} tokens", got=longest, do="Leave it out.")
+            raise PsrError(
+                "an example is longer than the model's context",
+                where=f"example {i}",
+                expected=f"at most {lm.context} tokens",
+                got=longest,
+                do="Leave it out.",
+            )

@@ -34,7 +34,9 @@ def harmonic_mean(ratings: ArrayLike) -> Array:
     return np.where(np.isnan(values).any(axis=-1), np.nan, np.where(positive, 1 / inverse, 0.0))
 
 
-def strengths(search: Scores, *, resamples: int = RESAMPLES, seed: int = 0, min_share: float = 0.01) -> tuple[Strength, ...]:
+def strengths(
+    search: Scores, *, resamples: int = RESAMPLES, seed: int = 0, min_share: float = 0.01
+) -> tuple[Strength, ...]:
     """The factors that the search questions choose: as they are, or in at least `min_share` of their resamples.
 
     search.trait: harmonic mean [factor, question]; search.coherence is not looked at.
@@ -42,8 +44,11 @@ def strengths(search: Scores, *, resamples: int = RESAMPLES, seed: int = 0, min_
     chosen = int(_best(search, once(search.questions))[0])
     drawn = _best(search, resample(search.questions, resamples, seed, SEARCH))
     shares = np.bincount(drawn, minlength=len(search.alphas)) / resamples
-    return tuple(Strength(search.alphas[i], float(share), i == chosen)
-                 for i, share in enumerate(shares) if share >= min_share or i == chosen)
+    return tuple(
+        Strength(search.alphas[i], float(share), i == chosen)
+        for i, share in enumerate(shares)
+        if share >= min_share or i == chosen
+    )
 
 
 def at_best_strength(search: Scores, evaluation: Scores, *, resamples: int = RESAMPLES, seed: int = 0) -> Figure:
@@ -56,8 +61,14 @@ def at_best_strength(search: Scores, evaluation: Scores, *, resamples: int = RES
     row = int(_best(options, once(options.questions))[0])
     drawn = _best(options, resample(options.questions, resamples, seed, SEARCH))
     means, _ = mean_and_error(evaluation.trait, resample(evaluation.questions, resamples, seed, EVALUATE))
-    return figure_of(evaluation.trait[row], evaluation.coherence[row], means[np.arange(resamples), drawn],
-                     evaluation.alphas[row], True, seed)
+    return figure_of(
+        evaluation.trait[row],
+        evaluation.coherence[row],
+        means[np.arange(resamples), drawn],
+        evaluation.alphas[row],
+        True,
+        seed,
+    )
 
 
 def _best(scores: Scores, counts: Array) -> NDArray[np.intp]:

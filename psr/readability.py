@@ -47,8 +47,11 @@ def read_out(A: Tensor, lam: Tensor, reader: Reader, *, ridge: float = RIDGE) ->
     method), from the linear read-out on; the best of the steps is kept.
     """
     if lam.shape != A.shape[:2] or lam.shape[1] < 2:
-        raise PsrError("strengths cannot be read out", expected="one per activation, at least two a layer",
-                       got=f"{list(lam.shape)} for {list(A.shape)}")
+        raise PsrError(
+            "strengths cannot be read out",
+            expected="one per activation, at least two a layer",
+            got=f"{list(lam.shape)} for {list(A.shape)}",
+        )
     A, lam = A.double(), lam.double()
     linear = ReadOut("linear", *_ridge(A, lam, torch.ones_like(lam), ridge))
     if reader == "linear":

@@ -61,8 +61,12 @@ class Targets:
         ends = self.offsets[1:]
         short = [i for i, n in enumerate(lengths) if n > ends[i] - self.offsets[i]]
         if short or len(lengths) != len(self):
-            raise PsrError("a recording is shorter than the span asked of it", where=f"sequence {short[:1]}, span {span}",
-                           expected=f"{len(self)} sequences of span {self.span}", got=f"{len(lengths)} lengths")
+            raise PsrError(
+                "a recording is shorter than the span asked of it",
+                where=f"sequence {short[:1]}, span {span}",
+                expected=f"{len(self)} sequences of span {self.span}",
+                got=f"{len(lengths)} lengths",
+            )
         keep = torch.cat([torch.arange(end - n, end) for end, n in zip(ends, lengths, strict=True)])
         return Targets(self.values[:, keep], tuple(accumulate(lengths, initial=0)), self.layers, self.model, span)
 
@@ -94,8 +98,15 @@ def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
 
 
 def record(
-    lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: Sequence[int], *, span: str,
-    batch_size: int = 32, dtype: torch.dtype = torch.float32, progress: Callable[[int], None] | None = None,
+    lm: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    layers: Sequence[int],
+    *,
+    span: str,
+    batch_size: int = 32,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int], None] | None = None,
     around: Callable[[Sequence[int]], AbstractContextManager[object]] | None = None,
 ) -> Targets:
     """Run the model on token id sequences and keep the activations from each one's start to its end, on CPU.
@@ -112,7 +123,9 @@ def record(
     for at in range(0, len(order), batch_size):
         rows = order[at : at + batch_size]
         with around(rows) if around else nullcontext():
-            kept, place = _forward(lm, [sequences[i] for i in rows], [starts[i] for i in rows], [offsets[i] for i in rows], layers)
+            kept, place = _forward(
+                lm, [sequences[i] for i in rows], [starts[i] for i in rows], [offsets[i] for i in rows], layers
+            )
         values[:, place] = kept.to("cpu", dtype)
         if progress is not None:
             progress(len(rows))
@@ -139,8 +152,15 @@ def _check(lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequen
         raise PsrError("no such layer to record", expected=f"0 to {lm.n_layers - 1}", got=wrong or "none")
     for i, (ids, start) in enumerate(zip(sequences, starts, strict=True)):
         if not 0 <= start < len(ids):
-            raise PsrError("a span lies outside its sequence", where=f"sequence {i}", expected=f"0 to {len(ids) - 1}", got=start)
+            raise PsrError(
+                "a span lies outside its sequence", where=f"sequence {i}", expected=f"0 to {len(ids) - 1}", got=start
+            )
         check_ids(ids, lm.vocabulary, f"sequence {i}")
         if len(ids) > lm.context:
-            raise PsrError("a sequence is longer than the model's context", where=f"sequence {i}",
-                           expected=f"at most {lm.context} tokens", got=len(ids), do="Use shorter questions or answers.")
+            raise PsrError(
+                "a sequence is longer than the model's context",
+                where=f"sequence {i}",
+                expected=f"at most {lm.context} tokens",
+                got=len(ids),
+                do="Use shorter questions or answers.",
+            )

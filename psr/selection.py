@@ -19,8 +19,14 @@ def means(judgements: Sequence[Judgement], dimension: str) -> dict[str, float | 
 
 
 def select(
-    pairs: Mapping[str, PromptPair], completions: Sequence[Completion], trait: Mapping[str, float | None],
-    coherence: Mapping[str, float | None], *, min_trait: float = 0.5, min_coherence: float = 0.5, limit: int | None = None,
+    pairs: Mapping[str, PromptPair],
+    completions: Sequence[Completion],
+    trait: Mapping[str, float | None],
+    coherence: Mapping[str, float | None],
+    *,
+    min_trait: float = 0.5,
+    min_coherence: float = 0.5,
+    limit: int | None = None,
 ) -> tuple[tuple[Triplet, ...], tuple[Dropped, ...]]:
     """Keep the completions that show the trait and make sense; kept + dropped = judged.
 
@@ -55,5 +61,10 @@ def check_enough(kept: int, dropped: Sequence[Dropped] = (), at_least: int = 1, 
         return
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(one.reason for one in dropped).most_common())
     told = f"; {len(dropped)} dropped: {reasons}" if dropped else ""
-    raise PsrError("too few triplets to fit a module on", where=where, expected=f"at least {at_least}",
-                   got=f"{kept} kept{told}", do="Make more completions, or look at why they were dropped.")
+    raise PsrError(
+        "too few triplets to fit a module on",
+        where=where,
+        expected=f"at least {at_least}",
+        got=f"{kept} kept{told}",
+        do="Make more completions, or look at why they were dropped.",
+    )

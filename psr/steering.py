@@ -87,13 +87,19 @@ class Live:
         given = read_forward(base, args, kwargs)
         if isinstance(self.start, ByHand):
             self.first = self.start.first(given)
-        elif self.start is not None and (self.first is None or given.length > 1):  # a prompt may come in several forwards
+        elif self.start is not None and (
+            self.first is None or given.length > 1
+        ):  # a prompt may come in several forwards
             start, rows = self.start.to(given.tokens.device), len(self.start)
             self.first = given.padding() + start if rows in (1, given.batch) else start
         if self.first is None or self.first.shape[0] not in (1, given.batch):
-            raise PsrError("steering is set for other rows than the model was given", where="steering",
-                           expected=f"{0 if self.first is None else self.first.shape[0]} rows", got=given.batch,
-                           do="Give one Steer for each row of the batch.")
+            raise PsrError(
+                "steering is set for other rows than the model was given",
+                where="steering",
+                expected=f"{0 if self.first is None else self.first.shape[0]} rows",
+                got=given.batch,
+                do="Give one Steer for each row of the batch.",
+            )
         self.mask = (given.columns() >= self.first.unsqueeze(-1)).float()
 
     def after(self, layer: int, A: Tensor) -> Tensor:
@@ -115,9 +121,13 @@ class Live:
         """Raise PsrError unless every hook was called in every forward that ended."""
         missed = [layer for layer in self.terms if self.fired[layer] < self.forwards]
         if missed:
-            raise PsrError("the model ran past its steered layers", where=f"layer {missed[0]}",
-                           expected=f"{self.forwards} calls of its hook", got=self.fired[missed[0]],
-                           do="What came out is not steered. Use the model as it was loaded: not compiled, rewritten or cut short.")
+            raise PsrError(
+                "the model ran past its steered layers",
+                where=f"layer {missed[0]}",
+                expected=f"{self.forwards} calls of its hook",
+                got=self.fired[missed[0]],
+                do="What came out is not steered. Use the model as it was loaded: not compiled, rewritten or cut short.",
+            )
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the batch only (indices [kept])."""
@@ -196,7 +206,10 @@ def steered(model: nn.Module, rows: Sequence[Steer]) -> Iterator[Live]:
 
 @contextmanager
 def steer(
-    model: PreTrainedModel, module: SteeringModule, alpha: float = 1.0, tokenizer: Any = None,
+    model: PreTrainedModel,
+    module: SteeringModule,
+    alpha: float = 1.0,
+    tokenizer: Any = None,
     start: int | Sequence[int] | None = None,
 ) -> Iterator[Live]:
     """Steer everything the model is given, by hand: `with steer(model, module, 1.2): pipeline(...)`.
@@ -224,8 +237,13 @@ def steer(
     device = next(model.parameters()).device
     starts = () if start is None else _starts(start)
     if module.span == "QR" and tokenizer is None and not starts:
-        raise PsrError("this module steers the question too and needs to know where it begins", where=module.id,
-                       expected="tokenizer=… or start=…", got="none", do="Pass the model's tokenizer.")
+        raise PsrError(
+            "this module steers the question too and needs to know where it begins",
+            where=module.id,
+            expected="tokenizer=… or start=…",
+            got="none",
+            do="Pass the model's tokenizer.",
+        )
     place = ByHand(module.span, user_turn(tokenizer) if module.span == "QR" and not starts else None, starts)
     live = Live(_on_blocks(blocks, terms_of([Steer(module, alpha, 0)], device)), place)
     with alone(blocks, by_hand=True):
@@ -240,8 +258,12 @@ def _starts(start: int | Sequence[int]) -> tuple[int, ...]:
         if not starts or min(starts) < 0:
             raise ValueError
     except (TypeError, ValueError):
-        raise PsrError("a span cannot begin there", where="start", expected="a whole number of at least 0, or one for each row",
-                       got=repr(start)) from None
+        raise PsrError(
+            "a span cannot begin there",
+            where="start",
+            expected="a whole number of at least 0, or one for each row",
+            got=repr(start),
+        ) from None
     return starts
 
 

@@ -94,7 +94,9 @@ Store = Targets | EightBit | Recomputed
 def kind_within(tokens: int, layers: int, d: int, budget: int = BUDGET) -> Kind:
     """The most exact way to keep so many span tokens that fits `budget` bytes. Raises PsrError for a negative budget."""
     if budget < 0:
-        raise PsrError("a budget makes no sense", where="budget", expected="bytes, 0 or more", got=budget, do="Correct it.")
+        raise PsrError(
+            "a budget makes no sense", where="budget", expected="bytes, 0 or more", got=budget, do="Correct it."
+        )
     if tokens * layers * d * 4 <= budget:
         return "full"
     return "8 bits" if tokens * layers * (d + 4) <= budget else "recomputed"
@@ -128,8 +130,12 @@ def joined(stores: Sequence[Store]) -> Store:
     if len(stores) == 1:
         return first
     if len({(type(one), one.layers, one.model, one.span) for one in stores}) > 1:
-        raise PsrError("these targets cannot be joined", expected="one kind, layers, model and span",
-                       got=f"{len(stores)} that differ", do="Extract them in the same way.")
+        raise PsrError(
+            "these targets cannot be joined",
+            expected="one kind, layers, model and span",
+            got=f"{len(stores)} that differ",
+            do="Extract them in the same way.",
+        )
     lengths = [end - start for one in stores for start, end in zip(one.offsets, one.offsets[1:], strict=False)]
     offsets = tuple(accumulate(lengths, initial=0))
     if isinstance(first, Recomputed):
@@ -145,5 +151,11 @@ def joined(stores: Sequence[Store]) -> Store:
 def _recorded(
     lm: LanguageModel, examples: Sequence[Example], layers: Sequence[int], span: str, batch_size: int = 32
 ) -> Targets:
-    return record(lm, [example.tokens.instructed_ids for example in examples],
-                  [example.tokens.instructed_start for example in examples], layers, span=span, batch_size=batch_size)
+    return record(
+        lm,
+        [example.tokens.instructed_ids for example in examples],
+        [example.tokens.instructed_start for example in examples],
+        layers,
+        span=span,
+        batch_size=batch_size,
+    )

@@ -31,8 +31,11 @@ def token_strengths(
     check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     sequence = (*prompt.ids, *token_ids)
     if len(sequence) > lm.context:
-        raise PsrError("prompt and answer do not fit the model's context", expected=f"at most {lm.context} tokens",
-                       got=len(sequence))
+        raise PsrError(
+            "prompt and answer do not fit the model's context",
+            expected=f"at most {lm.context} tokens",
+            got=len(sequence),
+        )
     start = prompt.start(module.span)
     found: dict[int, Tensor] = {}
 

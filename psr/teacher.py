@@ -67,7 +67,9 @@ class Teacher:
     @torch.no_grad()
     def _compute(self, batch: Batch) -> Tensor:
         chosen = [self.examples[row].tokens for row in batch.rows.tolist()]
-        ids, attention = pad([one.instructed_ids for one in chosen], self.lm.pad_id, side="right", device=self.lm.device)
+        ids, attention = pad(
+            [one.instructed_ids for one in chosen], self.lm.pad_id, side="right", device=self.lm.device
+        )
         shift = torch.tensor([one.instructed_start - one.plain_start for one in chosen]).unsqueeze(-1)
         place = torch.arange(batch.first_label - 1, batch.ids.shape[1] - 1) + shift
         first = min(max(int(place.min()), 0), ids.shape[1] - 2)

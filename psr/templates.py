@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _ASKED = [{"role": "user", "content": "Why?"}]
 _CHATS: list[list[dict[str, str]]] = [
-    _ASKED, [{"role": "system", "content": "Be brief."}, *_ASKED],
+    _ASKED,
+    [{"role": "system", "content": "Be brief."}, *_ASKED],
     [*_ASKED, {"role": "assistant", "content": "<think>So.</think>Because."}, *_ASKED],
 ]
 _VALUES = (True, False, "other")  # values to try an option with, beside the one that is wanted
@@ -51,7 +52,9 @@ def own_template(folder: Path) -> str | dict[str, str] | None:
 
 
 def _damaged(file: Path, expected: str, got: str) -> PsrError:
-    return PsrError("a file of the model is damaged", where=file, expected=expected, got=got, do="Fetch the model again.")
+    return PsrError(
+        "a file of the model is damaged", where=file, expected=expected, got=got, do="Fetch the model again."
+    )
 
 
 def with_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, object]) -> PreTrainedTokenizerBase:
@@ -62,14 +65,24 @@ def with_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, objec
     """
     template = tokenizer.chat_template
     if template is None:
-        raise PsrError("this tokenizer has no chat template", where="template options", expected="none",
-                       got=", ".join(options), do="Leave the options out.")
+        raise PsrError(
+            "this tokenizer has no chat template",
+            where="template options",
+            expected="none",
+            got=", ".join(options),
+            do="Leave the options out.",
+        )
     named = template if isinstance(template, dict) else {"default": template}
     changed = copy.deepcopy(tokenizer)
     for name in options:
         if len({_rendered(changed, named, {**options, name: value}) for value in (*_VALUES, options[name])}) == 1:
-            raise PsrError("the model's chat template takes no notice of this option", where="template options", got=repr(name),
-                           expected="a name that changes what it renders", do="Correct the name, or leave it out.")
+            raise PsrError(
+                "the model's chat template takes no notice of this option",
+                where="template options",
+                got=repr(name),
+                expected="a name that changes what it renders",
+                do="Correct the name, or leave it out.",
+            )
     texts = _with_head(named, options)
     changed.chat_template = texts if isinstance(template, dict) else texts["default"]
     return changed
@@ -87,7 +100,9 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, named: Mapping[str, str], opti
     for text in _with_head(named, options).values():
         for chat in _CHATS:
             try:
-                said.append(tokenizer.apply_chat_template(chat, chat_template=text, tokenize=False, add_generation_prompt=True))
+                said.append(
+                    tokenizer.apply_chat_template(chat, chat_template=text, tokenize=False, add_generation_prompt=True)
+                )
             except Exception as error:
                 said.append(str(error))
     return repr(said)
@@ -102,5 +117,10 @@ def _literal(name: str, value: object) -> str:
             raise ValueError
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError):
-        raise PsrError("a template option makes no sense", where=name, expected="a name, and true, false, a number or text",
-                       got=repr(value), do="Correct it.") from None
+        raise PsrError(
+            "a template option makes no sense",
+            where=name,
+            expected="a name, and true, false, a number or text",
+            got=repr(value),
+            do="Correct it.",
+        ) from None

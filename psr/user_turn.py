@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Ids = tuple[int, ...]
-_QUESTIONS = ("Tell me more.", "why is it so?")  # they share no beginning, so what chats of them share is the template's
+_QUESTIONS = (
+    "Tell me more.",
+    "why is it so?",
+)  # they share no beginning, so what chats of them share is the template's
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +125,12 @@ def _check_in_front(tokenizer: PreTrainedTokenizerBase) -> None:
     turns = (Message("user", _QUESTIONS[0]), Message("assistant", "So it is."), Message("user", _QUESTIONS[1]))
     text = render(tokenizer, (Message("system", PROBES[0]), *turns))
     if text.find(PROBES[0]) > text.find(_QUESTIONS[0]):
-        raise PsrError("this chat template moves the system turn behind earlier questions", where="span QR",
-                       expected="a system turn in front", do="Pass start=encode_chat(tokenizer, chat).start('QR').")
+        raise PsrError(
+            "this chat template moves the system turn behind earlier questions",
+            where="span QR",
+            expected="a system turn in front",
+            do="Pass start=encode_chat(tokenizer, chat).start('QR').",
+        )
 
 
 def _find(tokens: Ids, ids: Sequence[int]) -> int | None:

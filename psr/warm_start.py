@@ -42,10 +42,16 @@ def _sums(lm: LanguageModel, examples: Sequence[Example], layers: Sequence[int])
     total, count = torch.zeros(len(layers), d, dtype=torch.float64), 0
     for at in range(0, len(examples), CHUNK):
         tokens = [example.tokens for example in examples[at : at + CHUNK]]
-        instructed = record(lm, [one.instructed_ids for one in tokens], [one.instructed_start for one in tokens], layers,
-                            span=tokens[0].span)
-        plain = record(lm, [one.plain_ids for one in tokens], [one.plain_start for one in tokens], layers,
-                       span=tokens[0].span)
+        instructed = record(
+            lm,
+            [one.instructed_ids for one in tokens],
+            [one.instructed_start for one in tokens],
+            layers,
+            span=tokens[0].span,
+        )
+        plain = record(
+            lm, [one.plain_ids for one in tokens], [one.plain_start for one in tokens], layers, span=tokens[0].span
+        )
         delta = instructed.values.double() - plain.values.double()
         squares += delta.transpose(1, 2) @ delta
         total += delta.sum(dim=1)

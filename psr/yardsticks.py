@@ -1,7 +1,7 @@
 """What the speed of fitting by MSE is measured against: the floor on the same batches, and the paper's loop.
 
-    floor_epochs   the frozen model's own forward and backward (psr/floor.py) on the batches that a fit sees
-    paper_loop     batch 1, the targets recomputed at each step (Heyman & Vandeputte, ICML 2026, as their code runs it)
+floor_epochs   the frozen model's own forward and backward (psr/floor.py) on the batches that a fit sees
+paper_loop     batch 1, the targets recomputed at each step (Heyman & Vandeputte, ICML 2026, as their code runs it)
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ def floor_epochs(lm: LanguageModel, batches: Sequence[Batch], epochs: int) -> No
 
 
 def paper_loop(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: tuple[int, ...], settings: FitSettings, *,
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: tuple[int, ...],
+    settings: FitSettings,
+    *,
     progress: Callable[[int], None] | None = None,
 ) -> Params:
     """One epoch at batch 1 of the MSE, each target recorded when its turn comes. Returns the parameters, settled by nobody.

@@ -46,7 +46,13 @@ def write_shards(targets: Targets, folder: Path, name: str, shard_bytes: int) ->
         save_file({"values": values, "lengths": lengths}, file.with_suffix(".part"))
         file.with_suffix(".part").replace(file)
         files.append(file.name)
-    return {"name": name, "span": targets.span, "files": files, "sequences": len(targets), "tokens": targets.offsets[-1]}
+    return {
+        "name": name,
+        "span": targets.span,
+        "files": files,
+        "sequences": len(targets),
+        "tokens": targets.offsets[-1],
+    }
 
 
 def _cuts(targets: Targets, shard_bytes: int) -> list[tuple[int, int]]:
@@ -77,13 +83,20 @@ def read_targets(folder: Path, name: str) -> Targets:
     index = _read_index(folder)
     entry = next((entry for entry in index["entries"] if entry["name"] == name), None)
     if entry is None:
-        raise PsrError("the activation cache lacks a recording", where=folder, expected=name, do="Run the extract stage again.")
+        raise PsrError(
+            "the activation cache lacks a recording", where=folder, expected=name, do="Run the extract stage again."
+        )
     shards = [_read_shard(folder / file) for file in entry["files"]]
     offsets = [0, *torch.cat([lengths for _, lengths in shards]).cumsum(0).tolist()]
     values = torch.cat([values for values, _ in shards], dim=1)
     if values.shape[1] != offsets[-1] or offsets[-1] != entry["tokens"]:
-        raise PsrError("the activation cache does not match its index", where=folder / INDEX,
-                       expected=f"{entry['tokens']} tokens of {name}", got=values.shape[1], do="Run the extract stage again.")
+        raise PsrError(
+            "the activation cache does not match its index",
+            where=folder / INDEX,
+            expected=f"{entry['tokens']} tokens of {name}",
+            got=values.shape[1],
+            do="Run the extract stage again.",
+        )
     return Targets(values, tuple(offsets), tuple(index["layers"]), index["model"], entry["span"])
 
 
@@ -91,8 +104,12 @@ def _read_index(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / INDEX).read_text())
     except (OSError, ValueError) as error:
-        raise PsrError("the activation cache has no readable index", where=folder / INDEX, got=type(error).__name__,
-                       do="Run the extract stage again.") from error
+        raise PsrError(
+            "the activation cache has no readable index",
+            where=folder / INDEX,
+            got=type(error).__name__,
+            do="Run the extract stage again.",
+        ) from error
 
 
 def _read_shard(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,5 +120,9 @@ def _read_shard(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
         tensors = load_file(file)
         return tensors["values"], tensors["lengths"]
     except (OSError, SafetensorError, KeyError) as error:
-        raise PsrError("a shard of the activation cache is missing or damaged", where=file, got=f"{type(error).__name__}: {error}",
-                       do="Run `dvc checkout`, or the extract stage again.") from error
+        raise PsrError(
+            "a shard of the activation cache is missing or damaged",
+            where=file,
+            got=f"{type(error).__name__}: {error}",
+            do="Run `dvc checkout`, or the extract stage again.",
+        ) from error

@@ -41,8 +41,13 @@ def complete_once(
 
 
 def judge_once(
-    judge: Judge, completions: Iterable[Completion], pairs: Mapping[str, PromptPair], scratch: Scratch, *,
-    label: str, batch_size: int = 256,
+    judge: Judge,
+    completions: Iterable[Completion],
+    pairs: Mapping[str, PromptPair],
+    scratch: Scratch,
+    *,
+    label: str,
+    batch_size: int = 256,
 ) -> list[Judgement]:
     """Every judgement of every completion, in order. The judge sees question and answer, never the method or α."""
     made: dict[str, list[Judgement]] = {}

@@ -42,8 +42,14 @@ class Asking:
         from psr.sampling import Sampling
 
         told, pairs = f"{self.label} {label}".rstrip(), {ask.pair.id: ask.pair for ask in asks}
-        made = complete_once(open_model(self.model), asks, Sampling(self.max_new_tokens, self.temperature), self.scratch,
-                             batch_size=self.batch_size, label=told)
+        made = complete_once(
+            open_model(self.model),
+            asks,
+            Sampling(self.max_new_tokens, self.temperature),
+            self.scratch,
+            batch_size=self.batch_size,
+            label=told,
+        )
         self.completions += made
         self.judgements += judge_once(self.judge, made, pairs, self.scratch, label=told)
         return made
@@ -52,15 +58,30 @@ class Asking:
         """The plain and the instructed answers."""
         from psr.complete import Ask
 
-        return self.ask([Ask(pair, method, sampled) for method in (PLAIN, INSTRUCTED) for pair in self.pairs
-                         for sampled in self.sampled], "")
+        return self.ask(
+            [
+                Ask(pair, method, sampled)
+                for method in (PLAIN, INSTRUCTED)
+                for pair in self.pairs
+                for sampled in self.sampled
+            ],
+            "",
+        )
 
     def steered(self, module: SteeringModule, alphas: Sequence[float]) -> list[Completion]:
         """One module's answers at every alpha but 0, in one batched call."""
         from psr.complete import Ask
 
-        return self.ask([Ask(pair, module.id, sampled, module, alpha) for alpha in alphas if alpha != 0
-                         for pair in self.pairs for sampled in self.sampled], str(module.origin["method"]))
+        return self.ask(
+            [
+                Ask(pair, module.id, sampled, module, alpha)
+                for alpha in alphas
+                if alpha != 0
+                for pair in self.pairs
+                for sampled in self.sampled
+            ],
+            str(module.origin["method"]),
+        )
 
     def coherent(self, module: SteeringModule, alphas: Sequence[float]) -> Scores:
         """Trait and coherence of one module. alpha 0 is the unsteered model, bit-exact: its answers are there already."""
@@ -82,4 +103,6 @@ class Asking:
 
 def write_draws(folder: Path, attribute: str, seed: int, sampled: Sequence[int]) -> None:
     """Which sampling seeds answered for a fit seed."""
-    write_table(folder / "draws.parquet", "draws", [{"attribute": attribute, "seed": seed, "sampled": n} for n in sampled])
+    write_table(
+        folder / "draws.parquet", "draws", [{"attribute": attribute, "seed": seed, "sampled": n} for n in sampled]
+    )

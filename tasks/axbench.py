@@ -16,7 +16,14 @@ from psr.errors import PsrError
 from psr.types import Attribute
 from tasks.questions import Loaded, distinct, divide
 
-COLUMNS = {"input": str, "output": str, "output_concept": str, "concept_id": int, "category": str, "instruction": (str, None)}
+COLUMNS = {
+    "input": str,
+    "output": str,
+    "output_concept": str,
+    "concept_id": int,
+    "category": str,
+    "instruction": (str, None),
+}
 SIDES = {  # how a side's files are called
     "train.parquet or *train_data.parquet": r"(?P<first>train|(?P<set>.*)train_data)(?:_(?P<number>\d+))?",
     "test.parquet or *eval_data.parquet": r"(?P<first>test|(?P<set>.*?)(?:latent_)?eval_data)(?:_(?P<number>\d+))?",
@@ -57,10 +64,14 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., An
     fit, test = ({path: read(path, "parquet", COLUMNS) for path in paths} for paths in _files(folder))
     concepts = _concepts(fit, test)
     slugs = _slugs(concepts)
-    spellings = {spelling: number for number, text in concepts.items() for spelling in (str(number), text, slugs[number])}
+    spellings = {
+        spelling: number for number, text in concepts.items() for spelling in (str(number), text, slugs[number])
+    }
     for name in names or ():
         if name not in spellings:
-            raise PsrError("unknown attribute", where=folder, expected=f"one of {', '.join(slugs.values())}", got=repr(name))
+            raise PsrError(
+                "unknown attribute", where=folder, expected=f"one of {', '.join(slugs.values())}", got=repr(name)
+            )
     wanted = sorted(concepts) if names is None else [spellings[name] for name in names]
     asked, unseen = _by_concept(fit), _by_concept(test)
     return tuple(_attribute(n, slugs[n], concepts[n], asked[n], unseen.get(n, []), folder) for n in wanted)
@@ -71,19 +82,30 @@ def _files(folder: Path) -> list[list[Path]]:
     sides = [_side(folder, names, pattern) for names, pattern in SIDES.items()]
     firsts = list(dict.fromkeys(file.first for side in sides for file in side))
     if len(firsts) > len(sides) or len({file.set for side in sides for file in side}) > 1:
-        raise PsrError("several sets of files in one folder", where=folder, expected="training and evaluation files of one set",
-                       got=", ".join(f"{first}.parquet" for first in firsts), do="Give each set a folder of its own.")
+        raise PsrError(
+            "several sets of files in one folder",
+            where=folder,
+            expected="training and evaluation files of one set",
+            got=", ".join(f"{first}.parquet" for first in firsts),
+            do="Give each set a folder of its own.",
+        )
     for first, side in zip(firsts, sides, strict=True):
         if [file.number for file in side] != list(range(len(side))):
-            raise PsrError("a benchmark's files are not numbered in turn", where=folder,
-                           expected=f"{first}.parquet, {first}_1.parquet, {first}_2.parquet, …",
-                           got=", ".join(file.path.name for file in side), do="A file is missing, or is there twice.")
+            raise PsrError(
+                "a benchmark's files are not numbered in turn",
+                where=folder,
+                expected=f"{first}.parquet, {first}_1.parquet, {first}_2.parquet, …",
+                got=", ".join(file.path.name for file in side),
+                do="A file is missing, or is there twice.",
+            )
     return [[file.path for file in side] for side in sides]
 
 
 def _side(folder: Path, names: str, pattern: str) -> list[File]:
     matches = [(path, re.fullmatch(pattern, path.stem)) for path in folder.glob("*.parquet")]
-    files = [File(match["first"], match["set"] or "", int(match["number"] or 0), path) for path, match in matches if match]
+    files = [
+        File(match["first"], match["set"] or "", int(match["number"] or 0), path) for path, match in matches if match
+    ]
     if not files:
         raise PsrError("a benchmark's file is missing", where=folder, expected=names)
     return sorted(files, key=lambda file: (file.first, file.number, file.path.name))
@@ -99,18 +121,28 @@ def _concepts(fit: Table, test: Table) -> dict[int, str]:
                 continue
             known, home = found.setdefault(number, (text, path))
             if known.strip() != text.strip():
-                raise PsrError("a concept's number means two concepts", where=f"{path}, concept_id {number}",
-                               expected=f"{known!r} as in {home.name}", got=repr(text), do="Give each set a folder of its own.")
+                raise PsrError(
+                    "a concept's number means two concepts",
+                    where=f"{path}, concept_id {number}",
+                    expected=f"{known!r} as in {home.name}",
+                    got=repr(text),
+                    do="Give each set a folder of its own.",
+                )
     concepts = {number: text for number, (text, home) in found.items() if home in fit}
     if not concepts:
-        raise PsrError("a benchmark's file holds no concept", where=", ".join(map(str, fit)),
-                       expected=f"rows of category {POSITIVE} with a concept_id other than {NOTHING}")
+        raise PsrError(
+            "a benchmark's file holds no concept",
+            where=", ".join(map(str, fit)),
+            expected=f"rows of category {POSITIVE} with a concept_id other than {NOTHING}",
+        )
     return concepts
 
 
 def _slugs(concepts: dict[int, str]) -> dict[int, str]:
     """Names that may stand in folders: words and dashes, with the number where two concepts would share one."""
-    slugs = {number: "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:60].strip("-") for number, text in concepts.items()}
+    slugs = {
+        number: "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:60].strip("-") for number, text in concepts.items()
+    }
     seen = Counter(slugs.values())
     return {number: slug if slug and seen[slug] == 1 else f"{slug}-{number}" for number, slug in slugs.items()}
 
@@ -126,12 +158,17 @@ def _by_concept(table: Table) -> dict[int, Rows]:
 def _attribute(number: int, name: str, concept: str, fit: Rows, test: Rows, folder: Path) -> Loaded:
     sides = divide((row["input"] for row in fit), (row["input"] for row in test))
     if not sides.evaluate:
-        raise PsrError("too few inputs to choose alpha on some and evaluate on others", where=f"{folder}, concept {number}",
-                       expected="at least 2 that are not in the training file", got=len(sides.search))
+        raise PsrError(
+            "too few inputs to choose alpha on some and evaluate on others",
+            where=f"{folder}, concept {number}",
+            expected="at least 2 that are not in the training file",
+            got=len(sides.search),
+        )
     told = distinct(row["instruction"] for row in fit if row.get("instruction"))
     held_out = distinct((row["instruction"] for row in test if row.get("instruction")), known=told)
     if not told:
-        told, held_out = (tuple(text.format(concept.rstrip(".")) for text in texts)
-                          for texts in (INSTRUCTIONS, HELD_OUT_INSTRUCTIONS))
+        told, held_out = (
+            tuple(text.format(concept.rstrip(".")) for text in texts) for texts in (INSTRUCTIONS, HELD_OUT_INSTRUCTIONS)
+        )
     kwargs = (("concept", concept), ("concept_id", number))
     return Loaded(Attribute("axbench", name, told, held_out, *sides[:3], concept, kwargs), sides)

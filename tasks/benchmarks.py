@@ -69,7 +69,14 @@ def _say_left_out(benchmark: str, folder: Path, loaded: Sequence[Loaded]) -> Non
         touched = sum(bool(sides.repeated or sides.fitted) for _, sides in loaded)
         logging.getLogger("psr").warning(
             "%s (%s): questions left out of %d of %d attributes: %d that are there twice, %d of search and evaluation that "
-            "are for fitting", benchmark, folder, touched, len(loaded), repeated, fitted)
+            "are for fitting",
+            benchmark,
+            folder,
+            touched,
+            len(loaded),
+            repeated,
+            fitted,
+        )
 
 
 def reader(cache: Path) -> Callable[[Path, Format, Mapping[str, Any]], Rows]:
@@ -86,12 +93,20 @@ def reader(cache: Path) -> Callable[[Path, Format, Mapping[str, Any]], Rows]:
             where = path if len(rows) == 1 else f"{path}, row {number}"
             missing = [name for name in needed if name not in row]
             if missing:
-                raise PsrError("a benchmark's file lacks a column", where=where, expected=", ".join(needed),
-                               got=f"no {', '.join(missing)}")
+                raise PsrError(
+                    "a benchmark's file lacks a column",
+                    where=where,
+                    expected=", ".join(needed),
+                    got=f"no {', '.join(missing)}",
+                )
             for name, wanted in columns.items():
                 if misfit := _misfit(row.get(name), wanted, name):
-                    raise PsrError("a benchmark's file has another layout", where=f"{where}, {misfit[0]}",
-                                   expected=_words(misfit[1]), got=_shown(misfit[2]))
+                    raise PsrError(
+                        "a benchmark's file has another layout",
+                        where=f"{where}, {misfit[0]}",
+                        expected=_words(misfit[1]),
+                        got=_shown(misfit[2]),
+                    )
         return rows
 
     return read
@@ -151,8 +166,12 @@ def _json_rows(path: Path) -> Rows:
         raise _unreadable(path, "json", error) from error
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise PsrError("a benchmark's file has another layout", where=f"{path}, row {number}", expected="an object",
-                           got=_shown(row))
+            raise PsrError(
+                "a benchmark's file has another layout",
+                where=f"{path}, row {number}",
+                expected="an object",
+                got=_shown(row),
+            )
     return rows
 
 
@@ -190,5 +209,9 @@ def _parquet_rows(path: Path, cache: Path) -> Rows:
 
 def _unreadable(path: Path, kind: Format, error: Exception) -> PsrError:
     said = str(error).splitlines()[0] if str(error) else ""
-    return PsrError("a benchmark's file cannot be read", where=path, expected=f"a {kind} file with rows",
-                    got=f"{type(error).__name__}: {said}")
+    return PsrError(
+        "a benchmark's file cannot be read",
+        where=path,
+        expected=f"a {kind} file with rows",
+        got=f"{type(error).__name__}: {said}",
+    )

@@ -84,7 +84,9 @@ def styles(slugs: Iterable[str]) -> dict[str, str]:
     steered = [slug for slug in sorted(set(slugs), key=rank) if slug not in ("plain", "prompt")]
     chosen: dict[str, int] = {}
     for i, kind in enumerate(KINDS):
-        found = sorted((slug for slug in steered if slug.startswith(kind)), key=lambda slug: not slug.endswith("-mse-qr"))
+        found = sorted(
+            (slug for slug in steered if slug.startswith(kind)), key=lambda slug: not slug.endswith("-mse-qr")
+        )
         if found:
             chosen[found[0]] = i
     free = [slug for slug in steered if slug not in chosen]

@@ -19,7 +19,9 @@ def check_files(root: Path) -> None:
     for name, what in NEEDED.items():
         if not (root / name).exists():
             command = restoring(root, name)
-            raise PsrError(f"{what} is missing", where=root / name, do=f"Bring it back by {command}." if command else COPY)
+            raise PsrError(
+                f"{what} is missing", where=root / name, do=f"Bring it back by {command}." if command else COPY
+            )
 
 
 def no_repository(root: Path) -> PsrError:
@@ -48,7 +50,12 @@ def commit(root: Path) -> str:
 def _git(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """git's answer in English; status 127 without git."""
     try:
-        return subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=False,
-                              env={**os.environ, "LC_ALL": "C"})
+        return subprocess.run(
+            ["git", "-C", str(root), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
     except FileNotFoundError:
         return subprocess.CompletedProcess(command, 127, "", "no git")

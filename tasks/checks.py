@@ -61,7 +61,9 @@ def packages(root: Path) -> Iterator[Finding]:
             yield Finding(requirement.name, False, f"missing, {requirement.specifier} is needed")
             continue
         good = requirement.specifier.contains(found, prereleases=True)
-        yield Finding(requirement.name, good, _beside(found, tried) if good else f"{found}, {requirement.specifier} is needed")
+        yield Finding(
+            requirement.name, good, _beside(found, tried) if good else f"{found}, {requirement.specifier} is needed"
+        )
     for below, tried in together.items():
         with suppress(PackageNotFoundError):  # what only tests need may be missing
             if not tried.specifier.contains(version(below), prereleases=True):

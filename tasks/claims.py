@@ -15,8 +15,14 @@ from tasks.claims_rows import Row, with_claims_verdict
 from tasks.report_claims import DIGITS
 from tasks.tables import read_table, write_table
 
-NEEDED = ("distill/modules.parquet", "search/judgements.parquet", "steer/completions.parquet", "judge/judgements.parquet",
-          "faithfulness/deviations.parquet", "results/headline_seeds.parquet")
+NEEDED = (
+    "distill/modules.parquet",
+    "search/judgements.parquet",
+    "steer/completions.parquet",
+    "judge/judgements.parquet",
+    "faithfulness/deviations.parquet",
+    "results/headline_seeds.parquet",
+)
 STYLE = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
@@ -24,8 +30,13 @@ def check_finished(data: Path, profile: str) -> None:
     """Raise PsrError unless the profile's outputs that the claims are measured on are there."""
     missing = [name for name in NEEDED if not (data / name).is_file()]
     if missing:
-        raise PsrError("the claims are measured on a finished profile", where=f"data/{profile}", expected="the outputs of its stages",
-                       got=f"no {', '.join(missing)}", do=f"Run `python -m flows.reproduce --profile {profile}` first.")
+        raise PsrError(
+            "the claims are measured on a finished profile",
+            where=f"data/{profile}",
+            expected="the outputs of its stages",
+            got=f"no {', '.join(missing)}",
+            do=f"Run `python -m flows.reproduce --profile {profile}` first.",
+        )
 
 
 def measure(data: Path, profile: str, results: dict[str, Any], faithfulness: dict[str, Any]) -> list[Row]:
@@ -57,16 +68,31 @@ def store(data: Path, rows: Sequence[Row]) -> list[Row]:
 def claims_table(rows: Sequence[Row]) -> Table:
     """A line a part below its claim: the difference with its interval, the margin, the verdict, and over what."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, right in (("claim", False), ("paper", True), ("here", True), ("95 % interval", True), ("margin", True), ("", False),
-                        ("seeds × attributes", True)):
+    for name, right in (
+        ("claim", False),
+        ("paper", True),
+        ("here", True),
+        ("95 % interval", True),
+        ("margin", True),
+        ("", False),
+        ("seeds × attributes", True),
+    ):
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for number in sorted({row["claim"] for row in rows}):
         parts = [row for row in rows if row["claim"] == number]
         claim = CLAIMS[number]
-        table.add_row(Text(f"{number} {claim.says}", style="bold"), "", "", "", "", _verdict(parts[0]["claim_verdict"]), "")
+        table.add_row(
+            Text(f"{number} {claim.says}", style="bold"), "", "", "", "", _verdict(parts[0]["claim_verdict"]), ""
+        )
         for row in parts:
-            table.add_row(_what(row), *(figure(row, name) for name in ("published", "value")), ends(row), figure(row, "margin"),
-                          _verdict(row["verdict"]), f"{row['seeds']} × {row['attributes']}")
+            table.add_row(
+                _what(row),
+                *(figure(row, name) for name in ("published", "value")),
+                ends(row),
+                figure(row, "margin"),
+                _verdict(row["verdict"]),
+                f"{row['seeds']} × {row['attributes']}",
+            )
     return table
 
 
@@ -82,7 +108,9 @@ def ends(row: Row) -> str:
 
 
 def _what(row: Row) -> Text:
-    return Text.assemble(f"  {row['part']}\n", (f"  {row['compared']}" + (f"; {row['note']}" if row["note"] else ""), "dim"))
+    return Text.assemble(
+        f"  {row['part']}\n", (f"  {row['compared']}" + (f"; {row['note']}" if row["note"] else ""), "dim")
+    )
 
 
 def _verdict(verdict: str) -> Text:

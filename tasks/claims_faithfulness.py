@@ -53,23 +53,40 @@ def faithfulness_rows(data: Path, profile: str, *, resamples: int, seed: int) ->
         sql = question(name, profile=profile, method=method_sql(method), layers=layers)
         return claim_row(part, compared(method, modules, sums, compare, sql))
 
-    return [spread_row(data, profile), row(FLOOR, "a-psr-mse", "floor", below_floor),
-            *(row(Part(6, f"{name}, {place}", f"{words}, S-{name} at α = 1"), method, key, compare)
-              for name, method in CONSTANTS.items()
-              for place, words, key, compare in (("its own layer", "relative RMSE less 1", "own", own_layer),
-                                                 ("later layers", "1 less relative RMSE", "later", later)))]
+    return [
+        spread_row(data, profile),
+        row(FLOOR, "a-psr-mse", "floor", below_floor),
+        *(
+            row(Part(6, f"{name}, {place}", f"{words}, S-{name} at α = 1"), method, key, compare)
+            for name, method in CONSTANTS.items()
+            for place, words, key, compare in (
+                ("its own layer", "relative RMSE less 1", "own", own_layer),
+                ("later layers", "1 less relative RMSE", "later", later),
+            )
+        ),
+    ]
 
 
 def spread_row(data: Path, profile: str) -> Row:
     """Claim 1: the mean over layers, attributes and seeds. Its ends are the means of the ends, as if all moved together: too
     wide and never too narrow, since the token strengths behind them are not kept. A seed changes nothing but the
     answers, and those already differ from question to question in each seed's own interval."""
-    part = Part(1, "99th over 1st percentile", "log10 of the 99th over the 1st percentile of ‖Δ_acc‖ over tokens, mean of layers")
-    rows = [row for row in read_table(data / "faithfulness/delta_strengths.parquet", "delta_strengths") if row["kind"] == "acc"]
+    part = Part(
+        1,
+        "99th over 1st percentile",
+        "log10 of the 99th over the 1st percentile of ‖Δ_acc‖ over tokens, mean of layers",
+    )
+    rows = [
+        row
+        for row in read_table(data / "faithfulness/delta_strengths.parquet", "delta_strengths")
+        if row["kind"] == "acc"
+    ]
     known = [row for row in rows if row["spread"] is not None and row["spread_low"] is not None]
     if not known:
         return claim_row(part, "no spread of token strengths in faithfulness/delta_strengths")
-    ends = [float(np.mean([math.log10(row[name]) for row in known])) for name in ("spread", "spread_low", "spread_high")]
+    ends = [
+        float(np.mean([math.log10(row[name]) for row in known])) for name in ("spread", "spread_low", "spread_high")
+    ]
     found = [row["spread"] for row in known]
     note = f"the ratio is {min(found):.0f} to {max(found):.0f} by layer, attribute and seed; nothing is fitted"
     runs = {(row["attribute"], row["seed"]) for row in known}

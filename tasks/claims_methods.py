@@ -21,8 +21,12 @@ from tasks.published import PUBLISHED
 from tasks.results import TABLES
 from tasks.sides import sides
 
-COLUMNS = {"ta_cp": ("cp", "TA@Cp"), "ta_c80": ("c80", "TA@C80"), "strict": ("strict", "strict accuracy"),
-           "overall": ("overall", "harmonic mean (in % of 2)")}  # column -> its figure, its name
+COLUMNS = {
+    "ta_cp": ("cp", "TA@Cp"),
+    "ta_c80": ("c80", "TA@C80"),
+    "strict": ("strict", "strict accuracy"),
+    "overall": ("overall", "harmonic mean (in % of 2)"),
+}  # column -> its figure, its name
 Figures = Mapping[tuple[str, str, str], Mapping[int, Figure]]  # (column, method, attribute) -> by seed
 
 
@@ -50,24 +54,42 @@ def figures_of(data: Path, resamples: int, seed: int) -> dict[tuple[str, str, st
 
 def compare(contrast: Contrast, figures: Figures, profile: str) -> Measured | str:
     """The mean difference over every attribute and seed that has both figures; or what is missing."""
-    sides_ = [{attribute: by_seed for (column, method, attribute), by_seed in figures.items()
-               if (column, method) == (contrast.column, name) and attribute.startswith(f"{contrast.benchmark}/")}
-              for name in (contrast.ours, contrast.other)]
+    sides_ = [
+        {
+            attribute: by_seed
+            for (column, method, attribute), by_seed in figures.items()
+            if (column, method) == (contrast.column, name) and attribute.startswith(f"{contrast.benchmark}/")
+        }
+        for name in (contrast.ours, contrast.other)
+    ]
     absent = [printed(name) for name, side in zip((contrast.ours, contrast.other), sides_, strict=True) if not side]
     if absent:
         return f"no {' and no '.join(absent)} on {contrast.benchmark}"
     ours, other = sides_
-    common = {attribute: sorted(set(ours[attribute]) & set(other[attribute])) for attribute in sorted(set(ours) & set(other))}
-    prompts = {attribute: contrast.scale * float(np.mean([other[attribute][run].value for run in runs]))
-               for attribute, runs in common.items() if runs}
+    common = {
+        attribute: sorted(set(ours[attribute]) & set(other[attribute])) for attribute in sorted(set(ours) & set(other))
+    }
+    prompts = {
+        attribute: contrast.scale * float(np.mean([other[attribute][run].value for run in runs]))
+        for attribute, runs in common.items()
+        if runs
+    }
     low, high = contrast.prompt or (-np.inf, np.inf)
     kept = [attribute for attribute, mean in prompts.items() if low <= mean <= high]
     if not kept:
         return _none_kept(contrast, prompts)
-    differences = {attribute: [difference(ours[attribute][run], other[attribute][run], contrast.scale) for run in common[attribute]]
-                   for attribute in kept}
-    return Measured(mean_difference(differences), min(len(common[attribute]) for attribute in kept), kept,
-                    contrast_question(contrast, TABLES[contrast.benchmark].name, profile))
+    differences = {
+        attribute: [
+            difference(ours[attribute][run], other[attribute][run], contrast.scale) for run in common[attribute]
+        ]
+        for attribute in kept
+    }
+    return Measured(
+        mean_difference(differences),
+        min(len(common[attribute]) for attribute in kept),
+        kept,
+        contrast_question(contrast, TABLES[contrast.benchmark].name, profile),
+    )
 
 
 def _none_kept(contrast: Contrast, prompts: Mapping[str, float]) -> str:
@@ -97,7 +119,9 @@ def published(contrast: Contrast) -> float | None:
     if place is None:
         return None
     rows: dict[str, Any] = {**table.rows, **{f"{name}": values for name, *values in table.others}}
-    first, second = (rows.get(name, rows.get(_named_there(name), (None, None)))[place] for name in (contrast.ours, contrast.other))
+    first, second = (
+        rows.get(name, rows.get(_named_there(name), (None, None)))[place] for name in (contrast.ours, contrast.other)
+    )
     return None if first is None or second is None else round(first - second, 1)
 
 

@@ -37,15 +37,42 @@ class Measured:
 def claim_row(part: Part, found: Measured | str) -> Row:
     """`found`: the figure, or why there is none."""
     claim = CLAIMS[part.claim]
-    row = {"claim": claim.number, "says": claim.says, "part": part.name, "compared": part.compared, "published": part.published,
-           "unit": claim.unit, "margin": claim.margin, "why": claim.why}
+    row = {
+        "claim": claim.number,
+        "says": claim.says,
+        "part": part.name,
+        "compared": part.compared,
+        "published": part.published,
+        "unit": claim.unit,
+        "margin": claim.margin,
+        "why": claim.why,
+    }
     if isinstance(found, str):
-        return {**row, "value": None, "low": None, "high": None, "verdict": "not measured", "seeds": 0, "attributes": 0,
-                "which": "", "note": found, "sql": None}
+        return {
+            **row,
+            "value": None,
+            "low": None,
+            "high": None,
+            "verdict": "not measured",
+            "seeds": 0,
+            "attributes": 0,
+            "which": "",
+            "note": found,
+            "sql": None,
+        }
     value, low, high = found.interval
-    return {**row, "value": known(value), "low": known(low), "high": known(high), "verdict": verdict(found.interval, claim.margin),
-            "seeds": found.seeds, "attributes": len(found.attributes), "which": ", ".join(found.attributes),
-            "note": "; ".join([*few_seeds(found.seeds), *found.notes]), "sql": found.sql}
+    return {
+        **row,
+        "value": known(value),
+        "low": known(low),
+        "high": known(high),
+        "verdict": verdict(found.interval, claim.margin),
+        "seeds": found.seeds,
+        "attributes": len(found.attributes),
+        "which": ", ".join(found.attributes),
+        "note": "; ".join([*few_seeds(found.seeds), *found.notes]),
+        "sql": found.sql,
+    }
 
 
 def few_seeds(seeds: int) -> list[str]:

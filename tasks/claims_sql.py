@@ -12,7 +12,9 @@ FILE = Path(__file__).parent / "sql" / "claims.sql"
 
 def question(name: str, **places: object) -> str:
     """The question called `name`, filled, on one line."""
-    found = re.search(rf"^-- name: {name}\n(.*?)(?=^-- name: |\Z)", FILE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    found = re.search(
+        rf"^-- name: {name}\n(.*?)(?=^-- name: |\Z)", FILE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
     if found is None:
         raise KeyError(name)
     return " ".join(found[1].format(**places).split())
@@ -25,8 +27,16 @@ def contrast_question(contrast: Contrast, view: str, profile: str) -> str:
     if contrast.prompt is not None:
         low, high = contrast.prompt
         having = " " + question("having", scale=scale, column=contrast.column, low=f"{low:g}", high=f"{high:g}")
-    return question("contrast", scale=scale, column=contrast.column, view=view, profile=profile, ours=contrast.ours,
-                    other=contrast.other, having=having)
+    return question(
+        "contrast",
+        scale=scale,
+        column=contrast.column,
+        view=view,
+        profile=profile,
+        ours=contrast.ours,
+        other=contrast.other,
+        having=having,
+    )
 
 
 def method_sql(method: str) -> str:

@@ -23,8 +23,17 @@ if TYPE_CHECKING:
 
 @task(cache_policy=NO_CACHE)
 def complete_attribute(
-    attribute: Attribute, model: ModelPlace, scratch: Scratch, *, questions: int | None, instructions: int, samples: int,
-    seed: int, temperature: float, max_new_tokens: int, batch_size: int,
+    attribute: Attribute,
+    model: ModelPlace,
+    scratch: Scratch,
+    *,
+    questions: int | None,
+    instructions: int,
+    samples: int,
+    seed: int,
+    temperature: float,
+    max_new_tokens: int,
+    batch_size: int,
 ) -> Path:
     """Ask the attribute's fitting pairs on both sides. Returns the part: pairs and completions."""
     from psr.sampling import Sampling

@@ -25,9 +25,16 @@ def share_rows(study: Study) -> Rows:
         whole = energy(delta, study.offsets)
         value, samples = ratio(along, whole, once(study.n))[0], ratio(along, whole, study.counts)
         rows += [
-            {"attribute": study.attribute.key, "kind": kind, "layer": layer, "r": r,
-             **interval("energy_share", one, "low", "high"), "n": study.n}
-            for i, r in enumerate(RANKS) for layer, one in enumerate(intervals(value[i], samples[:, i]))
+            {
+                "attribute": study.attribute.key,
+                "kind": kind,
+                "layer": layer,
+                "r": r,
+                **interval("energy_share", one, "low", "high"),
+                "n": study.n,
+            }
+            for i, r in enumerate(RANKS)
+            for layer, one in enumerate(intervals(value[i], samples[:, i]))
         ]
     return rows
 
@@ -46,9 +53,20 @@ def strength_rows(study: Study) -> Rows:
         for layer, norms in enumerate(getattr(study.seen, kind).norm(dim=-1).double().cpu().numpy()):
             levels = quantiles(norms, question, once(study.n))[0]
             ratio = interval_of(float(spread(norms, question, once(study.n))[0]), spread(norms, question, study.counts))
-            rows.append({"attribute": study.attribute.key, "kind": kind, "layer": layer,
-                         **{f"p{round(100 * level):02d}": float(value) for level, value in zip(QUANTILES, levels, strict=True)},
-                         **interval("spread", ratio, "spread_low", "spread_high"), "tokens": len(norms), "n": study.n})
+            rows.append(
+                {
+                    "attribute": study.attribute.key,
+                    "kind": kind,
+                    "layer": layer,
+                    **{
+                        f"p{round(100 * level):02d}": float(value)
+                        for level, value in zip(QUANTILES, levels, strict=True)
+                    },
+                    **interval("spread", ratio, "spread_low", "spread_high"),
+                    "tokens": len(norms),
+                    "n": study.n,
+                }
+            )
     return rows
 
 
@@ -61,8 +79,18 @@ def token_rows(study: Study, count: int) -> Rows:
             first = len(one.plain_ids) - one.response - 1
             tokens = [study.lm.tokenizer.decode([token]) for token in one.plain_ids[first:]]
             here = norms[:, study.offsets[i] : study.offsets[i + 1]].tolist()
-            rows += [{"completion": answer.id, "kind": kind, "layer": layer, "position": first + at, "token": token,
-                      "strength": values[at]} for layer, values in enumerate(here) for at, token in enumerate(tokens)]
+            rows += [
+                {
+                    "completion": answer.id,
+                    "kind": kind,
+                    "layer": layer,
+                    "position": first + at,
+                    "token": token,
+                    "strength": values[at],
+                }
+                for layer, values in enumerate(here)
+                for at, token in enumerate(tokens)
+            ]
     return rows
 
 
@@ -85,8 +113,19 @@ def read_rows(study: Study, fitted: Sequence[Triplet]) -> Rows:
             read = read_out(getattr(known, reads).values, lam, reader)  # type: ignore[arg-type]
             terms = ((true - read(getattr(study.seen, reads).values)).square(), true, true.square())
             errors, first, second = (per_question(term, study.offsets) for term in terms)
-            value, samples = (r_squared(errors, first, second, tokens, counts) for counts in (once(study.n), study.counts))
-            rows += [{"attribute": study.attribute.key, "kind": kind, "reads": reads, "reader": reader, "layer": layer,
-                      **interval("r_squared", one, "low", "high"), "n": study.n}
-                     for layer, one in enumerate(intervals(value[0], samples))]
+            value, samples = (
+                r_squared(errors, first, second, tokens, counts) for counts in (once(study.n), study.counts)
+            )
+            rows += [
+                {
+                    "attribute": study.attribute.key,
+                    "kind": kind,
+                    "reads": reads,
+                    "reader": reader,
+                    "layer": layer,
+                    **interval("r_squared", one, "low", "high"),
+                    "n": study.n,
+                }
+                for layer, one in enumerate(intervals(value[0], samples))
+            ]
     return rows

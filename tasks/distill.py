@@ -53,8 +53,14 @@ class Material:
         """The triplets aligned on the method's span, with their soft labels and the plain answer to the same question."""
         from psr.align import align
 
-        return [Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait,
-                        self.rejected.get((t.pair.id, t.completion.seed))) for t in self.triplets]
+        return [
+            Example(
+                align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span),
+                t.trait,
+                self.rejected.get((t.pair.id, t.completion.seed)),
+            )
+            for t in self.triplets
+        ]
 
     def targets(self, examples: Sequence[Example], method: Method) -> Targets:
         """The instructed runs on the method's span: the cache holds QR, and R is its end."""
@@ -70,8 +76,17 @@ def material_of(attribute: str, complete: Path, select: Path, extract: Path, mod
 
 @task(cache_policy=NO_CACHE)
 def distill_module(
-    attribute: str, method: Method, seed: int | None, complete: Path, select: Path, extract: Path, model: ModelPlace,
-    scratch: Scratch, *, layer: int, settings: dict[str, Any],
+    attribute: str,
+    method: Method,
+    seed: int | None,
+    complete: Path,
+    select: Path,
+    extract: Path,
+    model: ModelPlace,
+    scratch: Scratch,
+    *,
+    layer: int,
+    settings: dict[str, Any],
 ) -> Path:
     """Fit one module (seed None: of a method without training). Returns the part: its row, its training curve, its folder."""
     home = Path("modules") / attribute.replace("/", "-") / method.slug / ("" if seed is None else f"seed-{seed}")
@@ -85,9 +100,17 @@ def distill_module(
         module, curve = fit_module(material, method, layers, {**settings, "seed": seed})
         save_module(module, folder / home)
         write_curves(folder / "curves.parquet", {module.id: curve})
-        row = {"id": module.id, "attribute": attribute, "method": method.slug, **asdict(method),
-               "layer": layer if method.scope == "S" else None, "seed": seed,
-               "triplets": len(material.triplets), "folder": home.as_posix(), "model": lm.fingerprint}
+        row = {
+            "id": module.id,
+            "attribute": attribute,
+            "method": method.slug,
+            **asdict(method),
+            "layer": layer if method.scope == "S" else None,
+            "seed": seed,
+            "triplets": len(material.triplets),
+            "folder": home.as_posix(),
+            "model": lm.fingerprint,
+        }
         write_table(folder / "modules.parquet", "modules", [row])
 
     return part(scratch, f"part-{'-'.join(home.parts[1:])}", write)
@@ -102,21 +125,49 @@ def fit_module(
 
     settings = fit_settings(method, told, material.attribute.partition("/")[0])
     sources = [t.id for t in material.triplets]
-    id = short_hash("module", VERSION, material.attribute, method.slug, layers, asdict(settings) if settings else {},
-                    sources, material.lm.fingerprint)
-    origin = {"attribute": material.attribute, "method": method.slug, "triplets": short_hash(*sources), "version": VERSION}
+    id = short_hash(
+        "module",
+        VERSION,
+        material.attribute,
+        method.slug,
+        layers,
+        asdict(settings) if settings else {},
+        sources,
+        material.lm.fingerprint,
+    )
+    origin = {
+        "attribute": material.attribute,
+        "method": method.slug,
+        "triplets": short_hash(*sources),
+        "version": VERSION,
+    }
     examples = material.examples(method)
     targets = material.targets(examples, method) if method.objective in ("MSE", "DiM") else None
     plain = material.plain if method.objective == "DiM" else None
     epochs = settings.epochs if settings else 0
     with progress(f"distill {material.attribute} {method.name}", epochs * len(examples), "examples") as advance:
-        fitted = learn(material.lm, examples, method, layers, settings, targets=targets, plain=plain, module_id=id,
-                       origin=origin, progress=advance)
+        fitted = learn(
+            material.lm,
+            examples,
+            method,
+            layers,
+            settings,
+            targets=targets,
+            plain=plain,
+            module_id=id,
+            origin=origin,
+            progress=advance,
+        )
     if not isinstance(fitted.module, SteeringModule):
-        raise PsrError("this method changes the model's weights, not its activations", got=method.slug,
-                       do="`from psr.learn import learn` fits it.")
+        raise PsrError(
+            "this method changes the model's weights, not its activations",
+            got=method.slug,
+            do="`from psr.learn import learn` fits it.",
+        )
     if fitted.dead:
-        print(f"warning: {method.name} for {material.attribute} is dead: no gate opens on any training token", flush=True)
+        print(
+            f"warning: {method.name} for {material.attribute} is dead: no gate opens on any training token", flush=True
+        )
     return fitted.module, fitted.curve
 
 

@@ -53,10 +53,14 @@ def stage_spec(root: Path, name: str, profile: str) -> StageSpec:
     """Raises PsrError for a stage or profile that dvc.yaml does not have; the known ones are listed."""
     stages = _stages(root)
     if name not in stages or "foreach" not in stages[name]:
-        raise PsrError("unknown stage", where="dvc.yaml", expected=f"one of {', '.join(stage_names(root))}", got=repr(name))
+        raise PsrError(
+            "unknown stage", where="dvc.yaml", expected=f"one of {', '.join(stage_names(root))}", got=repr(name)
+        )
     items = stages[name]["foreach"]
     if profile not in items:
-        raise PsrError("unknown profile", where=f"dvc.yaml, stage {name}", expected=f"one of {', '.join(items)}", got=repr(profile))
+        raise PsrError(
+            "unknown profile", where=f"dvc.yaml, stage {name}", expected=f"one of {', '.join(items)}", got=repr(profile)
+        )
     values = _load(root / "params.yaml")
     values = {**values, "key": profile, "item": _fill(items[profile], values)}
     do = _fill(stages[name]["do"], values)
@@ -73,9 +77,13 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PsrError("a file of the pipeline is missing", where=path, do="Run from a checkout of the repository.") from None
+        raise PsrError(
+            "a file of the pipeline is missing", where=path, do="Run from a checkout of the repository."
+        ) from None
     except yaml.YAMLError as error:
-        raise PsrError("a file of the pipeline is no valid YAML", where=path, got=" ".join(str(error).split())) from None
+        raise PsrError(
+            "a file of the pipeline is no valid YAML", where=path, got=" ".join(str(error).split())
+        ) from None
 
 
 def _fill(value: Any, values: Mapping[str, Any]) -> Any:
@@ -92,7 +100,9 @@ def _lookup(dotted: str, values: Mapping[str, Any]) -> Any:
         here = dict(enumerate(here)) if isinstance(here, list) else here
         step = int(step) if step.isdecimal() else step  # type: ignore[assignment]
         if not isinstance(here, Mapping) or step not in here:
-            raise PsrError("a placeholder of dvc.yaml has no value", where=f"${{{dotted}}}", do="Add it to params.yaml.")
+            raise PsrError(
+                "a placeholder of dvc.yaml has no value", where=f"${{{dotted}}}", do="Add it to params.yaml."
+            )
         here = here[step]
     return here
 

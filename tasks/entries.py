@@ -41,8 +41,13 @@ def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
     """A module of modules.parquet, alone or on top of the prompt (METHOD+prompt)."""
     method = parse_method(row["method"])
     slug, name = (f"{method.slug}+prompt", f"{method.name} + prompt") if with_prompt else (method.slug, method.name)
-    return {**_place(row["attribute"], row["model"]), "method": slug, "name": name, **{n: row[n] for n in FACTS},
-            "module": row["id"]}
+    return {
+        **_place(row["attribute"], row["model"]),
+        "method": slug,
+        "name": name,
+        **{n: row[n] for n in FACTS},
+        "module": row["id"],
+    }
 
 
 def _place(attribute: str, model: str) -> Row:

@@ -30,14 +30,27 @@ def extract_activations(
 
     lm = open_model(model)
     runs = runs_to_record(lm, complete, select)
-    tokens = sum(len(ids) - start for sequences, starts, _ in runs.values() for ids, start in zip(sequences, starts, strict=True))
+    tokens = sum(
+        len(ids) - start for sequences, starts, _ in runs.values() for ids, start in zip(sequences, starts, strict=True)
+    )
     size = size_of(tokens, lm.n_layers, lm.d_model, DTYPES[dtype])
-    print(f"extract: {tokens} tokens × {lm.n_layers} layers × {lm.d_model} in {dtype}: {size / MEGABYTE:.1f} MB", flush=True)
+    print(
+        f"extract: {tokens} tokens × {lm.n_layers} layers × {lm.d_model} in {dtype}: {size / MEGABYTE:.1f} MB",
+        flush=True,
+    )
     entries: list[dict[str, Any]] = []
     for (attribute, side), (sequences, starts, span) in runs.items():
         with progress(f"extract {attribute} {side}", len(sequences), "sequences") as advance:
-            targets = record(lm, sequences, starts, range(lm.n_layers), span=span, batch_size=batch_size,
-                             dtype=DTYPES[dtype], progress=advance)
+            targets = record(
+                lm,
+                sequences,
+                starts,
+                range(lm.n_layers),
+                span=span,
+                batch_size=batch_size,
+                dtype=DTYPES[dtype],
+                progress=advance,
+            )
         entries.append(write_shards(targets, out, recording(attribute, side), int(shard_mb * MEGABYTE)))
     write_index(out, entries, model=lm.fingerprint, layers=list(range(lm.n_layers)), d_model=lm.d_model, dtype=dtype)
 
@@ -55,7 +68,11 @@ def runs_to_record(lm: LanguageModel, complete: Path, select: Path) -> Runs:
     runs: Runs = {}
     for attribute, triplets in triplets_by_attribute(complete, select).items():
         aligned = [align(lm.tokenizer, t.pair, t.completion.token_ids, "QR") for t in triplets]
-        runs[attribute, "instructed"] = ([a.instructed_ids for a in aligned], [a.instructed_start for a in aligned], "QR")
+        runs[attribute, "instructed"] = (
+            [a.instructed_ids for a in aligned],
+            [a.instructed_start for a in aligned],
+            "QR",
+        )
     for attribute, answers in plain_answers(complete).items():
         prompts = [encode_chat(lm.tokenizer, pair.plain) for pair, _ in answers]
         ids = [(*prompt.ids, *c.token_ids) for prompt, (_, c) in zip(prompts, answers, strict=True)]

@@ -29,14 +29,39 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 PARAPHRASE = "paraphrase"
-TABLES = ("pairs", "completions", "draws", "faithfulness", "deviations", "delta", "delta_strengths", "delta_tokens", "readability")
+TABLES = (
+    "pairs",
+    "completions",
+    "draws",
+    "faithfulness",
+    "deviations",
+    "delta",
+    "delta_strengths",
+    "delta_tokens",
+    "readability",
+)
 
 
 @task(cache_policy=NO_CACHE)
 def measure_attribute(
-    attribute: Attribute, seed: int, sampled: int, complete: Path, select: Path, distill: Path, search: Path, model: ModelPlace,
-    scratch: Scratch, *, questions: int, triplets: int, drawn: int, resamples: int, strengths: int, temperature: float,
-    max_new_tokens: int, batch_size: int,
+    attribute: Attribute,
+    seed: int,
+    sampled: int,
+    complete: Path,
+    select: Path,
+    distill: Path,
+    search: Path,
+    model: ModelPlace,
+    scratch: Scratch,
+    *,
+    questions: int,
+    triplets: int,
+    drawn: int,
+    resamples: int,
+    strengths: int,
+    temperature: float,
+    max_new_tokens: int,
+    batch_size: int,
 ) -> Path:
     """Measure the prompt's Δ on `questions` unseen questions, and every module of one repetition against it: of its fit
     seed, on answers of its sampling seed. Returns the part: TABLES.
@@ -51,18 +76,31 @@ def measure_attribute(
 
     def write(folder: Path) -> None:
         lm = open_model(model)
-        made = complete_once(lm, _asks(pairs, sampled), Sampling(max_new_tokens, temperature), scratch.within(name),
-                             batch_size=batch_size, label=f"faithfulness {attribute.key}")
+        made = complete_once(
+            lm,
+            _asks(pairs, sampled),
+            Sampling(max_new_tokens, temperature),
+            scratch.within(name),
+            batch_size=batch_size,
+            label=f"faithfulness {attribute.key}",
+        )
         study = study_of(attribute, lm, pairs, made, resamples, drawn)
         known = triplets_by_attribute(complete, select)[attribute.key]
         fitted = known[:: -(-len(known) // triplets)]
         write_pairs(folder / "pairs.parquet", pairs, "evaluate", "held_out")
         write_completions(folder / "completions.parquet", made)
         write_table(folder / "draws.parquet", "draws", [{"attribute": attribute.key, "seed": seed, "sampled": sampled}])
-        errors, deviations = deviation_rows(study, modules_of(distill, attribute.key, seed), alphas_at_prompt(search, seed))
-        found = {"faithfulness": errors, "deviations": deviations, "delta": share_rows(study),
-                 "delta_strengths": strength_rows(study), "delta_tokens": token_rows(study, strengths),
-                 "readability": read_rows(study, fitted)}
+        errors, deviations = deviation_rows(
+            study, modules_of(distill, attribute.key, seed), alphas_at_prompt(search, seed)
+        )
+        found = {
+            "faithfulness": errors,
+            "deviations": deviations,
+            "delta": share_rows(study),
+            "delta_strengths": strength_rows(study),
+            "delta_tokens": token_rows(study, strengths),
+            "readability": read_rows(study, fitted),
+        }
         for table, rows in found.items():
             write_table(folder / f"{table}.parquet", table, [{**row, "seed": seed} for row in rows])
 
@@ -73,7 +111,9 @@ def alphas_at_prompt(search: Path, seed: int) -> dict[str, float]:
     """module id -> the alpha chosen at the prompt's coherence in one repetition, 0 where no other is as coherent; for
     what was not matched in coherence the chosen one."""
     rows = read_table(search / "candidates.parquet", "candidates")
-    return {row["module"]: row["alpha"] for row in rows if row["seed"] == seed and row["point"] != "C80" and row["chosen"]}
+    return {
+        row["module"]: row["alpha"] for row in rows if row["seed"] == seed and row["point"] != "C80" and row["chosen"]
+    }
 
 
 def deviation_rows(study: Study, modules: Sequence[SteeringModule], chosen: dict[str, float]) -> tuple[Rows, Rows]:
@@ -108,7 +148,9 @@ def paraphrase_errors(study: Study) -> Array | None:
     shifts = range(1, len(told)) if {pair.instruction for pair in study.pairs} <= set(told) else range(len(told))
     errors = []
     for shift in shifts:
-        others = [PromptPair(pair.attribute, pair.question, _other(told, pair.instruction, shift)) for pair in study.pairs]
+        others = [
+            PromptPair(pair.attribute, pair.question, _other(told, pair.instruction, shift)) for pair in study.pairs
+        ]
         run = instructed_run(study.lm, aligned(study.lm, others, study.answers))
         errors.append(squared_errors(run, study.seen.instructed))
     return sum(errors) / len(errors) if errors else None  # type: ignore[return-value]
@@ -126,15 +168,26 @@ def error_rows(study: Study, errors: Array, energy: Array, floor: Array | None) 
     values, samples = both(once(study.n)), both(study.counts)
     own, above = (intervals(value[0], sample) for value, sample in zip(values, samples, strict=True))
     for layer, (one, other) in enumerate(zip(own, above, strict=True)):
-        yield {"layer": layer, **interval("relative_rmse", one, "low", "high"), "n": study.n,
-               **interval("above_floor", other, "above_floor_low", "above_floor_high")}
+        yield {
+            "layer": layer,
+            **interval("relative_rmse", one, "low", "high"),
+            "n": study.n,
+            **interval("above_floor", other, "above_floor_low", "above_floor_high"),
+        }
 
 
 def _sums(study: Study, method: str, alpha: float, errors: Array, energy: Array) -> Iterator[dict[str, Any]]:
     for layer in range(len(errors)):
         for i, pair in enumerate(study.pairs):
-            yield {"pair": pair.id, "method": method, "alpha": alpha, "layer": layer, "squared_error": float(errors[layer, i]),
-                   "energy": float(energy[layer, i]), "tokens": study.offsets[i + 1] - study.offsets[i]}
+            yield {
+                "pair": pair.id,
+                "method": method,
+                "alpha": alpha,
+                "layer": layer,
+                "squared_error": float(errors[layer, i]),
+                "energy": float(energy[layer, i]),
+                "tokens": study.offsets[i + 1] - study.offsets[i],
+            }
 
 
 def _asks(pairs: Sequence[PromptPair], seed: int) -> list[Any]:

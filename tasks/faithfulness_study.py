@@ -39,7 +39,11 @@ class Study:
 
 
 def study_of(
-    attribute: Attribute, lm: LanguageModel, pairs: Sequence[PromptPair], answers: Sequence[Completion], resamples: int,
+    attribute: Attribute,
+    lm: LanguageModel,
+    pairs: Sequence[PromptPair],
+    answers: Sequence[Completion],
+    resamples: int,
     seed: int,
 ) -> Study:
     """The answers aligned on span QR and run both ways; seed: of the draws of questions."""
@@ -48,7 +52,9 @@ def study_of(
     from psr.resampling import resample
 
     tokens = aligned(lm, pairs, answers)
-    return Study(attribute, lm, pairs, answers, tokens, contrast(lm, tokens), resample(len(pairs), resamples, seed, EVALUATE))
+    return Study(
+        attribute, lm, pairs, answers, tokens, contrast(lm, tokens), resample(len(pairs), resamples, seed, EVALUATE)
+    )
 
 
 def aligned(lm: LanguageModel, pairs: Sequence[PromptPair], answers: Sequence[Completion]) -> list[AlignedTokens]:

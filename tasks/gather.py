@@ -30,4 +30,6 @@ def gather(parts: Sequence[Path], out: Path, tables: Sequence[str]) -> None:
     """
     for table in tables:
         rows = [row for p in parts for row in read_table(p / f"{table}.parquet", table)]
-        write_table(out / f"{table}.parquet", table, {row.get("id", place): row for place, row in enumerate(rows)}.values())
+        write_table(
+            out / f"{table}.parquet", table, {row.get("id", place): row for place, row in enumerate(rows)}.values()
+        )

@@ -46,8 +46,10 @@ def benchmark_tables(root: Path, profile: str) -> list[Table]:
     from tasks.tables import read_table
 
     paths = {name: root / "data" / profile / "results" / f"{name}.parquet" for name in BENCHMARKS}
-    return [_section_table(section) for section in
-            sections({name: read_table(path, name) if path.exists() else [] for name, path in paths.items()})]
+    return [
+        _section_table(section)
+        for section in sections({name: read_table(path, name) if path.exists() else [] for name, path in paths.items()})
+    ]
 
 
 def _section_table(section: Section) -> Table:
@@ -58,10 +60,16 @@ def _section_table(section: Section) -> Table:
     for name in [*section.attributes, *(f"mean {measure.name}" for measure in means)]:
         table.add_column(Text(name), justify="right")
     for line in section.lines:
-        cells = ["–" if cell is None else f"{_number(cell[main.column], main.digits)} "
-                 f"({_number(cell[main.column + '_low'], main.digits)}–{_number(cell[main.column + '_high'], main.digits)})"
-                 for cell in line.cells]
-        table.add_row(Text(line.name), *cells, *(_number(value, m.digits) for value, m in zip(line.means, means, strict=True)))
+        cells = [
+            "–"
+            if cell is None
+            else f"{_number(cell[main.column], main.digits)} "
+            f"({_number(cell[main.column + '_low'], main.digits)}–{_number(cell[main.column + '_high'], main.digits)})"
+            for cell in line.cells
+        ]
+        table.add_row(
+            Text(line.name), *cells, *(_number(value, m.digits) for value, m in zip(line.means, means, strict=True))
+        )
     return table
 
 

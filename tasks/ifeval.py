@@ -18,8 +18,12 @@ from psr.types import Attribute
 from tasks.questions import Loaded, Sides, distinct, divide
 
 ARGUMENT = (str, float, [(str, float)], None)
-COLUMNS = {"prompt": str, "instruction_id_list": [str], "kwargs": [({str: ARGUMENT}, None)],
-           "prompt_without_instruction": (str, None)}
+COLUMNS = {
+    "prompt": str,
+    "instruction_id_list": [str],
+    "kwargs": [({str: ARGUMENT}, None)],
+    "prompt_without_instruction": (str, None),
+}
 PUBLIC = ("ifeval_single_instr_format.jsonl", "input_data.jsonl")
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 # How a sentence of a public prompt is known to state the instruction, where the file has no plain prompt beside it.
@@ -70,8 +74,13 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., An
     _tell(folder, [name for name in dict.fromkeys(row.name for row in (*fit, *test)) if name not in known], bool(known))
     for name in names or ():
         if name not in known:
-            raise PsrError("unknown attribute", where=folder, expected=f"one of {', '.join(sorted(known))}", got=repr(name),
-                           do="Rows with several instructions and instructions with fewer than 4 rows make none.")
+            raise PsrError(
+                "unknown attribute",
+                where=folder,
+                expected=f"one of {', '.join(sorted(known))}",
+                got=repr(name),
+                do="Rows with several instructions and instructions with fewer than 4 rows make none.",
+            )
     return tuple(known[name] for name in (sorted(known) if names is None else names))
 
 
@@ -81,42 +90,72 @@ def _sides(folder: Path, read: Callable[..., Any]) -> tuple[list[Row], list[Row]
         return fit, test
     public = [folder] if folder.is_file() else [folder / name for name in PUBLIC if (folder / name).is_file()]
     if not public:
-        raise PsrError("a benchmark's file is missing", where=folder,
-                       expected=f"train.jsonl and test.jsonl, or {' or '.join(PUBLIC)}")
+        raise PsrError(
+            "a benchmark's file is missing",
+            where=folder,
+            expected=f"train.jsonl and test.jsonl, or {' or '.join(PUBLIC)}",
+        )
     by_question: dict[str, dict[str, list[Row]]] = {}
     for row in _rows(public[:1], read)[0]:
         by_question.setdefault(row.name, {}).setdefault(row.question, []).append(row)
-    fit, test = ([row for asked in by_question.values() for rows in list(asked.values())[first::2] for row in rows]
-                 for first in (0, 1))
+    fit, test = (
+        [row for asked in by_question.values() for rows in list(asked.values())[first::2] for row in rows]
+        for first in (0, 1)
+    )
     return fit, test
 
 
 def _rows(paths: Sequence[Path], read: Callable[..., Any]) -> list[list[Row]]:
     """Each file's single-instruction rows that can be split. Arguments are told apart over all of the files."""
-    files = [[raw for number, raw in enumerate(read(path, "json", COLUMNS), 1) if _single(raw, f"{path}, row {number}")]
-             for path in paths]
+    files = [
+        [raw for number, raw in enumerate(read(path, "json", COLUMNS), 1) if _single(raw, f"{path}, row {number}")]
+        for path in paths
+    ]
     variants: dict[str, set[str]] = {}
     for raw in (raw for rows in files for raw in rows):
         variants.setdefault(raw["instruction_id_list"][0], set()).add(json.dumps(_given(raw), sort_keys=True))
-    return [[Row(_name(raw["instruction_id_list"][0], _given(raw), variants), raw["prompt"].strip(), *parts, _pairs(raw, _given(raw)))
-             for raw in rows if (parts := _split(raw)) is not None] for rows in files]
+    return [
+        [
+            Row(
+                _name(raw["instruction_id_list"][0], _given(raw), variants),
+                raw["prompt"].strip(),
+                *parts,
+                _pairs(raw, _given(raw)),
+            )
+            for raw in rows
+            if (parts := _split(raw)) is not None
+        ]
+        for rows in files
+    ]
 
 
 def _tell(folder: Path, left_out: Sequence[str], some: bool) -> None:
     """Say which instructions have too few rows on a side to make an attribute; refuse a file that makes none."""
     if not some:
-        raise PsrError("a benchmark's files hold no attribute", where=folder, got=f"{len(left_out)} with too few rows",
-                       expected="rows with one instruction, enough of each to fit, to search and to evaluate")
+        raise PsrError(
+            "a benchmark's files hold no attribute",
+            where=folder,
+            got=f"{len(left_out)} with too few rows",
+            expected="rows with one instruction, enough of each to fit, to search and to evaluate",
+        )
     if left_out:
-        logging.getLogger("psr").warning("%s: %d instructions make no attribute, with too few rows on a side: %s",
-                                         folder.name, len(left_out), ", ".join(left_out[:5]))
+        logging.getLogger("psr").warning(
+            "%s: %d instructions make no attribute, with too few rows on a side: %s",
+            folder.name,
+            len(left_out),
+            ", ".join(left_out[:5]),
+        )
 
 
 def _single(raw: dict[str, Any], where: str) -> bool:
     names, kwargs = raw["instruction_id_list"], raw["kwargs"]
     if len(names) != len(kwargs):
-        raise PsrError("a benchmark's row has another layout", where=where, got=str(names)[:80],
-                       expected="instruction_id_list and kwargs as lists of one length")
+        raise PsrError(
+            "a benchmark's row has another layout",
+            where=where,
+            got=str(names)[:80],
+            expected="instruction_id_list and kwargs as lists of one length",
+        )
     return len(names) == 1
 
 

@@ -76,8 +76,10 @@ def rebuild(root: Path | str) -> Path:
 def _files(data: Path, spare: Path) -> dict[str, list[Path]]:
     """Every table's files in a fixed order, an empty typed one last."""
     return {
-        name: [*(path for stage in STAGES[name] for path in sorted(data.glob(f"*/{stage}/{name}.parquet"))),
-               write_table(spare / "none" / "none" / f"{name}.parquet", name, [])]
+        name: [
+            *(path for stage in STAGES[name] for path in sorted(data.glob(f"*/{stage}/{name}.parquet"))),
+            write_table(spare / "none" / "none" / f"{name}.parquet", name, []),
+        ]
         for name in SCHEMAS
     }
 
@@ -103,5 +105,10 @@ def _check_key(connection: duckdb.DuckDBPyConnection, name: str, key: tuple[str,
     ).fetchone()
     if found:
         values = ", ".join(f"{column} {value!r}" for column, value in zip(key, found[:-1], strict=True))
-        raise PsrError("a key is not unique or is empty", where=f"table {name}", expected=f"one row per {columns}",
-                       got=f"{found[-1]} rows for {values}", do="Run the stages that write this table again.")
+        raise PsrError(
+            "a key is not unique or is empty",
+            where=f"table {name}",
+            expected=f"one row per {columns}",
+            got=f"{found[-1]} rows for {values}",
+            do="Run the stages that write this table again.",
+        )

@@ -63,7 +63,10 @@ def _stats(root: Path, deps: Sequence[str]) -> Iterator[tuple[str, Stat]]:
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             if path.is_file() and "__pycache__" not in path.parts:
                 stat = path.stat()
-                yield (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(), (stat.st_size, stat.st_mtime_ns)
+                yield (
+                    (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(),
+                    (stat.st_size, stat.st_mtime_ns),
+                )
 
 
 def _hash(path: Path) -> str:

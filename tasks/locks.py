@@ -47,7 +47,9 @@ def _take(handle: int, path: Path, *, wait: bool, say: Callable[[str], None]) ->
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
         if not wait:
-            raise PsrError(f"{holder(path)} in this repository", do="Wait for it, or run again without --no-wait.") from None
+            raise PsrError(
+                f"{holder(path)} in this repository", do="Wait for it, or run again without --no-wait."
+            ) from None
         say(f"{holder(path)} in this repository: waiting for it to end.")
         fcntl.flock(handle, fcntl.LOCK_EX)
 

@@ -26,7 +26,9 @@ class ModelPlace:
     template: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "template", tuple(sorted(dict(self.template).items())))  # places are looked up by value
+        object.__setattr__(
+            self, "template", tuple(sorted(dict(self.template).items()))
+        )  # places are looked up by value
 
 
 @cache
@@ -38,8 +40,13 @@ def open_model(place: ModelPlace) -> LanguageModel:
     from psr.loading import load_model
 
     torch.set_num_threads(place.threads)
-    return load_model(place.path, dtype=place.dtype, device=place.device, trust_remote_code=place.trust_remote_code,
-                      template=dict(place.template))
+    return load_model(
+        place.path,
+        dtype=place.dtype,
+        device=place.device,
+        trust_remote_code=place.trust_remote_code,
+        template=dict(place.template),
+    )
 
 
 def check_model(place: ModelPlace) -> None:

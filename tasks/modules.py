@@ -31,7 +31,12 @@ def modules_of(distill: Path, attribute: str, seed: int | None = None) -> list[S
     for row in rows_of_seed(distill, attribute, seed):
         module = load_module(distill / row["folder"])
         if module.id != row["id"]:
-            raise PsrError("a folder holds another module than the table says", where=distill / row["folder"],
-                           expected=row["id"], got=module.id, do="Run `dvc checkout`, or the distill stage again.")
+            raise PsrError(
+                "a folder holds another module than the table says",
+                where=distill / row["folder"],
+                expected=row["id"],
+                got=module.id,
+                do="Run `dvc checkout`, or the distill stage again.",
+            )
         found.append(module)
     return found

@@ -40,9 +40,12 @@ def _attribute(name: str, extract: Path, held_out: Path, read: Callable[..., Any
     told, unseen = distinct(_said(fit)), distinct(_said(test), known=_said(fit))
     sides = divide(fit["questions"], test["questions"])
     if not sides.evaluate:
-        raise PsrError("too few questions to choose alpha on some and evaluate on others",
-                       where=held_out / f"{name}.json", expected="at least 2 that are not in the fitting file",
-                       got=len(sides.search))
+        raise PsrError(
+            "too few questions to choose alpha on some and evaluate on others",
+            where=held_out / f"{name}.json",
+            expected="at least 2 that are not in the fitting file",
+            got=len(sides.search),
+        )
     return Loaded(Attribute("persona", name, told, unseen, *sides[:3], test["eval_prompt"]), sides)
 
 
@@ -50,7 +53,9 @@ def _object(path: Path, read: Callable[..., Any]) -> dict[str, Any]:
     """The file's one object."""
     rows = read(path, "json", COLUMNS)
     if len(rows) != 1:
-        raise PsrError("a benchmark's file has another layout", where=path, expected="one object", got=f"{len(rows)} of them")
+        raise PsrError(
+            "a benchmark's file has another layout", where=path, expected="one object", got=f"{len(rows)} of them"
+        )
     if not rows[0]["instruction"] or not rows[0]["questions"]:
         raise PsrError("a benchmark's file is empty", where=path, expected="at least one instruction and one question")
     return rows[0]  # type: ignore[no-any-return]

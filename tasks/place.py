@@ -24,5 +24,7 @@ class Place:
         """The output folder of an earlier stage. Raises PsrError when dvc.yaml does not name it as a dependency."""
         path = Path("data", self.profile, stage)
         if not any(Path(dep) == path or path in Path(dep).parents for dep in self.deps):
-            raise PsrError(f"stage {self.stage} may not read {path}", where="dvc.yaml", do="Name it among the stage's deps.")
+            raise PsrError(
+                f"stage {self.stage} may not read {path}", where="dvc.yaml", do="Name it among the stage's deps."
+            )
         return self.root / path

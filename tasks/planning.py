@@ -96,11 +96,17 @@ def _refuse_missing(root: Path, status: Mapping[str, Any], made: list[Path]) -> 
     for stage, changed in status.items():
         for entry in changed:
             for name, how in entry.get("changed deps", {}).items() if isinstance(entry, dict) else ():
-                if how == "deleted" and not any(Path(name).is_relative_to(out) or out.is_relative_to(name) for out in made):
+                if how == "deleted" and not any(
+                    Path(name).is_relative_to(out) or out.is_relative_to(name) for out in made
+                ):
                     command = restoring(root, name)
-                    raise PsrError("an input is missing", where=name, expected=f"a file or folder that {stage} reads",
-                                   do=f"{f'Bring it back by {command}' if command else 'Put it there'}, or correct its path in "
-                                   "params.yaml or dvc.yaml.")
+                    raise PsrError(
+                        "an input is missing",
+                        where=name,
+                        expected=f"a file or folder that {stage} reads",
+                        do=f"{f'Bring it back by {command}' if command else 'Put it there'}, or correct its path in "
+                        "params.yaml or dvc.yaml.",
+                    )
 
 
 def _reasons(changed: Any) -> tuple[str, ...]:
@@ -132,7 +138,9 @@ def _clear(root: Path, error: Exception) -> PsrError:
     if isinstance(error, RWLockFileCorruptedError | RWLockFileFormatError):
         return PsrError("DVC's own lock file is damaged", where=".dvc/tmp/rwlock", do="Run again: it is repaired.")
     if isinstance(error, LockError) or "is busy" in said:
-        return PsrError("another DVC process is working in this repository", got=said, do="Wait for it to end, or end it.")
+        return PsrError(
+            "another DVC process is working in this repository", got=said, do="Wait for it to end, or end it."
+        )
     if isinstance(error, SCMError) and "not a git repository" in said:
         return no_repository(root)
     file = ".dvc/config" if said.startswith("config file error") else next((name for name in FILES if name in said), "")

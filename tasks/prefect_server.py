@@ -55,8 +55,11 @@ def check_server(timeout: float = 10.0) -> None:
     """Raises PsrError when PREFECT_API_URL names a server that does not answer. Without the variable: nothing to check."""
     url = os.environ.get("PREFECT_API_URL")
     if url and not answers(url, timeout):
-        raise PsrError("the Prefect server does not answer", where=url, do="Start it, or unset PREFECT_API_URL: then a "
-                       "run starts its own.")
+        raise PsrError(
+            "the Prefect server does not answer",
+            where=url,
+            do="Start it, or unset PREFECT_API_URL: then a run starts its own.",
+        )
 
 
 def answers(url: str, timeout: float = 2.0) -> bool:
@@ -73,8 +76,12 @@ def _end_with(process: subprocess.Popen[str], log: Path, ended: threading.Event)
     process.wait()
     if not ended.is_set():
         last = _last_line(log)
-        problem = PsrError("the Prefect server died", where=log, got=f"status {process.returncode} {last}".strip(),
-                           do="Run again: what was finished is kept.")
+        problem = PsrError(
+            "the Prefect server died",
+            where=log,
+            got=f"status {process.returncode} {last}".strip(),
+            do="Run again: what was finished is kept.",
+        )
         print(problem, file=sys.stderr, flush=True)
         watch.end_children()
         os._exit(1)
@@ -84,8 +91,13 @@ def start(folder: Path, log: Path, environment: Mapping[str, str]) -> subprocess
     """A server process that works in `folder`, writes to `log` and ends with this one."""
     with open(log, "w", encoding="utf-8") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "tasks.prefect_server"], cwd=folder, stdout=subprocess.PIPE, stderr=file,
-            stdin=subprocess.DEVNULL, text=True, start_new_session=True,
+            [sys.executable, "-m", "tasks.prefect_server"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
             env={**environment, watch.PARENT: watch.identity(os.getpid())},
         )
 
@@ -93,8 +105,12 @@ def start(folder: Path, log: Path, environment: Mapping[str, str]) -> subprocess
 def _address(process: subprocess.Popen[str], log: Path) -> str:
     line = process.stdout.readline().strip() if process.stdout else ""
     if not line.startswith("http"):
-        raise PsrError("the Prefect server did not start", where=log, got=_last_line(log) or "no message",
-                       do="See python -m flows.doctor.")
+        raise PsrError(
+            "the Prefect server did not start",
+            where=log,
+            got=_last_line(log) or "no message",
+            do="See python -m flows.doctor.",
+        )
     return line
 
 
@@ -102,8 +118,12 @@ def _wait(process: subprocess.Popen[str], url: str, log: Path) -> None:
     end = time.monotonic() + PATIENCE
     while not answers(url):
         if process.poll() is not None or time.monotonic() > end:
-            raise PsrError("the Prefect server did not start", where=log, got=_last_line(log) or "no message",
-                           do="See python -m flows.doctor.")
+            raise PsrError(
+                "the Prefect server did not start",
+                where=log,
+                got=_last_line(log) or "no message",
+                do="See python -m flows.doctor.",
+            )
         time.sleep(0.1)
 
 

@@ -62,8 +62,11 @@ def track(root: Path, profile: str, names: Sequence[str]) -> None:
         run(root, profile)
         write_json(done, state)
     except Exception as error:  # whatever a tracker raises, the results stand without it
-        print(f"warning: the tracker was not filled ({type(error).__name__}: {' '.join(str(error).split())[:300]}). "
-              "Results are complete; run again to retry.", flush=True)
+        print(
+            f"warning: the tracker was not filled ({type(error).__name__}: {' '.join(str(error).split())[:300]}). "
+            "Results are complete; run again to retry.",
+            flush=True,
+        )
 
 
 def outputs_state(root: Path, names: Sequence[str]) -> dict[str, str]:

@@ -38,7 +38,11 @@ AXBENCH = Published(
     "AxBench Concept500, layer 20, harmonic mean of three ratings",
     ("Gemma-2-2B", "Gemma-2-9B"),
     {"prompt": (0.731, 1.075), "s-psr-ll-r": (0.618, 0.667), "a-psr-mse-r": (0.871, 1.120)},
-    (("ReFT-r1", 0.509, 0.630), ("SV (RePS)", 0.606, 0.892), ("LoReFT (RePS)", 0.805, 0.757),
-     ("HyperSteer", 0.742, 1.091)),
+    (
+        ("ReFT-r1", 0.509, 0.630),
+        ("SV (RePS)", 0.606, 0.892),
+        ("LoReFT (RePS)", 0.805, 0.757),
+        ("HyperSteer", 0.742, 1.091),
+    ),
 )
 PUBLISHED = {"persona": PERSONA, "ifeval": IFEVAL, "axbench": AXBENCH}

@@ -29,7 +29,9 @@ with warnings.catch_warnings(record=True):
 
             told = context.model_config
             self.module = load_module(context.artifacts["module"])
-            self.lm = load_model(told["model"], dtype=told["dtype"], device=told["device"], template=told.get("template"))
+            self.lm = load_model(
+                told["model"], dtype=told["dtype"], device=told["device"], template=told.get("template")
+            )
             check_model(self.module, self.lm.fingerprint, self.lm.d_model, self.lm.n_layers)
 
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -58,8 +60,11 @@ def chats(given: Any) -> list[Chat]:
             listed = [listed]
         return [tuple(Message(str(turn["role"]), str(turn["content"])) for turn in chat) for chat in listed]
     except (TypeError, KeyError) as error:
-        raise PsrError("not a list of chats", expected='[[{"role": "user", "content": "…"}]]',
-                       got=f"{type(error).__name__}: {error}") from error
+        raise PsrError(
+            "not a list of chats",
+            expected='[[{"role": "user", "content": "…"}]]',
+            got=f"{type(error).__name__}: {error}",
+        ) from error
 
 
 set_model(SteeredModel())

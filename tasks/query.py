@@ -47,19 +47,28 @@ def _answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequenc
         columns = tuple(column[0] for column in connection.description or ())
         return Answer(columns, tuple(connection.fetchall()) if columns else ())
     except (duckdb.Error, UnicodeError) as error:
-        raise PsrError("the question was refused", got=_brief(error),
-                       do="`show tables` lists what there is.") from error
+        raise PsrError(
+            "the question was refused", got=_brief(error), do="`show tables` lists what there is."
+        ) from error
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.is_file():
-        raise PsrError("there is no index of results", where=path, expected="results.duckdb",
-                       do="Run `python -m flows.reproduce` first.")
+        raise PsrError(
+            "there is no index of results",
+            where=path,
+            expected="results.duckdb",
+            do="Run `python -m flows.reproduce` first.",
+        )
     try:
         return duckdb.connect(str(path), read_only=True, config=LOCKED)
     except duckdb.Error as error:
-        raise PsrError("the index of results cannot be opened", where=path, got=_brief(error),
-                       do="Delete it and run `python -m flows.reproduce`, which builds it again.") from error
+        raise PsrError(
+            "the index of results cannot be opened",
+            where=path,
+            got=_brief(error),
+            do="Delete it and run `python -m flows.reproduce`, which builds it again.",
+        ) from error
 
 
 def _brief(error: Exception) -> str:

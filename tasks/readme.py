@@ -80,7 +80,10 @@ def measured_parts(root: Path) -> dict[str, str]:
     from tasks.readme_tables import claims, speed
 
     data = root / "data" / SHOWN
-    return {"claims": claims(claim_rows(data)), "speed": speed([row for row in bench_rows(data) if row["device"] == "cpu"])}
+    return {
+        "claims": claims(claim_rows(data)),
+        "speed": speed([row for row in bench_rows(data) if row["device"] == "cpu"]),
+    }
 
 
 def metrics_file(profile: str) -> Path:
@@ -94,14 +97,20 @@ def read_metrics(root: Path, profile: str) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
-        raise PsrError("the metrics are missing or damaged", where=file,
-                       do=f"Run python -m flows.reproduce --profile {profile}.") from error
+        raise PsrError(
+            "the metrics are missing or damaged", where=file, do=f"Run python -m flows.reproduce --profile {profile}."
+        ) from error
 
 
 def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Trait alignment at the prompt's coherence, with 95 % intervals; the last column is TA@C80's mean."""
     methods = list(next(iter(metrics.values())))
-    head = ["trait alignment at the prompt's coherence", *(name.partition("/")[2] for name in metrics), "mean", "mean at C80"]
+    head = [
+        "trait alignment at the prompt's coherence",
+        *(name.partition("/")[2] for name in metrics),
+        "mean",
+        "mean at C80",
+    ]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for method in methods:
         figures = [metrics[attribute][method] for attribute in metrics]
@@ -139,7 +148,6 @@ def _mean(values: list[float | None]) -> str:
 def _cell(value: Any) -> str:
     text = "–" if value is None else str(value)
     return text.replace("|", "\\|").replace("\n", "⏎").replace("<", "&lt;")
-
 
 
 def write_figure(root: Path) -> None:

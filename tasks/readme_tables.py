@@ -19,8 +19,18 @@ def claims(rows: Sequence[Row]) -> str:
     for claim in sorted({row["claim"] for row in rows}):
         parts = [row for row in rows if row["claim"] == claim]
         table.append([f"**{claim}. {CLAIMS[claim].says}**", "", "", "", "", f"**{parts[0]['claim_verdict']}**", ""])
-        table += [[f"{row['part']} ({row['unit']})", figure(row, "published"), figure(row, "value"), ends(row), figure(row, "margin"),
-                   row["verdict"], f"{row['seeds']} × {row['attributes']}"] for row in parts]
+        table += [
+            [
+                f"{row['part']} ({row['unit']})",
+                figure(row, "published"),
+                figure(row, "value"),
+                ends(row),
+                figure(row, "margin"),
+                row["verdict"],
+                f"{row['seeds']} × {row['attributes']}",
+            ]
+            for row in parts
+        ]
     return markdown(table, "lrrrrlr") if rows else NONE
 
 

@@ -42,7 +42,10 @@ def write_report(data: Path, out: Path, *, title: str = "Prompt Steering Replace
 
 
 def build(
-    data: Path | str, out: Path | str, *, title: str = "Prompt Steering Replacement",
+    data: Path | str,
+    out: Path | str,
+    *,
+    title: str = "Prompt Steering Replacement",
     beside: Mapping[str, Sequence[Row]] | None = None,
 ) -> Path:
     """As `write_report`, as a plain function; `beside`: rows of the tables in BESIDE. Returns the page's path."""
@@ -76,32 +79,69 @@ def render(tables: Mapping[str, list[Row]], title: str) -> str:
     figured = [*headline, *tables["ifeval"], *tables["axbench"]]
     if not figured:
         raise PsrError("there is nothing to report", expected="rows in the headline table", got="none")
-    names = _names(figured) | {row["method"]: _name(row["method"]) for row in tables["curve"] + tables["modules"]
-                                if row["method"] not in {r["method"] for r in figured}}
+    names = _names(figured) | {
+        row["method"]: _name(row["method"])
+        for row in tables["curve"] + tables["modules"]
+        if row["method"] not in {r["method"] for r in figured}
+    }
     style = styles(names)
-    css = _environment().get_template("style.css").render(shades=range(1, SHADES + 1), last=SHADES, views=range(LAYERS + 1))
-    return _environment().get_template("report.html").render(
-        title=title, css=Markup(css), policy=_policy(css), head=figured[0], names=names, style=style,  # noqa: S704
-        measured=_measured(figured), sections=sections(tables),
-        keys=attributes(headline), methods=_methods(headline), published=PUBLISHED.get(figured[0]["benchmark"]),
-        claims=_claims(headline), claimed=claim_sections(tables.get("claims", [])),
-        alignment=alignment(headline, style), legend=[(names[s], style[s]) for s in names],
-        aligned=[(name, style[slug]) for slug, name in _names(headline).items()],
-        coherence=coherence(_first_seed(tables["curve"]), names, style),
-        training=training(tables["curves"], _first_seed(tables["modules"]), names, style),
-        answers=shaded(tables["headline_seeds"], tables["strengths"], tables["completions"], tables["pairs"], tables["modules"], names),
-        faithful=faithfulness(tables, names, style),
-        speed=speed_sections(tables.get("bench", [])),
-        adaptation=adaptation_section(tables.get("adaptation", [])),
-        ablation=ablation_sections(tables.get("ablation", [])),
+    css = (
+        _environment()
+        .get_template("style.css")
+        .render(shades=range(1, SHADES + 1), last=SHADES, views=range(LAYERS + 1))
+    )
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=title,
+            css=Markup(css),  # noqa: S704
+            policy=_policy(css),
+            head=figured[0],
+            names=names,
+            style=style,
+            measured=_measured(figured),
+            sections=sections(tables),
+            keys=attributes(headline),
+            methods=_methods(headline),
+            published=PUBLISHED.get(figured[0]["benchmark"]),
+            claims=_claims(headline),
+            claimed=claim_sections(tables.get("claims", [])),
+            alignment=alignment(headline, style),
+            legend=[(names[s], style[s]) for s in names],
+            aligned=[(name, style[slug]) for slug, name in _names(headline).items()],
+            coherence=coherence(_first_seed(tables["curve"]), names, style),
+            training=training(tables["curves"], _first_seed(tables["modules"]), names, style),
+            answers=shaded(
+                tables["headline_seeds"],
+                tables["strengths"],
+                tables["completions"],
+                tables["pairs"],
+                tables["modules"],
+                names,
+            ),
+            faithful=faithfulness(tables, names, style),
+            speed=speed_sections(tables.get("bench", [])),
+            adaptation=adaptation_section(tables.get("adaptation", [])),
+            ablation=ablation_sections(tables.get("ablation", [])),
+        )
     )
 
 
 def _read(data: Path) -> dict[str, list[Row]]:
-    places = {"headline": "results", "headline_seeds": "results", "ifeval": "results", "axbench": "results",
-              "curve": "results", "curves": "distill", "modules": "distill",
-              "strengths": "steer", "completions": "steer", "pairs": "steer",
-              **dict.fromkeys(("faithfulness", "delta", "delta_strengths", "readability"), "faithfulness")}
+    places = {
+        "headline": "results",
+        "headline_seeds": "results",
+        "ifeval": "results",
+        "axbench": "results",
+        "curve": "results",
+        "curves": "distill",
+        "modules": "distill",
+        "strengths": "steer",
+        "completions": "steer",
+        "pairs": "steer",
+        **dict.fromkeys(("faithfulness", "delta", "delta_strengths", "readability"), "faithfulness"),
+    }
     return {name: read_table(data / stage / f"{name}.parquet", name) for name, stage in places.items()}
 
 
@@ -121,8 +161,13 @@ def _first_seed(rows: Sequence[Row]) -> list[Row]:
 
 def _environment() -> jinja2.Environment:
     """Everything is escaped; an unknown name is an error and not an empty place."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     environment.filters |= {"number": _number, "short": _short, "clean": clean}
     return environment
 
@@ -148,8 +193,13 @@ def _methods(headline: Sequence[Row]) -> list[dict[str, Any]]:
     keys = attributes(headline)
     cells = {(row["method"], row["attribute"]): row for row in headline}
     return [
-        {"slug": slug, "name": name, "cells": [cells.get((slug, key)) for key in keys],
-         "cp": _mean(headline, slug, "ta_cp"), "c80": _mean(headline, slug, "ta_c80")}
+        {
+            "slug": slug,
+            "name": name,
+            "cells": [cells.get((slug, key)) for key in keys],
+            "cp": _mean(headline, slug, "ta_cp"),
+            "c80": _mean(headline, slug, "ta_c80"),
+        }
         for slug, name in _names(headline).items()
     ]
 
@@ -164,14 +214,18 @@ def _claims(headline: Sequence[Row]) -> list[dict[str, Any]]:
     """The paper's claims about mean TA@Cp as differences: what, there, here (None: a method was not measured)."""
     here = {slug: _mean(headline, slug, "ta_cp") for slug in _names(headline)}
     published = PUBLISHED.get(headline[0]["benchmark"]) if headline else None
-    there = {slug: row[0] for slug, row in published.rows.items()} if published and published.columns[0] == "TA@Cp" else {}
+    there = (
+        {slug: row[0] for slug, row in published.rows.items()} if published and published.columns[0] == "TA@Cp" else {}
+    )
     pairs = (
         ("PSR above constant, one layer", ("s-psr-mse-qr",), ("s-const-dim-r", "s-const-mse-qr")),
         ("PSR above constant, all layers", ("a-psr-mse-qr",), ("a-const-mse-qr",)),
         ("all layers above one layer, PSR", ("a-psr-mse-qr",), ("s-psr-mse-qr",)),
         ("all-layer PSR at least the prompt", ("a-psr-mse-qr",), ("prompt",)),
     )
-    claims = [{"what": what, "there": _difference(there, a, b), "here": _difference(here, a, b)} for what, a, b in pairs]
+    claims = [
+        {"what": what, "there": _difference(there, a, b), "here": _difference(here, a, b)} for what, a, b in pairs
+    ]
     return [claim for claim in claims if claim["here"] is not None]
 
 

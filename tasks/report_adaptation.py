@@ -18,5 +18,10 @@ def adaptation_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | No
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["attribute"], []).append({"name": row["name"], "cells": cells(dict(row))})
-    return {"columns": COLUMNS, "groups": list(groups.items()), "first": rows[0],
-            "triplets": sorted({row["triplets"] for row in rows}), "answers": sorted({row["drift_answers"] for row in rows})}
+    return {
+        "columns": COLUMNS,
+        "groups": list(groups.items()),
+        "first": rows[0],
+        "triplets": sorted({row["triplets"] for row in rows}),
+        "answers": sorted({row["drift_answers"] for row in rows}),
+    }

@@ -62,8 +62,12 @@ BENCHMARKS = {
         "Harmonic mean of the ratings for concept, instruction and fluency (0–2; 0 if any is 0) with its 95 % interval. "
         "Each module steers by the factor that is best on the search questions; the figures are of other questions.",
         Measure("overall", "harmonic mean", 2),
-        (Measure("overall", "harmonic mean", 3), Measure("concept", "concept", 2), Measure("instruction", "instruction", 2),
-         Measure("fluency", "fluency", 2)),
+        (
+            Measure("overall", "harmonic mean", 3),
+            Measure("concept", "concept", 2),
+            Measure("instruction", "instruction", 2),
+            Measure("fluency", "fluency", 2),
+        ),
     ),
 }
 
@@ -81,8 +85,14 @@ def _section(benchmark: Benchmark, rows: Sequence[Row]) -> Section:
     for slug in sorted(names, key=lambda slug: slug in ("prompt",)):
         found = tuple(cells.get((slug, attribute)) for attribute in attributes)
         lines.append(Line(slug, names[slug], found, tuple(_mean(found, measure.column) for measure in benchmark.means)))
-    return Section(benchmark, tuple(attribute.partition("/")[2] for attribute in attributes), tuple(lines),
-                   min(row["n"] for row in rows), sum(row["n_unscored"] for row in rows), max(row["seeds"] for row in rows))
+    return Section(
+        benchmark,
+        tuple(attribute.partition("/")[2] for attribute in attributes),
+        tuple(lines),
+        min(row["n"] for row in rows),
+        sum(row["n_unscored"] for row in rows),
+        max(row["seeds"] for row in rows),
+    )
 
 
 def _mean(rows: Sequence[Row | None], column: str) -> float | None:

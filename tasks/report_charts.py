@@ -24,8 +24,11 @@ def alignment(headline: Sequence[Row], style: Names) -> list[Panel]:
     panels = []
     for attribute in attributes(headline):
         here = {row["method"]: row for row in headline if row["attribute"] == attribute and row["ta_cp"] is not None}
-        lines = tuple(Line(here[slug]["name"], style[slug], "", (_dot(here[slug], x, i),))
-                      for i, slug in enumerate(slugs) if slug in here)
+        lines = tuple(
+            Line(here[slug]["name"], style[slug], "", (_dot(here[slug], x, i),))
+            for i, slug in enumerate(slugs)
+            if slug in here
+        )
         guides = (Tick(x(here["prompt"]["ta_cp"]), "prompt"),) if "prompt" in here else ()
         panels.append(Panel(attribute.partition("/")[2] or attribute, lines, x.ticks((0, 25, 50, 75, 100)), (), guides))
     return panels
@@ -34,8 +37,13 @@ def alignment(headline: Sequence[Row], style: Names) -> list[Panel]:
 def _dot(row: Row, x: Axis, i: int) -> Mark:
     low, high = row["ta_cp_low"], row["ta_cp_high"]
     interval = "" if low is None or high is None else f" (95 % interval {low:.1f} to {high:.1f})"
-    return Mark(x(row["ta_cp"]), ROW * i + ROW / 2, f"{row['name']}: {row['ta_cp']:.1f}{interval}",
-                None if low is None else x(low), None if high is None else x(high))
+    return Mark(
+        x(row["ta_cp"]),
+        ROW * i + ROW / 2,
+        f"{row['name']}: {row['ta_cp']:.1f}{interval}",
+        None if low is None else x(low),
+        None if high is None else x(high),
+    )
 
 
 def coherence(curve: Sequence[Row], names: Names, style: Names) -> list[Panel]:
@@ -52,9 +60,15 @@ def coherence(curve: Sequence[Row], names: Names, style: Names) -> list[Panel]:
             points = sorted((row for row in here if row["method"] == slug), key=lambda row: row["alpha"] or 0)
             marks = tuple(Mark(x(p["coherence"]), y(p["trait"]), _point(p, names)) for p in points)
             lines.append(Line(names[slug], style[slug], polyline([(m.x, m.y) for m in marks]), marks))
-        panels.append(Panel(attribute.partition("/")[2] or attribute, tuple(lines),
-                            x.ticks(range(int(x.low), 101, 20)), y.ticks(SHARES),
-                            (Tick(x(80), "80"),)))
+        panels.append(
+            Panel(
+                attribute.partition("/")[2] or attribute,
+                tuple(lines),
+                x.ticks(range(int(x.low), 101, 20)),
+                y.ticks(SHARES),
+                (Tick(x(80), "80"),),
+            )
+        )
     return panels
 
 
@@ -85,9 +99,17 @@ def training(curves: Sequence[Row], modules: Sequence[Row], names: Names, style:
         for module in sorted(here, key=lambda m: rank(m["method"])):
             pairs = zip(fitted[module["id"]], relative[module["id"]], strict=True)
             marks = tuple(Mark(x(row["epoch"]), y(value), _epoch(names[module["method"]], row)) for row, value in pairs)
-            lines.append(Line(names[module["method"]], style[module["method"]], polyline([(m.x, m.y) for m in marks]), marks))
-        panels.append(Panel(attribute.partition("/")[2] or attribute, tuple(lines), x.ticks(_epochs(last)),
-                            y.ticks(v for v in (1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001) if v >= y.low)))
+            lines.append(
+                Line(names[module["method"]], style[module["method"]], polyline([(m.x, m.y) for m in marks]), marks)
+            )
+        panels.append(
+            Panel(
+                attribute.partition("/")[2] or attribute,
+                tuple(lines),
+                x.ticks(_epochs(last)),
+                y.ticks(v for v in (1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001) if v >= y.low),
+            )
+        )
     return panels
 
 

@@ -30,6 +30,16 @@ def claim_sections(rows: Sequence[Row]) -> list[Section]:
     for number in sorted({row["claim"] for row in rows}):
         parts = tuple(row for row in rows if row["claim"] == number)
         first = parts[0]
-        sections.append(Section(number, first["says"], first["claim_verdict"], first["margin"], first["unit"], first["why"],
-                                DIGITS.get(first["unit"], 2), parts))
+        sections.append(
+            Section(
+                number,
+                first["says"],
+                first["claim_verdict"],
+                first["margin"],
+                first["unit"],
+                first["why"],
+                DIGITS.get(first["unit"], 2),
+                parts,
+            )
+        )
     return sections

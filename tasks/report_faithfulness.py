@@ -42,26 +42,45 @@ class Section:
 def faithfulness(tables: Mapping[str, Sequence[Row]], names: Names, style: Names) -> Section | None:
     """The section out of the tables' rows by name; None where nothing was measured."""
     methods = {row["id"]: row["method"] for row in tables["modules"]} | {PARAPHRASE: PARAPHRASE}
-    rows = over_seeds("faithfulness", [{**row, "method": methods[row["method"]]} for row in shown(tables["faithfulness"])])
+    rows = over_seeds(
+        "faithfulness", [{**row, "method": methods[row["method"]]} for row in shown(tables["faithfulness"])]
+    )
     if not rows:
         return None
-    delta, strengths, readable = (over_seeds(name, tables[name]) for name in ("delta", "delta_strengths", "readability"))
+    delta, strengths, readable = (
+        over_seeds(name, tables[name]) for name in ("delta", "delta_strengths", "readability")
+    )
     look = {**style, PARAPHRASE: "prompt"}
     called = {**names, PARAPHRASE: "prompt paraphrased (floor)"}
     drawn = sorted({row["method"] for row in rows}, key=rank)
     layers = tuple(sorted({row["layer"] for row in rows}))
     ranks = sorted({row["r"] for row in delta})
     return Section(
-        tuple(_errors(rows, called, look)), tuple((called[slug], look[slug]) for slug in drawn),
-        tuple(_shares(delta, ranks)), tuple((f"r = {r}", f"m{i}") for i, r in enumerate(ranks)),
-        tuple(_strengths(strengths)), layers, tuple(_readable(readable, layers)), rows[0]["n"], rows[0]["seeds"])
+        tuple(_errors(rows, called, look)),
+        tuple((called[slug], look[slug]) for slug in drawn),
+        tuple(_shares(delta, ranks)),
+        tuple((f"r = {r}", f"m{i}") for i, r in enumerate(ranks)),
+        tuple(_strengths(strengths)),
+        layers,
+        tuple(_readable(readable, layers)),
+        rows[0]["n"],
+        rows[0]["seeds"],
+    )
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
     """The rows at the alpha chosen at the prompt's coherence; at alpha 1 of the modules for which that is 0."""
-    silent = {(row["method"], row["seed"]) for row in rows if row["chosen"] and row["alpha"] == 0 and row["method"] != PARAPHRASE}
-    return [row for row in rows if row["relative_rmse"] is not None
-            and (row["alpha"] == 1 if (row["method"], row["seed"]) in silent else row["chosen"])]
+    silent = {
+        (row["method"], row["seed"])
+        for row in rows
+        if row["chosen"] and row["alpha"] == 0 and row["method"] != PARAPHRASE
+    }
+    return [
+        row
+        for row in rows
+        if row["relative_rmse"] is not None
+        and (row["alpha"] == 1 if (row["method"], row["seed"]) in silent else row["chosen"])
+    ]
 
 
 def over_seeds(table: str, rows: Sequence[Row]) -> list[Row]:
@@ -72,9 +91,16 @@ def over_seeds(table: str, rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
     ends = [name for name in rows[0] if name.endswith(("low", "high"))] if rows else []
-    return [{**{name: group[0][name] for name in names}, "n": sum(row["n"] for row in group), "seeds": len(group),
-             **{name: _known(fmean, group, name) for name in averaged},
-             **{name: _known(min if name.endswith("low") else max, group, name) for name in ends}} for group in groups.values()]
+    return [
+        {
+            **{name: group[0][name] for name in names},
+            "n": sum(row["n"] for row in group),
+            "seeds": len(group),
+            **{name: _known(fmean, group, name) for name in averaged},
+            **{name: _known(min if name.endswith("low") else max, group, name) for name in ends},
+        }
+        for group in groups.values()
+    ]
 
 
 def _known(of: Callable[[Sequence[float]], float], rows: Sequence[Row], column: str) -> float | None:
@@ -100,8 +126,13 @@ def _mark(row: Row, column: str, x: Axis, y: Axis, words: str) -> Mark:
     """A dot with its interval, where the row has one."""
     low, high = row["low"], row["high"]
     told = "" if low is None else f" ({_kind(row)} {low:.3g} to {high:.3g})"
-    return Mark(x(row["layer"]), y(row[column]), f"{words}, layer {row['layer']}: {row[column]:.3g}{told}",
-                None if low is None else y(low), None if high is None else y(high))
+    return Mark(
+        x(row["layer"]),
+        y(row[column]),
+        f"{words}, layer {row['layer']}: {row[column]:.3g}{told}",
+        None if low is None else y(low),
+        None if high is None else y(high),
+    )
 
 
 def _kind(row: Row) -> str:
@@ -117,8 +148,17 @@ def _errors(rows: Sequence[Row], names: Names, style: Names) -> list[Panel]:
         here = [row for row in rows if row["attribute"] == attribute]
         lines = []
         for slug in sorted({row["method"] for row in here}, key=rank):
-            marks = [_mark(row, "relative_rmse", x, y, names[slug] if slug == PARAPHRASE else f"{names[slug]}, alpha {row['alpha']:.3g}")
-                     for row in here if row["method"] == slug]
+            marks = [
+                _mark(
+                    row,
+                    "relative_rmse",
+                    x,
+                    y,
+                    names[slug] if slug == PARAPHRASE else f"{names[slug]}, alpha {row['alpha']:.3g}",
+                )
+                for row in here
+                if row["method"] == slug
+            ]
             lines.append(_line(names[slug], style[slug], marks))
         ticks = y.ticks(value for value in (0, 0.25, 0.5, 0.75, 1, 1.5, 2) if value <= top)
         panels.append(Panel(_short(attribute), tuple(lines), x.ticks(_layer_ticks(rows)), ticks))
@@ -129,9 +169,13 @@ def _shares(rows: Sequence[Row], ranks: Sequence[int]) -> list[Panel]:
     panels = []
     for attribute, kind, here in _by_kind([row for row in rows if row["energy_share"] is not None]):
         x, y = _axes(rows, Axis(0, 1, BOX[2], BOX[3]))
-        lines = [_line(str(r), f"m{i}", [_mark(row, "energy_share", x, y, f"first {r}") for row in here if row["r"] == r])
-                 for i, r in enumerate(ranks)]
-        panels.append(Panel(f"{_short(attribute)}, {KINDS[kind]}", tuple(lines), x.ticks(_layer_ticks(rows)), y.ticks(SHARES)))
+        lines = [
+            _line(str(r), f"m{i}", [_mark(row, "energy_share", x, y, f"first {r}") for row in here if row["r"] == r])
+            for i, r in enumerate(ranks)
+        ]
+        panels.append(
+            Panel(f"{_short(attribute)}, {KINDS[kind]}", tuple(lines), x.ticks(_layer_ticks(rows)), y.ticks(SHARES))
+        )
     return panels
 
 
@@ -141,8 +185,10 @@ def _strengths(rows: Sequence[Row]) -> list[Panel]:
     panels = []
     for attribute, kind, here in _by_kind(rows):
         x, y = _axes(rows, Axis(max(low, high / 1e5), high, BOX[2], BOX[3], log=True))
-        lines = [_line(name, style, [Mark(x(row["layer"]), y(row[name]), _strength(row, name)) for row in here])
-                 for name, style in LEVELS.items()]
+        lines = [
+            _line(name, style, [Mark(x(row["layer"]), y(row[name]), _strength(row, name)) for row in here])
+            for name, style in LEVELS.items()
+        ]
         ticks = y.ticks(value for value in (0.001, 0.01, 0.1, 1, 10, 100, 1000, 1e4) if y.low <= value <= high)
         panels.append(Panel(f"{_short(attribute)}, {KINDS[kind]}", tuple(lines), x.ticks(_layer_ticks(rows)), ticks))
     return panels
@@ -152,7 +198,9 @@ def _strength(row: Row, name: str) -> str:
     words = f"{name}, layer {row['layer']}: {row[name]:.3g}"
     if row["spread"] is None:
         return words
-    interval = "" if row["spread_low"] is None else f" ({_kind(row)} {row['spread_low']:.0f} to {row['spread_high']:.0f})"
+    interval = (
+        "" if row["spread_low"] is None else f" ({_kind(row)} {row['spread_low']:.0f} to {row['spread_high']:.0f})"
+    )
     return f"{words}; 99th over 1st percentile {row['spread']:.0f}{interval}"
 
 
@@ -160,7 +208,9 @@ def _readable(rows: Sequence[Row], layers: Sequence[int]) -> list[tuple[str, tup
     """A row an attribute and kind: what a gate reads off the activation that it sees, layer by layer."""
     seen = {"acc": "plain", "loc": "below"}
     found = []
-    for attribute, kind, here in _by_kind([row for row in rows if row["reader"] == "gate" and seen[row["kind"]] == row["reads"]]):
+    for attribute, kind, here in _by_kind(
+        [row for row in rows if row["reader"] == "gate" and seen[row["kind"]] == row["reads"]]
+    ):
         by_layer = {row["layer"]: row for row in here}
         found.append((f"{_short(attribute)}, {KINDS[kind]}", tuple(by_layer.get(layer) for layer in layers)))
     return found
@@ -169,8 +219,17 @@ def _readable(rows: Sequence[Row], layers: Sequence[int]) -> list[tuple[str, tup
 def _by_kind(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
     """(attribute, kind, its rows by layer), sorted."""
     keys = sorted({(row["attribute"], row["kind"]) for row in rows})
-    return [(attribute, kind, sorted((row for row in rows if (row["attribute"], row["kind"]) == (attribute, kind)),
-                                     key=lambda row: row["layer"])) for attribute, kind in keys]
+    return [
+        (
+            attribute,
+            kind,
+            sorted(
+                (row for row in rows if (row["attribute"], row["kind"]) == (attribute, kind)),
+                key=lambda row: row["layer"],
+            ),
+        )
+        for attribute, kind in keys
+    ]
 
 
 def _short(attribute: str) -> str:

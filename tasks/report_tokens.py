@@ -82,8 +82,12 @@ def visible(token: str) -> str:
 
 
 def shaded(
-    headline: Sequence[Row], strengths: Sequence[Row], completions: Sequence[Row], pairs: Sequence[Row],
-    modules: Sequence[Row], names: Mapping[str, str],
+    headline: Sequence[Row],
+    strengths: Sequence[Row],
+    completions: Sequence[Row],
+    pairs: Sequence[Row],
+    modules: Sequence[Row],
+    names: Mapping[str, str],
 ) -> list[Shaded]:
     """One answer per attribute: of the gated module with the highest TA@Cp among those whose strengths were kept."""
     kept = {row["id"]: row for row in completions}
@@ -91,8 +95,11 @@ def shaded(
     for row in strengths:
         if row["completion"] in kept:
             by_completion.setdefault(row["completion"], []).append(row)
-    score = {row["module"]: row["ta_cp"] for row in headline
-             if row["module"] and row["ta_cp"] is not None and not row["method"].endswith("+prompt")}
+    score = {
+        row["module"]: row["ta_cp"]
+        for row in headline
+        if row["module"] and row["ta_cp"] is not None and not row["method"].endswith("+prompt")
+    }
     home = {row["id"]: row for row in modules}
     asked = {row["id"]: row for row in pairs}
     found: dict[str, tuple[float, str]] = {}
@@ -105,12 +112,30 @@ def shaded(
     return [_shaded(kept[key], by_completion[key], completions, asked, home, names) for _, key in found.values()]
 
 
-def _shaded(answer: Row, rows: Sequence[Row], completions: Sequence[Row], asked: Mapping[str, Row],
-            home: Mapping[str, Row], names: Mapping[str, str]) -> Shaded:
+def _shaded(
+    answer: Row,
+    rows: Sequence[Row],
+    completions: Sequence[Row],
+    asked: Mapping[str, Row],
+    home: Mapping[str, Row],
+    names: Mapping[str, str],
+) -> Shaded:
     pair, module = asked[answer["pair"]], home[answer["method"]]
-    beside = {row["method"]: row["text"] for row in completions
-              if row["pair"] == answer["pair"] and row["seed"] == answer["seed"]}
+    beside = {
+        row["method"]: row["text"]
+        for row in completions
+        if row["pair"] == answer["pair"] and row["seed"] == answer["seed"]
+    }
     spaced = not any(row["token"].startswith((" ", "▁", "Ġ")) for row in rows)
-    return Shaded(module["attribute"], pair["question"], pair["instruction"], names[module["method"]], answer["alpha"],
-                  beside.get("plain", ""), beside.get("instructed", ""), answer["id"],
-                  views(rows, len(answer["token_ids"])), spaced)
+    return Shaded(
+        module["attribute"],
+        pair["question"],
+        pair["instruction"],
+        names[module["method"]],
+        answer["alpha"],
+        beside.get("plain", ""),
+        beside.get("instructed", ""),
+        answer["id"],
+        views(rows, len(answer["token_ids"])),
+        spaced,
+    )

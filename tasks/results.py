@@ -43,7 +43,9 @@ def write_results(
             curve += curve_points(attribute, run, modules, looked)
     for benchmark, table in TABLES.items():
         write_table(out / f"{table.name}.parquet", table.name, mean_rows(entries[benchmark], table.columns))
-        write_table(out / f"{table.name}_seeds.parquet", f"{table.name}_seeds", seed_rows(entries[benchmark], table.columns))
+        write_table(
+            out / f"{table.name}_seeds.parquet", f"{table.name}_seeds", seed_rows(entries[benchmark], table.columns)
+        )
     write_table(out / "curve.parquet", "curve", curve)
 
 
@@ -51,8 +53,20 @@ def write_results(
 def write_metrics(results: Path, out: Path) -> None:
     """The headline as JSON beside the lock file, rounded to what its intervals can carry: a metric for DVC and for diffs."""
     rows = read_table(results / "headline.parquet", "headline")
-    keep = ("ta_cp", "ta_cp_low", "ta_cp_high", "coherence_cp", "alpha_cp", "ta_c80", "ta_c80_low", "ta_c80_high",
-            "coherence_c80", "alpha_c80", "n", "n_unscored")
+    keep = (
+        "ta_cp",
+        "ta_cp_low",
+        "ta_cp_high",
+        "coherence_cp",
+        "alpha_cp",
+        "ta_c80",
+        "ta_c80_low",
+        "ta_c80_high",
+        "coherence_c80",
+        "alpha_c80",
+        "n",
+        "n_unscored",
+    )
     metrics: dict[str, dict[str, Any]] = {}
     for row in rows:
         values = {name: round(row[name], 2) if isinstance(row[name], float) else row[name] for name in ("name", *keep)}
@@ -106,15 +120,27 @@ def curve_points(attribute: str, run: int, modules: Iterable[Row], side: Side) -
     for row in modules:
         yield from curve_rows(row, run, side.scores(row["id"]))
     for method in (PLAIN, INSTRUCTED):
-        yield {"attribute": attribute, "method": UNSTEERED[method], "module": None, "seed": run, "alpha": None,
-               **_means(side.mean(method, "trait"), side.mean(method, "coherence"))}
+        yield {
+            "attribute": attribute,
+            "method": UNSTEERED[method],
+            "module": None,
+            "seed": run,
+            "alpha": None,
+            **_means(side.mean(method, "trait"), side.mean(method, "coherence")),
+        }
 
 
 def curve_rows(row: Mapping[str, Any], run: int, scores: Scores) -> list[Row]:
     """Trait and coherence at every alpha that was searched; n counts the questions with a trait score."""
     return [
-        {"attribute": row["attribute"], "method": row["method"], "module": row["id"], "seed": run, "alpha": alpha,
-         **_means(scores.trait[i], scores.coherence[i])}
+        {
+            "attribute": row["attribute"],
+            "method": row["method"],
+            "module": row["id"],
+            "seed": run,
+            "alpha": alpha,
+            **_means(scores.trait[i], scores.coherence[i]),
+        }
         for i, alpha in enumerate(scores.alphas)
     ]
 

@@ -1,7 +1,7 @@
 """The tables of IFEval's format instructions and AxBench's concepts, with the figures that their papers report.
 
-    ifeval     strict and loose accuracy and coherence (0 to 100), at alpha 1, module alone and on top of the prompt
-    axbench    harmonic mean of concept, instruction and fluency (0 to 2), at the factor chosen on the search questions
+ifeval     strict and loose accuracy and coherence (0 to 100), at alpha 1, module alone and on top of the prompt
+axbench    harmonic mean of concept, instruction and fluency (0 to 2), at the factor chosen on the search questions
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ Row = dict[str, Any]
 MEASURES = {"strict": ASKED["ifeval"], "loose": LOOSE, "coherence": SENSE["ifeval"]}
 
 
-def answered(
-    attribute: str, modules: Iterable[Row], side: Side
-) -> Iterator[tuple[dict[str, Any], str, float | None]]:
+def answered(attribute: str, modules: Iterable[Row], side: Side) -> Iterator[tuple[dict[str, Any], str, float | None]]:
     """(facts, label of the completions, alpha) of plain, prompt, and every module alone and, where asked, with the prompt."""
     for method in (PLAIN, INSTRUCTED):
         yield unsteered_facts(attribute, side.completions[0].model, method), method, None
@@ -39,8 +37,10 @@ def ifeval_entries(
     """One repetition of a format instruction: nothing is chosen, alpha is 1."""
     for facts, label, alpha in answered(attribute, modules, evaluation):
         coherence = evaluation.mean(label, MEASURES["coherence"])
-        figures = {name: plain_mean(evaluation.mean(label, dimension), coherence, resamples=resamples, seed=seed)
-                   for name, dimension in MEASURES.items()}
+        figures = {
+            name: plain_mean(evaluation.mean(label, dimension), coherence, resamples=resamples, seed=seed)
+            for name, dimension in MEASURES.items()
+        }
         yield Entry(facts, run, {name: replace(figure, alpha=alpha) for name, figure in figures.items()})
 
 

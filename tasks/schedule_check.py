@@ -46,8 +46,11 @@ class Server:
 
     def answer(self, path: str, body: dict[str, Any], limit: float = 30.0) -> Any:
         """The answer to a POST; asked again while the server starts or is busy, for `limit` seconds."""
-        request = urllib.request.Request(f"{self.url}/{path}", json.dumps(body).encode(),  # noqa: S310
-                                         {"Content-Type": "application/json"})
+        request = urllib.request.Request(  # noqa: S310
+            f"{self.url}/{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
         end = time.monotonic() + limit
         while True:
             try:
@@ -55,7 +58,9 @@ class Server:
                     return json.load(reply)
             except OSError as error:
                 if time.monotonic() > end or self.process.poll() is not None:
-                    raise PsrError("the Prefect server does not answer", where=path, got=self.last_words() or error) from error
+                    raise PsrError(
+                        "the Prefect server does not answer", where=path, got=self.last_words() or error
+                    ) from error
             time.sleep(0.2)
 
     def raised(self) -> list[str]:

@@ -26,8 +26,10 @@ def ratings_of(judgements: Iterable[Judgement]) -> dict[tuple[str, str], float |
     known = sorted({completion for completion, dimension in rated if dimension in RATINGS})
     table = np.array([[rated[completion, name] for name in RATINGS] for completion in known], dtype=np.float64)
     means = harmonic_mean(table.reshape(-1, len(RATINGS)))
-    return rated | {(completion, "harmonic"): None if np.isnan(mean) else float(mean)
-                    for completion, mean in zip(known, means, strict=True)}
+    return rated | {
+        (completion, "harmonic"): None if np.isnan(mean) else float(mean)
+        for completion, mean in zip(known, means, strict=True)
+    }
 
 
 def by_question(
@@ -43,7 +45,9 @@ def by_question(
 
 
 def scores_of(
-    completions: Iterable[Completion], values: Values, pairs: Sequence[PromptPair],
+    completions: Iterable[Completion],
+    values: Values,
+    pairs: Sequence[PromptPair],
     dimensions: tuple[str, str] = ("trait", "coherence"),
 ) -> Scores:
     """Scores [alpha, question] of one method's completions, alphas ascending."""

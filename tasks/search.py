@@ -1,8 +1,8 @@
 """The search for the strength of each module, on questions that give no figure, as each benchmark's paper does it.
 
-    persona    alpha, bracketed where coherence crosses 80 or the prompt's
-    axbench    AxBench's factors, the one with the best harmonic mean
-    ifeval     no search: alpha is 1
+persona    alpha, bracketed where coherence crosses 80 or the prompt's
+axbench    AxBench's factors, the one with the best harmonic mean
+ifeval     no search: alpha is 1
 """
 
 from __future__ import annotations
@@ -49,8 +49,19 @@ Found = Iterator[tuple[str, dict[str, Any]]]
 
 @task(cache_policy=NO_CACHE)
 def search_attribute(
-    attribute: Attribute, seed: int, sampled: Sequence[int], distill: Path, model: ModelPlace, judge: Judge, scratch: Scratch,
-    *, questions: int | None, temperature: float, max_new_tokens: int, batch_size: int, **grid: Any,
+    attribute: Attribute,
+    seed: int,
+    sampled: Sequence[int],
+    distill: Path,
+    model: ModelPlace,
+    judge: Judge,
+    scratch: Scratch,
+    *,
+    questions: int | None,
+    temperature: float,
+    max_new_tokens: int,
+    batch_size: int,
+    **grid: Any,
 ) -> Path:
     """Search the strength of every module of the attribute for one repetition: its fit seed and its sampling seeds.
 
@@ -60,8 +71,17 @@ def search_attribute(
     pairs = held_out_pairs(attribute, "search", questions) if attribute.benchmark in SEARCHED else ()
 
     def write(folder: Path) -> None:
-        asking = Asking(model, judge, scratch.within(name), f"search {attribute.key}", pairs, sampled, temperature,
-                        max_new_tokens, batch_size)
+        asking = Asking(
+            model,
+            judge,
+            scratch.within(name),
+            f"search {attribute.key}",
+            pairs,
+            sampled,
+            temperature,
+            max_new_tokens,
+            batch_size,
+        )
         look = SEARCHED.get(attribute.benchmark, at_one)
         found = look(asking, modules_of(distill, attribute.key, seed), Grid(**grid, seed=sampled[0]))
         rows = [{"module": module, "seed": seed, **candidate} for module, candidate in found]
@@ -76,6 +96,7 @@ def match_coherence(asking: Asking, modules: Sequence[SteeringModule], grid: Gri
     prompted = [c for c in asking.unsteered() if c.method == INSTRUCTED]
     prompt = by_question(prompted, values_of(asking.judgements), "coherence", asking.pairs)
     for module in modules:
+
         def scored(alphas: Sequence[float], module: SteeringModule = module) -> Any:
             return asking.coherent(module, alphas)
 
@@ -99,5 +120,6 @@ def at_one(_: Asking, modules: Sequence[SteeringModule], __: Grid) -> Found:
 
 
 SEARCHED: dict[str, Callable[[Asking, Sequence[SteeringModule], Grid], Found]] = {
-    "persona": match_coherence, "axbench": best_factor,
+    "persona": match_coherence,
+    "axbench": best_factor,
 }

@@ -40,9 +40,7 @@ def judge_completions(source: Path, judges: Mapping[str, Judge], scratch: Scratc
 
 
 @task(cache_policy=NO_CACHE)
-def select_triplets(
-    source: Path, out: Path, *, min_trait: float, min_coherence: float, limit: int | None
-) -> None:
+def select_triplets(source: Path, out: Path, *, min_trait: float, min_coherence: float, limit: int | None) -> None:
     """Keep the judged instructed completions that are good enough, `limit` an attribute; write triplets and dropped.
 
     Raises PsrError, with the counts by reason, for an attribute that has none left.
@@ -58,8 +56,12 @@ def select_triplets(
         good, bad = select(pairs, here, trait, coherence, min_trait=min_trait, min_coherence=min_coherence, limit=limit)
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(Counter(d.reason for d in bad).items())) or "none"
         if not good:
-            raise PsrError("no triplet is left to learn from", where=attribute, got=f"dropped {len(bad)}: {counts}",
-                           do="Ask more questions, or lower select.min_trait or select.min_coherence.")
+            raise PsrError(
+                "no triplet is left to learn from",
+                where=attribute,
+                got=f"dropped {len(bad)}: {counts}",
+                do="Ask more questions, or lower select.min_trait or select.min_coherence.",
+            )
         print(f"select {attribute}: {len(good)} triplets kept, dropped: {counts}", flush=True)
         kept, dropped = [*kept, *good], [*dropped, *bad]
     write_triplets(out / "triplets.parquet", kept)

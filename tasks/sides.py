@@ -55,7 +55,9 @@ def sides(answered: Path, judged: Path) -> dict[tuple[str, int], Side]:
         pairs.setdefault(pair.attribute, []).append(pair)
         home[pair.id] = pair.attribute
     found = {(row["attribute"], row["sampled"]): row["seed"] for row in read_table(answered / "draws.parquet", "draws")}
-    completions: dict[tuple[str, int], list[Completion]] = {(attribute, seed): [] for (attribute, _), seed in found.items()}
+    completions: dict[tuple[str, int], list[Completion]] = {
+        (attribute, seed): [] for (attribute, _), seed in found.items()
+    }
     for completion in read_completions(answered / "completions.parquet"):
         attribute = home[completion.pair]
         completions[attribute, found[attribute, completion.seed]].append(completion)

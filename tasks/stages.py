@@ -59,7 +59,9 @@ def run_stage(root: Path, step: Step) -> State[None]:
 def reproduce_stage(root: Path, stage: str, say: Callable[[str, str], None]) -> bool:
     """Run DVC on one stage; says each of its lines. Returns whether the stage's command ran. Raises StageFailed."""
     if _stopping.is_set():
-        raise StageFailed(f"{stage} was not started", retryable=False, input_error=False, do="The run is being stopped.")
+        raise StageFailed(
+            f"{stage} was not started", retryable=False, input_error=False, do="The run is being stopped."
+        )
     check_server()
     attempt = short_hash(stage, os.getpid(), time.time_ns())
     process = _start(root, stage, attempt)
@@ -83,9 +85,22 @@ def reproduce_stage(root: Path, stage: str, say: Callable[[str, str], None]) -> 
 
 def _start(root: Path, stage: str, attempt: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.dvc_repro", stage], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1, start_new_session=True,
-        env={**os.environ, timings.RUN: attempt, watch.PARENT: watch.identity(os.getpid()), "PYTHONUNBUFFERED": "1", **relay()},
+        [sys.executable, "-m", "tasks.dvc_repro", stage],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        bufsize=1,
+        start_new_session=True,
+        env={
+            **os.environ,
+            timings.RUN: attempt,
+            watch.PARENT: watch.identity(os.getpid()),
+            "PYTHONUNBUFFERED": "1",
+            **relay(),
+        },
     )
     _live[process.pid] = process
     return process
@@ -98,10 +113,17 @@ def _failure(stage: str, status: int, ran: timings.Timing | None, last: str) -> 
         busy = "lock" in last or "busy" in last
         return StageFailed(f"{stage} could not be started by DVC", got=last, retryable=busy, input_error=not busy)
     if ran.state == "running":
-        return StageFailed(f"{stage} was killed from outside", got=f"status {status}", retryable=True, input_error=False,
-                           do="If memory ran out, lower the batch sizes in params.yaml.")
+        return StageFailed(
+            f"{stage} was killed from outside",
+            got=f"status {status}",
+            retryable=True,
+            input_error=False,
+            do="If memory ran out, lower the batch sizes in params.yaml.",
+        )
     if ran.state == "done":
-        return StageFailed(f"{stage} ran but DVC could not keep its outputs", got=last, retryable=False, input_error=True)
+        return StageFailed(
+            f"{stage} ran but DVC could not keep its outputs", got=last, retryable=False, input_error=True
+        )
     return StageFailed(f"{stage} failed: {ran.error}", retryable=ran.retry, input_error=ran.input_error)
 
 

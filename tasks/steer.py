@@ -28,8 +28,19 @@ if TYPE_CHECKING:
 
 @task(cache_policy=NO_CACHE)
 def steer_attribute(
-    attribute: Attribute, seed: int, sampled: Sequence[int], distill: Path, search: Path, model: ModelPlace, scratch: Scratch,
-    *, questions: int | None, temperature: float, max_new_tokens: int, batch_size: int, strengths: int,
+    attribute: Attribute,
+    seed: int,
+    sampled: Sequence[int],
+    distill: Path,
+    search: Path,
+    model: ModelPlace,
+    scratch: Scratch,
+    *,
+    questions: int | None,
+    temperature: float,
+    max_new_tokens: int,
+    batch_size: int,
+    strengths: int,
     with_prompt: Sequence[str],
 ) -> Path:
     """Answer the evaluation questions by every method, for one repetition: its fit seed and its sampling seeds.
@@ -48,8 +59,14 @@ def steer_attribute(
         lm = open_model(model)
         asks = evaluation_asks(pairs, modules, candidate_alphas(search, seed), sampled)
         asks += prompted_asks(pairs, prompted, sampled)
-        made = complete_once(lm, asks, Sampling(max_new_tokens, temperature), scratch.within(name), batch_size=batch_size,
-                             label=f"steer {attribute.key}")
+        made = complete_once(
+            lm,
+            asks,
+            Sampling(max_new_tokens, temperature),
+            scratch.within(name),
+            batch_size=batch_size,
+            label=f"steer {attribute.key}",
+        )
         write_pairs(folder / "pairs.parquet", pairs, "evaluate", "held_out")
         write_completions(folder / "completions.parquet", made)
         write_draws(folder, attribute.key, seed, sampled)
@@ -80,7 +97,9 @@ def chosen_alphas(search: Path, seed: int) -> dict[str, float]:
 
 
 def evaluation_asks(
-    pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], wanted: Mapping[str, Sequence[float]],
+    pairs: Sequence[PromptPair],
+    modules: Sequence[SteeringModule],
+    wanted: Mapping[str, Sequence[float]],
     sampled: Sequence[int],
 ) -> list[Ask]:
     """Plain, instructed, and each module at each wanted alpha but 0, which is plain."""
@@ -88,19 +107,34 @@ def evaluation_asks(
 
     methods: list[tuple[str, Any, float]] = [(PLAIN, None, 0.0), (INSTRUCTED, None, 0.0)]
     methods += [(module.id, module, alpha) for module in modules for alpha in wanted[module.id] if alpha != 0]
-    return [Ask(pair, method, seed, module, alpha) for method, module, alpha in methods for pair in pairs for seed in sampled]
+    return [
+        Ask(pair, method, seed, module, alpha)
+        for method, module, alpha in methods
+        for pair in pairs
+        for seed in sampled
+    ]
 
 
 def prompted_asks(pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], sampled: Sequence[int]) -> list[Ask]:
     """Each module on top of the prompt, at alpha 1."""
     from psr.complete import Ask
 
-    return [Ask(pair, module.id, seed, module, 1.0, instructed=True) for module in modules for pair in pairs for seed in sampled]
+    return [
+        Ask(pair, module.id, seed, module, 1.0, instructed=True)
+        for module in modules
+        for pair in pairs
+        for seed in sampled
+    ]
 
 
 def strength_rows(
-    lm: LanguageModel, pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], completions: Sequence[Completion],
-    chosen: Mapping[str, float], count: int, label: str,
+    lm: LanguageModel,
+    pairs: Sequence[PromptPair],
+    modules: Sequence[SteeringModule],
+    completions: Sequence[Completion],
+    chosen: Mapping[str, float],
+    count: int,
+    label: str,
 ) -> list[dict[str, Any]]:
     """λ per layer and token for the first answers of each gated module at its chosen alpha."""
     from psr.chats import encode_chat

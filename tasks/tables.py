@@ -42,13 +42,18 @@ def read_parquet(path: Path | str, schema: pa.Schema | None = None) -> list[dict
     """The rows of a parquet file; with `schema`, exactly its columns. Raises PsrError: missing, damaged, foreign."""
     path = Path(path)
     if not path.is_file():
-        raise PsrError("a table is missing", where=path, expected="a parquet file",
-                       do="Run the stage that writes it, or fetch it with `dvc pull`.")
+        raise PsrError(
+            "a table is missing",
+            where=path,
+            expected="a parquet file",
+            do="Run the stage that writes it, or fetch it with `dvc pull`.",
+        )
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise PsrError("a table is damaged", where=path, expected="a parquet file",
-                       got=_first_line(error), do=REMEDY) from error
+        raise PsrError(
+            "a table is damaged", where=path, expected="a parquet file", got=_first_line(error), do=REMEDY
+        ) from error
     return (table if schema is None else _conform(table, schema, path)).to_pylist()
 
 
@@ -65,8 +70,9 @@ def read_table(path: Path | str, name: str) -> list[dict[str, Any]]:
 def write_pairs(path: Path | str, pairs: Iterable[PromptPair], question_set: str, instruction_set: str) -> Path:
     """question_set: fit, search or evaluate; instruction_set: fit or held_out."""
     sets = {"question_set": question_set, "instruction_set": instruction_set}
-    return write_table(path, "pairs", [{**_fields(pair, ("id", "attribute", "question", "instruction")), **sets}
-                                       for pair in pairs])
+    return write_table(
+        path, "pairs", [{**_fields(pair, ("id", "attribute", "question", "instruction")), **sets} for pair in pairs]
+    )
 
 
 def read_pairs(path: Path | str) -> tuple[PromptPair, ...]:
@@ -109,8 +115,13 @@ def read_triplets(
         try:
             pair, answer = by_pair[row["pair"]], by_completion[row["completion"]]
         except KeyError as error:
-            raise PsrError("a triplet without its parent", where=path, expected="its pair and completion beside it",
-                           got=f"no {error}", do="Run the stages `complete` and `select` again.") from error
+            raise PsrError(
+                "a triplet without its parent",
+                where=path,
+                expected="its pair and completion beside it",
+                got=f"no {error}",
+                do="Run the stages `complete` and `select` again.",
+            ) from error
         return Triplet(pair, answer, row["trait"], row["coherence"])
 
     return _records(path, "triplets", build)
@@ -147,8 +158,13 @@ def _records(path: Path | str, name: str, build: Callable[[Row], T]) -> tuple[T,
     for row in read_table(path, name):
         record = build(row)
         if "id" in row and record.id != row["id"]:  # type: ignore[attr-defined]
-            raise PsrError("a row does not belong to its id", where=path, expected=record.id,  # type: ignore[attr-defined]
-                           got=row["id"], do=REMEDY)
+            raise PsrError(
+                "a row does not belong to its id",
+                where=path,
+                expected=record.id,  # type: ignore[attr-defined]
+                got=row["id"],
+                do=REMEDY,
+            )
         records.append(record)
     return tuple(records)
 
@@ -158,8 +174,12 @@ def _as_row(record: Any, schema: pa.Schema, path: Path) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         return {name: getattr(value, "id", value) for name, value in _fields(record, schema.names).items()}
     if set(record) != set(schema.names):
-        raise PsrError("a row has other columns than its table", where=path, expected=", ".join(schema.names),
-                       got=", ".join(map(str, record)))
+        raise PsrError(
+            "a row has other columns than its table",
+            where=path,
+            expected=", ".join(schema.names),
+            got=", ".join(map(str, record)),
+        )
     return dict(record)
 
 
@@ -170,16 +190,25 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> pa.Tabl
         raise PsrError("a value does not fit its column", where=path, got=_first_line(error)) from error
     for field in schema:
         if not field.nullable and table[field.name].null_count:
-            raise PsrError("a value is missing", where=f"{path}, column {field.name}", expected="no empty cell",
-                           got=f"{table[field.name].null_count} of {table.num_rows}")
+            raise PsrError(
+                "a value is missing",
+                where=f"{path}, column {field.name}",
+                expected="no empty cell",
+                got=f"{table[field.name].null_count} of {table.num_rows}",
+            )
     return table
 
 
 def _conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
-        raise PsrError("a table lacks columns", where=path, expected=", ".join(schema.names),
-                       got=f"no {', '.join(missing)}", do=REMEDY)
+        raise PsrError(
+            "a table lacks columns",
+            where=path,
+            expected=", ".join(schema.names),
+            got=f"no {', '.join(missing)}",
+            do=REMEDY,
+        )
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, ValueError) as error:

@@ -53,8 +53,18 @@ def begin(root: Path, stage: str, run: str) -> Timing:
 def end(root: Path, timing: Timing, error: str = "", *, retry: bool = False, input_error: bool = False) -> None:
     """Write how it ended. `retry`: whether the same again may pass; `input_error`: whether the user has to mend it."""
     state = "failed" if error else "done"
-    _write(root, replace(timing, state=state, ended=time.time(), work=covered(_work), error=error, retry=retry,
-                         input_error=input_error))
+    _write(
+        root,
+        replace(
+            timing,
+            state=state,
+            ended=time.time(),
+            work=covered(_work),
+            error=error,
+            retry=retry,
+            input_error=input_error,
+        ),
+    )
 
 
 def read_timing(root: Path, stage: str) -> Timing | None:

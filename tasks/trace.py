@@ -42,11 +42,18 @@ def _find(question: Question, key: str, profile: str | None) -> tuple[str, str, 
     found = [row for row in question(ITEM, [key]).rows if profile in (None, row[0])] if key else []
     ids = sorted({row[2] for row in found})
     if not ids:
-        raise PsrError("no item has this id", expected="the id of a judgement, completion, triplet, module or pair",
-                       got=repr(key), do='`python -m flows.sql "select kind, id from items"` lists them.')
+        raise PsrError(
+            "no item has this id",
+            expected="the id of a judgement, completion, triplet, module or pair",
+            got=repr(key),
+            do='`python -m flows.sql "select kind, id from items"` lists them.',
+        )
     if len(ids) > 1:
-        raise PsrError("several items have an id that begins so", expected="a longer piece of one of them",
-                       got=f"{key}: {', '.join(ids[:4])}{', …' if len(ids) > 4 else ''}")
+        raise PsrError(
+            "several items have an id that begins so",
+            expected="a longer piece of one of them",
+            got=f"{key}: {', '.join(ids[:4])}{', …' if len(ids) > 4 else ''}",
+        )
     return found[0]
 
 

@@ -21,8 +21,20 @@ from tasks import tracker
 from tasks.files import parse_yaml
 from tasks.tables import read_table
 
-METRICS = ("ta_cp", "ta_cp_low", "ta_cp_high", "coherence_cp", "alpha_cp", "ta_c80", "ta_c80_low", "ta_c80_high",
-           "coherence_c80", "alpha_c80", "n", "n_unscored")
+METRICS = (
+    "ta_cp",
+    "ta_cp_low",
+    "ta_cp_high",
+    "coherence_cp",
+    "alpha_cp",
+    "ta_c80",
+    "ta_c80_low",
+    "ta_c80_high",
+    "coherence_c80",
+    "alpha_c80",
+    "n",
+    "n_unscored",
+)
 PARAMS = ("attribute", "method", "scope", "form", "objective", "span", "layer", "seed", "triplets")
 CURVE = ("loss", "objective", "regulariser", "dead")
 Row = dict[str, Any]
@@ -75,12 +87,20 @@ def cells(data: Path, profile: str) -> list[Cell]:
     """The modules of a profile's folder, in the order of their table."""
     distill = data / "distill"
     rows = read_table(data / "results" / "headline_seeds.parquet", "headline_seeds")
-    headline = {row["module"]: row for row in reversed(rows) if not row["method"].endswith("+prompt")}  # the first seed's
+    headline = {
+        row["module"]: row for row in reversed(rows) if not row["method"].endswith("+prompt")
+    }  # the first seed's
     curves = read_table(distill / "curves.parquet", "curves")
     return [
-        Cell(f"{profile}/{row['id']}", row, distill / row["folder"], _digest(distill / row["folder"]),
-             headline.get(row["id"]), tuple(point for point in curves if point["module"] == row["id"]),
-             _origin(distill / row["folder"]))
+        Cell(
+            f"{profile}/{row['id']}",
+            row,
+            distill / row["folder"],
+            _digest(distill / row["folder"]),
+            headline.get(row["id"]),
+            tuple(point for point in curves if point["module"] == row["id"]),
+            _origin(distill / row["folder"]),
+        )
         for row in read_table(distill / "modules.parquet", "modules")
     ]
 
@@ -106,8 +126,12 @@ def model_config(root: Path, profile: str) -> dict[str, Any]:
     """Where a tracked module finds its language model, unless it is told otherwise when loaded."""
     told = _section(root, profile).get("model", {})
     place = root / told.get("path", "data/testbed/model")
-    return {"model": str(place), "dtype": told.get("dtype", "float32"), "device": told.get("device", "cpu"),
-            "template": told.get("template", {})}
+    return {
+        "model": str(place),
+        "dtype": told.get("dtype", "float32"),
+        "device": told.get("device", "cpu"),
+        "template": told.get("template", {}),
+    }
 
 
 def _section(root: Path, profile: str) -> dict[str, Any]:
@@ -154,8 +178,12 @@ def _origin(folder: Path) -> Mapping[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("origin") or {}
     except (OSError, ValueError, AttributeError) as error:
-        raise PsrError("a steering module's config cannot be read", where=path, got=f"{type(error).__name__}: {error}",
-                       do="Run `dvc checkout`, or the distill stage again.") from error
+        raise PsrError(
+            "a steering module's config cannot be read",
+            where=path,
+            got=f"{type(error).__name__}: {error}",
+            do="Run `dvc checkout`, or the distill stage again.",
+        ) from error
 
 
 def _digest(folder: Path) -> str:

@@ -70,8 +70,12 @@ def opened(uri: str, artifacts: Path | None, profile: str) -> Iterator[Store]:
         yield Store(client, experiment, runs)
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         first = (str(error).splitlines() or [""])[0].replace(uri, without_secret(uri))
-        raise PsrError("the tracker could not be filled", where=without_secret(uri), got=f"{type(error).__name__}: {first}",
-                       do="Results are complete without it: check MLFLOW_TRACKING_URI and run again.") from error
+        raise PsrError(
+            "the tracker could not be filled",
+            where=without_secret(uri),
+            got=f"{type(error).__name__}: {first}",
+            do="Results are complete without it: check MLFLOW_TRACKING_URI and run again.",
+        ) from error
 
 
 def without_secret(uri: str) -> str:
@@ -85,16 +89,27 @@ def _runs(client: "MlflowClient", experiment: str, profile: str) -> dict[str, "R
     found: dict[str, Run] = {}
     token: str | None = None
     while token != "":
-        page = client.search_runs([experiment], f"tags.`psr.profile` = '{profile}'", max_results=1000,
-                                  order_by=["attributes.start_time ASC"], page_token=token)
+        page = client.search_runs(
+            [experiment],
+            f"tags.`psr.profile` = '{profile}'",
+            max_results=1000,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
         for run in page:
             found.setdefault(run.data.tags[CELL], run)
         token = page.token or ""
     return found
 
 
-def fill(store: Store, cell: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any],
-         series: Mapping[str, Iterable[tuple[int, float]]]) -> str:
+def fill(
+    store: Store,
+    cell: str,
+    name: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, Any],
+    series: Mapping[str, Iterable[tuple[int, float]]],
+) -> str:
     """Make or update the run of `cell`; returns its id. series: metric name -> (step, value).
 
     Parameters that the run has already are left alone (MLflow never changes one); metrics are written when any differs
@@ -116,8 +131,9 @@ def fill(store: Store, cell: str, name: str, tags: Mapping[str, str], params: Ma
         here = metrics[at : at + 900]
         if here or new or changed:
             last = at + 900 >= len(metrics)
-            store.client.log_batch(run.info.run_id, here, new if last else [],
-                                   [RunTag(k, v) for k, v in changed.items()] if last else [])
+            store.client.log_batch(
+                run.info.run_id, here, new if last else [], [RunTag(k, v) for k, v in changed.items()] if last else []
+            )
     if run.info.status != "FINISHED":
         store.client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
@@ -136,8 +152,9 @@ def register(store: Store, name: str, run_id: str, cell: str, folder: Path, file
     with tempfile.TemporaryDirectory() as spare:
         save_pyfunc(Path(spare), folder, config)
         store.client.log_artifacts(run_id, spare, "model")
-    version = store.client.create_model_version(name, f"runs:/{run_id}/model", run_id,
-                                                tags={CELL: cell, "psr.files": files})
+    version = store.client.create_model_version(
+        name, f"runs:/{run_id}/model", run_id, tags={CELL: cell, "psr.files": files}
+    )
     return str(version.version)
 
 
@@ -158,7 +175,10 @@ def save_pyfunc(path: Path, folder: Path, config: dict[str, Any]) -> None:
     params = ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in PREDICT.items()])
     model = Model(signature=ModelSignature(params=params))
     mlflow.pyfunc.add_to_model(
-        model, loader_module="mlflow.pyfunc.loaders.code_model", model_code_path=PYFUNC.name, model_config=config,
+        model,
+        loader_module="mlflow.pyfunc.loaders.code_model",
+        model_code_path=PYFUNC.name,
+        model_config=config,
         artifacts={"module": {"path": "artifacts/module", "uri": "artifacts/module"}},
     )
     model.save(str(path / "MLmodel"))

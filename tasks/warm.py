@@ -27,10 +27,21 @@ from tasks import watch
 
 ADDRESS = "PSR_WARM"
 PRELOADED = (
-    "prefect.flow_engine", "prefect.task_engine", "prefect.utilities.visualization", "prefect.concurrency.services", "fastapi",
-    "anyio._backends._asyncio", "torch", "transformers.modeling_utils", "transformers.masking_utils", "transformers.generation.utils",
-    "transformers.processing_utils", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-    "safetensors.torch", "pyarrow.parquet",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "prefect.utilities.visualization",
+    "prefect.concurrency.services",
+    "fastapi",
+    "anyio._backends._asyncio",
+    "torch",
+    "transformers.modeling_utils",
+    "transformers.masking_utils",
+    "transformers.generation.utils",
+    "transformers.processing_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "safetensors.torch",
+    "pyarrow.parquet",
 )
 OURS = ("psr", "tasks", "flows")
 STREAMS = (0, 1, 2)
@@ -48,8 +59,11 @@ def warm(root: Path) -> Iterator[None]:
         listener.bind(str(path))
         listener.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.warm", str(listener.fileno()), *PRELOADED], cwd=root, stdin=subprocess.DEVNULL,
-            start_new_session=True, pass_fds=[listener.fileno()],
+            [sys.executable, "-m", "tasks.warm", str(listener.fileno()), *PRELOADED],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[listener.fileno()],
             env={**os.environ, watch.PARENT: watch.identity(os.getpid())},
         )
         listener.close()

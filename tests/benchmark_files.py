@@ -14,7 +14,9 @@ def trait(questions: list[str], word: str = "loud") -> dict[str, Any]:
 
 
 def write_persona(folder: Path, sides: tuple[str, str] = ("extract", "eval")) -> Path:
-    for side, questions, word in zip(sides, (["f1", "f2", "f3"], ["e0", "e1", "e2", "e3", "e4"]), ("loud", "noisy"), strict=True):
+    for side, questions, word in zip(
+        sides, (["f1", "f2", "f3"], ["e0", "e1", "e2", "e3", "e4"]), ("loud", "noisy"), strict=True
+    ):
         (folder / side).mkdir(parents=True)
         for name in ("loud", "shy"):
             (folder / side / f"{name}.json").write_text(json.dumps(trait(questions, word), indent=4))
@@ -28,21 +30,37 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def line(question: str, said: str, instruction: str = "punctuation:no_comma", **kwargs: object) -> dict[str, Any]:
-    return {"key": 1, "prompt": f"{question} {said}", "instruction_id_list": [instruction], "kwargs": [kwargs],
-            "prompt_without_instruction": question}
+    return {
+        "key": 1,
+        "prompt": f"{question} {said}",
+        "instruction_id_list": [instruction],
+        "kwargs": [kwargs],
+        "prompt_without_instruction": question,
+    }
 
 
 def write_concepts(folder: Path, concepts: dict[int, str], **columns: str) -> Path:
     for side, count in (("train", 3), ("test", 4)):
-        rows = [concept_row(f"{side} {i}", text, number, **columns) for number, text in concepts.items() for i in range(count)]
+        rows = [
+            concept_row(f"{side} {i}", text, number, **columns)
+            for number, text in concepts.items()
+            for i in range(count)
+        ]
         rows.append(concept_row("nothing", "EEEEE", -1, category="negative", **columns))
         write_rows(folder / f"{side}.parquet", rows)
     return folder
 
 
 def concept_row(question: str, concept: str, number: int, **columns: object) -> dict[str, Any]:
-    return {"input": question, "output": "o", "output_concept": concept, "concept_genre": "text", "concept_id": number,
-            "category": "positive", **columns}
+    return {
+        "input": question,
+        "output": "o",
+        "output_concept": concept,
+        "concept_genre": "text",
+        "concept_id": number,
+        "category": "positive",
+        **columns,
+    }
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -19,7 +19,13 @@ SEEDS = (1, 2)
 QUESTIONS = 10
 ALPHAS = (0.5, 1.0)
 PROMPT = {"persona/gloomy": 80.0, "persona/pirate": 98.0, "persona/hedging": 80.0, "ifeval/no_comma": 70.0}
-TRAIT = {"s-const-dim-r": 5.0, "s-const-mse-qr": 20.0, "s-psr-mse-qr": 50.0, "a-const-mse-qr": 60.0, "a-psr-mse-qr": 90.0}
+TRAIT = {
+    "s-const-dim-r": 5.0,
+    "s-const-mse-qr": 20.0,
+    "s-psr-mse-qr": 50.0,
+    "a-const-mse-qr": 60.0,
+    "a-psr-mse-qr": 90.0,
+}
 WITH_PROMPT = {"s-psr-ll-r": 95.0}
 LAYERS = 4
 DRAWN = {"resamples": 60, "seed": 4}
@@ -38,8 +44,13 @@ def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, 
     data = write_results(root, profile)
     for made in ("claims", "bench"):
         shutil.rmtree(data / made)
-    rows = [_module(attribute, slug, seed) for attribute in PROMPT for slug in methods_of(attribute) if slug not in without
-            for seed in (SEEDS if trained(BY_SLUG[slug]) else (None,))]
+    rows = [
+        _module(attribute, slug, seed)
+        for attribute in PROMPT
+        for slug in methods_of(attribute)
+        if slug not in without
+        for seed in (SEEDS if trained(BY_SLUG[slug]) else (None,))
+    ]
     tables.write_table(data / "distill/modules.parquet", "modules", rows)
     tables.write_curves(data / "distill/curves.parquet", {})
     for stage, judged, question_set in (("search", "search", "search"), ("steer", "judge", "evaluate")):
@@ -54,9 +65,20 @@ def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, 
 def _module(attribute: str, slug: str, seed: int | None) -> dict[str, object]:
     method = BY_SLUG[slug]
     key = module_id(attribute, slug, seed)
-    return {"id": key, "attribute": attribute, "method": slug, "scope": method.scope, "form": method.form,
-            "objective": method.objective, "span": method.span, "layer": 1 if method.scope == "S" else None, "seed": seed,
-            "triplets": 2, "folder": f"modules/{key}", "model": MODEL}
+    return {
+        "id": key,
+        "attribute": attribute,
+        "method": slug,
+        "scope": method.scope,
+        "form": method.form,
+        "objective": method.objective,
+        "span": method.span,
+        "layer": 1 if method.scope == "S" else None,
+        "seed": seed,
+        "triplets": 2,
+        "folder": f"modules/{key}",
+        "model": MODEL,
+    }
 
 
 def _write_answers(asked: Path, judged: Path, modules: list[dict[str, object]], question_set: str) -> None:
@@ -66,10 +88,14 @@ def _write_answers(asked: Path, judged: Path, modules: list[dict[str, object]], 
         for run in SEEDS:
             for label, alpha, level in _labels(attribute, run, modules):
                 for i, pair in enumerate(asks):
-                    made = Completion(pair.id, label, alpha, 10 * run, MODEL, "t1", (5,), f"{label} {alpha} {run}", True)
+                    made = Completion(
+                        pair.id, label, alpha, 10 * run, MODEL, "t1", (5,), f"{label} {alpha} {run}", True
+                    )
                     answers.append(made)
                     judgements += _verdicts(made, attribute, level, 100 * run + i)
-    tables.write_pairs(asked / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], question_set, "held_out")
+    tables.write_pairs(
+        asked / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], question_set, "held_out"
+    )
     tables.write_completions(asked / "completions.parquet", answers)
     tables.write_judgements(judged / "judgements.parquet", judgements)
     draws = [{"attribute": a, "seed": run, "sampled": 10 * run} for a in PROMPT for run in SEEDS]
@@ -92,8 +118,11 @@ def _verdicts(made: Completion, attribute: str, level: float, seed: int) -> list
     """Noise shared by everything that answers the same question with the same seed, and a little of its own."""
     own = np.random.default_rng(int(made.id[:8], 16)).normal(0, 1)
     value = float(np.clip(level + np.random.default_rng(seed).normal(0, 2) + own, 0, 100))
-    values = {"trait": value, "coherence": 95.0} if attribute.startswith("persona/") else {
-        "accuracy": value, "accuracy_loose": value, "coherence": 95.0}
+    values = (
+        {"trait": value, "coherence": 95.0}
+        if attribute.startswith("persona/")
+        else {"accuracy": value, "accuracy_loose": value, "coherence": 95.0}
+    )
     return [Judgement(made.id, "testbed", "1", name, value, 100.0) for name, value in values.items()]
 
 
@@ -104,21 +133,54 @@ def _write_faithfulness(folder: Path, modules: list[dict[str, object]]) -> None:
     sums, errors = [], []
     for attribute in traits:
         for run in SEEDS:
-            subjects = [("paraphrase", 0.0, None), *((row["id"], 1.0, row) for row in modules
-                                                     if row["attribute"] == attribute and row["seed"] in (None, run))]
+            subjects = [
+                ("paraphrase", 0.0, None),
+                *(
+                    (row["id"], 1.0, row)
+                    for row in modules
+                    if row["attribute"] == attribute and row["seed"] in (None, run)
+                ),
+            ]
             for method, alpha, row in subjects:
                 for layer in range(LAYERS):
                     named = {"method": method, "seed": run, "alpha": alpha, "layer": layer}
                     level = 0.2 if row is None else _rmse(row, layer)
                     made = _sums(pairs[attribute], level, int(short_hash(attribute, method, layer, run)[:8], 16))
-                    rmse = float(np.sqrt(sum(one["squared_error"] for one in made) / sum(one["energy"] for one in made)))
+                    rmse = float(
+                        np.sqrt(sum(one["squared_error"] for one in made) / sum(one["energy"] for one in made))
+                    )
                     sums += [{**named, **one} for one in made]
-                    errors.append({"attribute": attribute, **named, "chosen": row is None, "relative_rmse": rmse, "low": rmse,
-                                   "high": rmse, "above_floor": rmse, "above_floor_low": rmse, "above_floor_high": rmse, "n": QUESTIONS})
-    floor = {(row["attribute"], row["seed"], row["layer"]): row["relative_rmse"] for row in errors if row["method"] == "paraphrase"}
-    errors = [{**row, "above_floor": row["relative_rmse"] - floor[row["attribute"], row["seed"], row["layer"]]} for row in errors]
-    spread = [{**row, "seed": run} for row in tables.read_table(folder / "delta_strengths.parquet", "delta_strengths") for run in SEEDS]
-    tables.write_pairs(folder / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], "evaluate", "held_out")
+                    errors.append(
+                        {
+                            "attribute": attribute,
+                            **named,
+                            "chosen": row is None,
+                            "relative_rmse": rmse,
+                            "low": rmse,
+                            "high": rmse,
+                            "above_floor": rmse,
+                            "above_floor_low": rmse,
+                            "above_floor_high": rmse,
+                            "n": QUESTIONS,
+                        }
+                    )
+    floor = {
+        (row["attribute"], row["seed"], row["layer"]): row["relative_rmse"]
+        for row in errors
+        if row["method"] == "paraphrase"
+    }
+    errors = [
+        {**row, "above_floor": row["relative_rmse"] - floor[row["attribute"], row["seed"], row["layer"]]}
+        for row in errors
+    ]
+    spread = [
+        {**row, "seed": run}
+        for row in tables.read_table(folder / "delta_strengths.parquet", "delta_strengths")
+        for run in SEEDS
+    ]
+    tables.write_pairs(
+        folder / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], "evaluate", "held_out"
+    )
     tables.write_table(folder / "faithfulness.parquet", "faithfulness", errors)
     tables.write_table(folder / "deviations.parquet", "deviations", sums)
     tables.write_table(folder / "delta_strengths.parquet", "delta_strengths", spread)
@@ -127,8 +189,10 @@ def _write_faithfulness(folder: Path, modules: list[dict[str, object]]) -> None:
 def _sums(pairs: list[PromptPair], level: float, seed: int) -> list[dict[str, object]]:
     """A relative RMSE of `level` on every question, but for a little noise."""
     noise = np.random.default_rng(seed).uniform(0.95, 1.05, len(pairs))
-    return [{"pair": pair.id, "squared_error": 4 * (level * x) ** 2, "energy": 4.0, "tokens": 7}
-            for pair, x in zip(pairs, noise, strict=True)]
+    return [
+        {"pair": pair.id, "squared_error": 4 * (level * x) ** 2, "energy": 4.0, "tokens": 7}
+        for pair, x in zip(pairs, noise, strict=True)
+    ]
 
 
 def _rmse(row: dict[str, object], layer: int) -> float:

@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # children of tests inherit this: they run the repository's own modules, as the README's commands do
 os.environ.update({name: value for name, value in DEFAULTS.items() if name not in os.environ})
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: its children would not hear Ctrl-C either
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a background job: its children would not hear Ctrl-C either
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])

@@ -18,8 +18,10 @@ def module_id(attribute: str, slug: str) -> str:
 
 
 def pairs(attribute: str, question_set: str) -> list[PromptPair]:
-    return [PromptPair(attribute, f"Tell me about {topic} ({question_set}).", f"Be {attribute.split('/')[1]}.")
-            for topic in ("tea", "ice")]
+    return [
+        PromptPair(attribute, f"Tell me about {topic} ({question_set}).", f"Be {attribute.split('/')[1]}.")
+        for topic in ("tea", "ice")
+    ]
 
 
 def answer(pair: PromptPair, method: str, alpha: float, text: str) -> Completion:
@@ -28,12 +30,18 @@ def answer(pair: PromptPair, method: str, alpha: float, text: str) -> Completion
 
 def verdicts(completion: Completion, trait: float | None, coherence: float = 97.0) -> list[Judgement]:
     error = "" if trait is not None else "the judge gave no number"
-    return [Judgement(completion.id, "testbed", "1", "trait", trait, 100.0, "", error),
-            Judgement(completion.id, "testbed", "1", "coherence", coherence, 100.0)]
+    return [
+        Judgement(completion.id, "testbed", "1", "trait", trait, 100.0, "", error),
+        Judgement(completion.id, "testbed", "1", "coherence", coherence, 100.0),
+    ]
 
 
 def write_results(
-    root: Path, profile: str = "quick", text: str = "Arr, ice is cold, matey.", *, adapters: bool = False,
+    root: Path,
+    profile: str = "quick",
+    text: str = "Arr, ice is cold, matey.",
+    *,
+    adapters: bool = False,
     suite: bool = True,
 ) -> Path:
     """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too, and
@@ -44,10 +52,15 @@ def write_results(
     _write_steering(data, text)
     _write_results(data)
     _write_faithfulness(data)
-    tables.write_table(data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")])
+    tables.write_table(
+        data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")]
+    )
     tables.write_table(data / "claims/claims.parquet", "claims", [claim_row()])
-    tables.write_table(data / "adaptation/adaptation.parquet", "adaptation",
-                       [adaptation_row("prompt"), adaptation_row("full-ll", per_row=False)])
+    tables.write_table(
+        data / "adaptation/adaptation.parquet",
+        "adaptation",
+        [adaptation_row("prompt"), adaptation_row("full-ll", per_row=False)],
+    )
     tables.write_table(data / "ablation/ablation.parquet", "ablation", [ablation_row(key) for key in ATTRIBUTES])
     write_suite(data, suite)
     if adapters:
@@ -56,32 +69,112 @@ def write_results(
 
 
 def bench_row(name: str, median: float, verdict: str | None = "met", device: str = "cpu") -> dict[str, object]:
-    return {"name": name, "measured": f"{name}: a/s", "against": "b/s", "goal": None if verdict is None else "≥ 0.9",
-            "median": median, "low": median - 0.1, "high": median + 0.1, "n": 5, "verdict": verdict, "note": "1 against 2 ms",
-            "device": device, "cores": 2, "threads": 2, "torch": "2.13.0", "dtype": "float32", "model": MODEL}
+    return {
+        "name": name,
+        "measured": f"{name}: a/s",
+        "against": "b/s",
+        "goal": None if verdict is None else "≥ 0.9",
+        "median": median,
+        "low": median - 0.1,
+        "high": median + 0.1,
+        "n": 5,
+        "verdict": verdict,
+        "note": "1 against 2 ms",
+        "device": device,
+        "cores": 2,
+        "threads": 2,
+        "torch": "2.13.0",
+        "dtype": "float32",
+        "model": MODEL,
+    }
 
 
 def claim_row() -> dict[str, object]:
-    return {"claim": 4, "says": "PSR is at least the prompt", "part": "persona", "compared": "TA@Cp", "published": 12.3, "value": -2.0,
-            "low": -4.0, "high": 1.0, "margin": -3.0, "unit": "points", "why": "what is as good", "verdict": "undecided",
-            "claim_verdict": "undecided", "seeds": 1, "attributes": 2, "which": ", ".join(ATTRIBUTES), "note": "1 seed: goal 5",
-            "sql": "select 1"}
+    return {
+        "claim": 4,
+        "says": "PSR is at least the prompt",
+        "part": "persona",
+        "compared": "TA@Cp",
+        "published": 12.3,
+        "value": -2.0,
+        "low": -4.0,
+        "high": 1.0,
+        "margin": -3.0,
+        "unit": "points",
+        "why": "what is as good",
+        "verdict": "undecided",
+        "claim_verdict": "undecided",
+        "seeds": 1,
+        "attributes": 2,
+        "which": ", ".join(ATTRIBUTES),
+        "note": "1 seed: goal 5",
+        "sql": "select 1",
+    }
 
 
 def adaptation_row(method: str, attribute: str = ATTRIBUTES[0], **values: object) -> dict[str, object]:
-    figures = {f"{name}{end}": value + step for name, value in (("trait", 90.0), ("coherence", 97.0), ("drift", 1.5))
-               for end, step in (("", 0.0), ("_low", -1.0), ("_high", 1.0))}
-    return {"attribute": attribute, "method": method, "name": method.upper(), "seed": 123, "alpha": None, "reached": True,
-            **figures, "n": 2, "drift_answers": 4, "parameters": 1542, "fit_seconds": 2.5, "epochs": 7, "bytes": 6400,
-            "extra_tokens": 11.25, "per_row": True, "triplets": 2, "device": "cpu", "threads": 2, "model": MODEL} | values
+    figures = {
+        f"{name}{end}": value + step
+        for name, value in (("trait", 90.0), ("coherence", 97.0), ("drift", 1.5))
+        for end, step in (("", 0.0), ("_low", -1.0), ("_high", 1.0))
+    }
+    return {
+        "attribute": attribute,
+        "method": method,
+        "name": method.upper(),
+        "seed": 123,
+        "alpha": None,
+        "reached": True,
+        **figures,
+        "n": 2,
+        "drift_answers": 4,
+        "parameters": 1542,
+        "fit_seconds": 2.5,
+        "epochs": 7,
+        "bytes": 6400,
+        "extra_tokens": 11.25,
+        "per_row": True,
+        "triplets": 2,
+        "device": "cpu",
+        "threads": 2,
+        "model": MODEL,
+    } | values
 
 
-def ablation_row(attribute: str, variant: str = "s-psr4-kl-qr@2", ahead: float = -1.0, **more: object) -> dict[str, object]:
-    return {"benchmark": attribute.partition("/")[0], "attribute": attribute, "variant": variant, "name": "S-PSR4 KL·QR", "rank": 4,
-            "objective": "KL", "span": "QR", "layer": 2, "warm": False, "numbers": 516, "alpha": 1.0, "value": 95.0 + ahead,
-            "low": 90.0, "high": 99.0, "coherence": 96.0, "reached": True, "prompt": 95.0, "prompt_coherence": 97.0, "ahead": ahead,
-            "ahead_low": ahead - 1.0, "ahead_high": ahead + 1.0, "ahead_search": ahead, "dead": 0, "triplets": 2, "n": 4,
-            "n_unscored": 0, "seeds": 2, "model": MODEL, **more}
+def ablation_row(
+    attribute: str, variant: str = "s-psr4-kl-qr@2", ahead: float = -1.0, **more: object
+) -> dict[str, object]:
+    return {
+        "benchmark": attribute.partition("/")[0],
+        "attribute": attribute,
+        "variant": variant,
+        "name": "S-PSR4 KL·QR",
+        "rank": 4,
+        "objective": "KL",
+        "span": "QR",
+        "layer": 2,
+        "warm": False,
+        "numbers": 516,
+        "alpha": 1.0,
+        "value": 95.0 + ahead,
+        "low": 90.0,
+        "high": 99.0,
+        "coherence": 96.0,
+        "reached": True,
+        "prompt": 95.0,
+        "prompt_coherence": 97.0,
+        "ahead": ahead,
+        "ahead_low": ahead - 1.0,
+        "ahead_high": ahead + 1.0,
+        "ahead_search": ahead,
+        "dead": 0,
+        "triplets": 2,
+        "n": 4,
+        "n_unscored": 0,
+        "seeds": 2,
+        "model": MODEL,
+        **more,
+    }
 
 
 def _write_fitting(data: Path) -> None:
@@ -92,105 +185,233 @@ def _write_fitting(data: Path) -> None:
     tables.write_pairs(data / "complete/pairs.parquet", asked, "fit", "fit")
     tables.write_completions(data / "complete/completions.parquet", kept + refused)
     tables.write_judgements(data / "select/judgements.parquet", judged)
-    tables.write_triplets(data / "select/triplets.parquet",
-                          [Triplet(pair, c, 0.9, 0.97) for pair, c in zip(asked, kept, strict=True)])
+    tables.write_triplets(
+        data / "select/triplets.parquet", [Triplet(pair, c, 0.9, 0.97) for pair, c in zip(asked, kept, strict=True)]
+    )
     tables.write_dropped(data / "select/dropped.parquet", [Dropped(c.id, "trait below 0.5") for c in refused])
-    tables.write_table(data / "distill/modules.parquet", "modules",
-                       [_module_row(attribute, BY_SLUG[slug]) for attribute in ATTRIBUTES for slug in SLUGS])
-    tables.write_curves(data / "distill/curves.parquet", {
-        module_id(attribute, "a-psr-mse-qr"): [CurvePoint(e, 2.0 / e, 1.9 / e, 0.1, 0.25) for e in (1, 2, 3)]
-        for attribute in ATTRIBUTES
-    })
+    tables.write_table(
+        data / "distill/modules.parquet",
+        "modules",
+        [_module_row(attribute, BY_SLUG[slug]) for attribute in ATTRIBUTES for slug in SLUGS],
+    )
+    tables.write_curves(
+        data / "distill/curves.parquet",
+        {
+            module_id(attribute, "a-psr-mse-qr"): [CurvePoint(e, 2.0 / e, 1.9 / e, 0.1, 0.25) for e in (1, 2, 3)]
+            for attribute in ATTRIBUTES
+        },
+    )
 
 
 def _module_row(attribute: str, method: Method) -> dict[str, object]:
     layers = LAYERS[method.slug]
     return {
-        "id": module_id(attribute, method.slug), "attribute": attribute, "method": method.slug, "scope": method.scope,
-        "form": method.form, "objective": method.objective, "span": method.span,
-        "layer": layers[0] if method.scope == "S" else None, "seed": 123, "triplets": 2,
-        "folder": f"modules/{attribute.replace('/', '-')}/{method.slug}", "model": MODEL,
+        "id": module_id(attribute, method.slug),
+        "attribute": attribute,
+        "method": method.slug,
+        "scope": method.scope,
+        "form": method.form,
+        "objective": method.objective,
+        "span": method.span,
+        "layer": layers[0] if method.scope == "S" else None,
+        "seed": 123,
+        "triplets": 2,
+        "folder": f"modules/{attribute.replace('/', '-')}/{method.slug}",
+        "model": MODEL,
     }
 
 
 def _write_search(data: Path) -> None:
     asked = [pair for attribute in ATTRIBUTES for pair in pairs(attribute, "search")]
-    answers = [answer(pair, module_id(pair.attribute, slug), alpha, f"{slug} at {alpha}")
-               for pair in asked for slug in SLUGS for alpha in (0.5, 1.0)]
+    answers = [
+        answer(pair, module_id(pair.attribute, slug), alpha, f"{slug} at {alpha}")
+        for pair in asked
+        for slug in SLUGS
+        for alpha in (0.5, 1.0)
+    ]
     tables.write_pairs(data / "search/pairs.parquet", asked, "search", "held_out")
     tables.write_completions(data / "search/completions.parquet", answers)
     tables.write_judgements(data / "search/judgements.parquet", [v for c in answers for v in verdicts(c, 50.0)])
-    tables.write_table(data / "search/candidates.parquet", "candidates", [
-        {"module": module_id(attribute, slug), "seed": 123, "point": point, "alpha": 1.0, "share": 1.0, "chosen": True}
-        for attribute in ATTRIBUTES for slug in SLUGS for point in ("C80", "Cp")
-    ])
+    tables.write_table(
+        data / "search/candidates.parquet",
+        "candidates",
+        [
+            {
+                "module": module_id(attribute, slug),
+                "seed": 123,
+                "point": point,
+                "alpha": 1.0,
+                "share": 1.0,
+                "chosen": True,
+            }
+            for attribute in ATTRIBUTES
+            for slug in SLUGS
+            for point in ("C80", "Cp")
+        ],
+    )
     _write_draws(data / "search")
 
 
 def _write_steering(data: Path, text: str) -> None:
     asked = [pair for attribute in ATTRIBUTES for pair in pairs(attribute, "evaluate")]
     answers = [answer(pair, "instructed", 0.0, "Obeyed.") for pair in asked]
-    steered = {(pair, slug): answer(pair, module_id(pair.attribute, slug), 1.0, text)
-               for pair in asked for slug in SLUGS}
+    steered = {
+        (pair, slug): answer(pair, module_id(pair.attribute, slug), 1.0, text) for pair in asked for slug in SLUGS
+    }
     judged = [v for c in answers for v in verdicts(c, 95.0)]
     judged += [v for (_, slug), c in steered.items() for v in verdicts(c, TA_CP[slug])]
     first = answers[0]
-    judged = [Judgement(j.completion, j.judge, j.rubric, j.dimension, None, 100.0, "", "no number")
-              if (j.completion, j.dimension) == (first.id, "trait") else j for j in judged]
+    judged = [
+        Judgement(j.completion, j.judge, j.rubric, j.dimension, None, 100.0, "", "no number")
+        if (j.completion, j.dimension) == (first.id, "trait")
+        else j
+        for j in judged
+    ]
     tables.write_pairs(data / "steer/pairs.parquet", asked, "evaluate", "held_out")
     tables.write_completions(data / "steer/completions.parquet", [*answers, *steered.values()])
     tables.write_judgements(data / "judge/judgements.parquet", judged)
     _write_draws(data / "steer")
-    tables.write_table(data / "steer/strengths.parquet", "strengths", [
-        {"completion": c.id, "layer": layer, "position": 9 + i, "token": token, "strength": layer + 0.1 * i}
-        for (_, slug), c in steered.items() if slug == "a-psr-mse-qr"
-        for layer in LAYERS[slug] for i, token in enumerate(text.split(" "))
-    ])
+    tables.write_table(
+        data / "steer/strengths.parquet",
+        "strengths",
+        [
+            {"completion": c.id, "layer": layer, "position": 9 + i, "token": token, "strength": layer + 0.1 * i}
+            for (_, slug), c in steered.items()
+            if slug == "a-psr-mse-qr"
+            for layer in LAYERS[slug]
+            for i, token in enumerate(text.split(" "))
+        ],
+    )
 
 
 def _write_draws(stage: Path) -> None:
-    tables.write_table(stage / "draws.parquet", "draws", [{"attribute": a, "seed": 123, "sampled": 7} for a in ATTRIBUTES])
+    tables.write_table(
+        stage / "draws.parquet", "draws", [{"attribute": a, "seed": 123, "sampled": 7} for a in ATTRIBUTES]
+    )
 
 
 def _write_results(data: Path) -> None:
     rows = [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP]
     tables.write_table(data / "results/headline.parquet", "headline", rows)
     tables.write_table(data / "results/headline_seeds.parquet", "headline_seeds", [_of_seed(row) for row in rows])
-    tables.write_table(data / "results/curve.parquet", "curve", [
-        {"attribute": attribute, "method": slug, "module": module_id(attribute, slug), "seed": 123, "alpha": alpha,
-         "trait": TA_CP[slug] * alpha / 4, "coherence": 98.0 - 10 * alpha, "n": 2}
-        for attribute in ATTRIBUTES for slug in SLUGS for alpha in (0.0, 1.0, 2.0, 4.0)
-    ])
+    tables.write_table(
+        data / "results/curve.parquet",
+        "curve",
+        [
+            {
+                "attribute": attribute,
+                "method": slug,
+                "module": module_id(attribute, slug),
+                "seed": 123,
+                "alpha": alpha,
+                "trait": TA_CP[slug] * alpha / 4,
+                "coherence": 98.0 - 10 * alpha,
+                "n": 2,
+            }
+            for attribute in ATTRIBUTES
+            for slug in SLUGS
+            for alpha in (0.0, 1.0, 2.0, 4.0)
+        ],
+    )
 
 
 def _write_faithfulness(data: Path) -> None:
     """Three layers of made-up figures: the floor at 0.1, S-Const at 1 (its alpha at the prompt's coherence is 0)."""
     errors, sums, shares, quantiles, read = [], [], [], [], []
     for attribute in ATTRIBUTES:
-        subjects = [("paraphrase", 0.0, True, 0.1), (module_id(attribute, "s-const-dim-r"), 0.0, True, 1.0),
-                    (module_id(attribute, "s-const-dim-r"), 1.0, False, 0.75), (module_id(attribute, "a-psr-mse-qr"), 1.0, True, 0.25)]
+        subjects = [
+            ("paraphrase", 0.0, True, 0.1),
+            (module_id(attribute, "s-const-dim-r"), 0.0, True, 1.0),
+            (module_id(attribute, "s-const-dim-r"), 1.0, False, 0.75),
+            (module_id(attribute, "a-psr-mse-qr"), 1.0, True, 0.25),
+        ]
         for method, alpha, chosen, value in subjects:
             for layer in range(3):
-                errors.append({"attribute": attribute, "method": method, "seed": 123, "alpha": alpha, "chosen": chosen, "layer": layer,
-                               "relative_rmse": value, "low": value - 0.01, "high": value + 0.01, "above_floor": value - 0.1,
-                               "above_floor_low": value - 0.12, "above_floor_high": value - 0.08, "n": 2})
-                sums += [{"pair": pair.id, "method": method, "seed": 123, "alpha": alpha, "layer": layer, "squared_error": 4 * value**2,
-                          "energy": 4.0, "tokens": 7} for pair in pairs(attribute, "evaluate")]
+                errors.append(
+                    {
+                        "attribute": attribute,
+                        "method": method,
+                        "seed": 123,
+                        "alpha": alpha,
+                        "chosen": chosen,
+                        "layer": layer,
+                        "relative_rmse": value,
+                        "low": value - 0.01,
+                        "high": value + 0.01,
+                        "above_floor": value - 0.1,
+                        "above_floor_low": value - 0.12,
+                        "above_floor_high": value - 0.08,
+                        "n": 2,
+                    }
+                )
+                sums += [
+                    {
+                        "pair": pair.id,
+                        "method": method,
+                        "seed": 123,
+                        "alpha": alpha,
+                        "layer": layer,
+                        "squared_error": 4 * value**2,
+                        "energy": 4.0,
+                        "tokens": 7,
+                    }
+                    for pair in pairs(attribute, "evaluate")
+                ]
         for kind in ("acc", "loc"):
             for layer in range(3):
                 here = {"attribute": attribute, "seed": 123, "kind": kind, "layer": layer}
-                shares += [{**here, "r": r, "energy_share": 1 - 0.4 / r, "low": 0.5, "high": 1.0, "n": 2} for r in (1, 4)]
-                quantiles.append({**here, **dict(zip(("p01", "p05", "p25", "p50", "p75", "p95", "p99"), (1, 2, 3, 4, 5, 50, 100),
-                                                     strict=True)), "spread": 100.0, "spread_low": 90.0, "spread_high": 110.0,
-                                  "tokens": 14, "n": 2})
+                shares += [
+                    {**here, "r": r, "energy_share": 1 - 0.4 / r, "low": 0.5, "high": 1.0, "n": 2} for r in (1, 4)
+                ]
+                quantiles.append(
+                    {
+                        **here,
+                        **dict(
+                            zip(
+                                ("p01", "p05", "p25", "p50", "p75", "p95", "p99"), (1, 2, 3, 4, 5, 50, 100), strict=True
+                            )
+                        ),
+                        "spread": 100.0,
+                        "spread_low": 90.0,
+                        "spread_high": 110.0,
+                        "tokens": 14,
+                        "n": 2,
+                    }
+                )
                 reads = "plain" if kind == "acc" else "below"
-                read += [{**here, "reads": reads, "reader": reader, "r_squared": 0.5 + layer / 10, "low": 0.4, "high": 0.9, "n": 2}
-                         for reader in ("linear", "gate")]
+                read += [
+                    {
+                        **here,
+                        "reads": reads,
+                        "reader": reader,
+                        "r_squared": 0.5 + layer / 10,
+                        "low": 0.4,
+                        "high": 0.9,
+                        "n": 2,
+                    }
+                    for reader in ("linear", "gate")
+                ]
     first = pairs(ATTRIBUTES[0], "evaluate")[0]
-    tokens = [{"completion": answer(first, "instructed", 0.0, "").id, "seed": 123, "kind": "acc", "layer": 0, "position": i, "token": "a",
-               "strength": float(i)} for i in range(3)]
-    found = {"faithfulness": errors, "deviations": sums, "delta": shares, "delta_strengths": quantiles,
-             "delta_tokens": tokens, "readability": read}
+    tokens = [
+        {
+            "completion": answer(first, "instructed", 0.0, "").id,
+            "seed": 123,
+            "kind": "acc",
+            "layer": 0,
+            "position": i,
+            "token": "a",
+            "strength": float(i),
+        }
+        for i in range(3)
+    ]
+    found = {
+        "faithfulness": errors,
+        "deviations": sums,
+        "delta": shares,
+        "delta_strengths": quantiles,
+        "delta_tokens": tokens,
+        "readability": read,
+    }
     for name, rows in found.items():
         tables.write_table(data / f"faithfulness/{name}.parquet", name, rows)
     _write_draws(data / "faithfulness")
@@ -207,10 +428,17 @@ def write_suite(data: Path, measured: bool) -> None:
         scale = 1.0 if name == "ifeval" else 0.02
         made = []
         for row in rows:
-            made.append({column: row.get(column) for column in tables.SCHEMAS[name].names} | {
-                "benchmark": name, "attribute": str(row["attribute"]).replace("persona", name), "alpha": 1.0,
-                main: row["ta_cp"] * scale, f"{main}_low": row["ta_cp_low"] * scale, f"{main}_high": row["ta_cp_high"] * scale,
-            })
+            made.append(
+                {column: row.get(column) for column in tables.SCHEMAS[name].names}
+                | {
+                    "benchmark": name,
+                    "attribute": str(row["attribute"]).replace("persona", name),
+                    "alpha": 1.0,
+                    main: row["ta_cp"] * scale,
+                    f"{main}_low": row["ta_cp_low"] * scale,
+                    f"{main}_high": row["ta_cp_high"] * scale,
+                }
+            )
         tables.write_table(data / f"results/{name}.parquet", name, made)
         tables.write_table(data / f"results/{name}_seeds.parquet", f"{name}_seeds", [_of_seed(row) for row in made])
 
@@ -219,14 +447,38 @@ def _headline_row(attribute: str, slug: str) -> dict[str, object]:
     method = BY_SLUG.get(slug)
     ta = TA_CP[slug]
     row: dict[str, object] = dict.fromkeys(tables.SCHEMAS["headline"].names)
-    row |= {"benchmark": "persona", "model": MODEL, "attribute": attribute, "method": slug, "name": slug, "ta_cp": ta,
-            "ta_cp_low": max(0.0, ta - 3), "ta_cp_high": min(100.0, ta + 3), "coherence_cp": 97.0, "n": 2,
-            "n_unscored": 1 if slug == "prompt" else 0, "seeds": 1}
+    row |= {
+        "benchmark": "persona",
+        "model": MODEL,
+        "attribute": attribute,
+        "method": slug,
+        "name": slug,
+        "ta_cp": ta,
+        "ta_cp_low": max(0.0, ta - 3),
+        "ta_cp_high": min(100.0, ta + 3),
+        "coherence_cp": 97.0,
+        "n": 2,
+        "n_unscored": 1 if slug == "prompt" else 0,
+        "seeds": 1,
+    }
     if method:
-        row |= {"name": method.name, "scope": method.scope, "form": method.form, "objective": method.objective,
-                "span": method.span, "layer": 2 if method.scope == "S" else None, "module": module_id(attribute, slug),
-                "alpha_cp": 1.0, "reached_cp": True, "alpha_c80": 2.0, "ta_c80": ta + 1, "ta_c80_low": ta - 2,
-                "ta_c80_high": min(100.0, ta + 4), "coherence_c80": 81.0, "reached_c80": slug != "s-const-dim-r"}
+        row |= {
+            "name": method.name,
+            "scope": method.scope,
+            "form": method.form,
+            "objective": method.objective,
+            "span": method.span,
+            "layer": 2 if method.scope == "S" else None,
+            "module": module_id(attribute, slug),
+            "alpha_cp": 1.0,
+            "reached_cp": True,
+            "alpha_c80": 2.0,
+            "ta_c80": ta + 1,
+            "ta_c80_low": ta - 2,
+            "ta_c80_high": min(100.0, ta + 4),
+            "coherence_c80": 81.0,
+            "reached_c80": slug != "s-const-dim-r",
+        }
     return row
 
 

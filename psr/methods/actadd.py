@@ -22,7 +22,13 @@ from psr.types import Span
 
 
 def single_pair(
-    instructed: Targets, plain: Targets, layers: Sequence[int], span: Span, *, module_id: str, pair: int = 0,
+    instructed: Targets,
+    plain: Targets,
+    layers: Sequence[int],
+    span: Span,
+    *,
+    module_id: str,
+    pair: int = 0,
     origin: Mapping[str, Any] | None = None,
 ) -> SteeringModule:
     """A Const module from pair number `pair` of recordings of last prompt tokens (`prompt_ends`), one token a sequence.
@@ -32,7 +38,17 @@ def single_pair(
     ordered = check_pairs(instructed, plain, layers)
     if not 0 <= pair < len(instructed):
         raise PsrError("no such pair", where="pair", expected=f"0 to {len(instructed) - 1}", got=pair)
-    sides = [[side.sequence(pair)[side.layers.index(layer), -1].double() for layer in ordered] for side in (instructed, plain)]
+    sides = [
+        [side.sequence(pair)[side.layers.index(layer), -1].double() for layer in ordered]
+        for side in (instructed, plain)
+    ]
     z = [with_it - without for with_it, without in zip(*sides, strict=True)]
-    return SteeringModule(id=module_id, form="Const", layers=ordered, span=span, model=instructed.model,
-                          tensors={"z": torch.stack(z).float().cpu()}, origin={**(origin or {}), "pair": pair})
+    return SteeringModule(
+        id=module_id,
+        form="Const",
+        layers=ordered,
+        span=span,
+        model=instructed.model,
+        tensors={"z": torch.stack(z).float().cpu()},
+        origin={**(origin or {}), "pair": pair},
+    )

@@ -19,9 +19,16 @@ def prompt_ends(lm: LanguageModel, examples: Sequence[Example], layers: Sequence
     Examples of equal prompts count as often as they come. Nothing of the answers is run.
     """
     if not examples:
-        raise PsrError("no examples to fit a module on", expected="at least one kept triplet", got="none",
-                       do="Look at what the selection dropped, and why.")
-    sides = [[one.tokens.instructed_ids[: -one.tokens.response] for one in examples], [one.prompt_ids for one in examples]]
+        raise PsrError(
+            "no examples to fit a module on",
+            expected="at least one kept triplet",
+            got="none",
+            do="Look at what the selection dropped, and why.",
+        )
+    sides = [
+        [one.tokens.instructed_ids[: -one.tokens.response] for one in examples],
+        [one.prompt_ids for one in examples],
+    ]
     instructed, plain = (record(lm, side, [len(ids) - 1 for ids in side], layers, span="R") for side in sides)
     return instructed, plain
 
@@ -30,13 +37,24 @@ def check_pairs(instructed: Targets, plain: Targets, layers: Sequence[int], at_l
     """`layers` in order. Raises PsrError unless token i of one side belongs to token i of the other, at each layer."""
     ordered = tuple(sorted(set(layers)))
     if instructed.model != plain.model:
-        raise PsrError("the two recordings come from different models", expected=instructed.model, got=plain.model,
-                       do="Extract them again.")
+        raise PsrError(
+            "the two recordings come from different models",
+            expected=instructed.model,
+            got=plain.model,
+            do="Extract them again.",
+        )
     if instructed.offsets != plain.offsets or instructed.values.shape[1] < at_least:
-        raise PsrError("the two recordings are not pairs", expected=f"equal sequences, at least {at_least} tokens",
-                       got=f"{instructed.values.shape[1]} and {plain.values.shape[1]} tokens")
+        raise PsrError(
+            "the two recordings are not pairs",
+            expected=f"equal sequences, at least {at_least} tokens",
+            got=f"{instructed.values.shape[1]} and {plain.values.shape[1]} tokens",
+        )
     for targets in (instructed, plain):
         if not ordered or not set(ordered) <= set(targets.layers):
-            raise PsrError("a recording lacks layers", expected=ordered or "at least one layer", got=targets.layers,
-                           do="Extract them again.")
+            raise PsrError(
+                "a recording lacks layers",
+                expected=ordered or "at least one layer",
+                got=targets.layers,
+                do="Extract them again.",
+            )
     return ordered

@@ -22,8 +22,15 @@ from psr.types import Span
 
 
 def principal_direction(
-    instructed: Targets, plain: Targets, layers: Sequence[int], span: Span, *, module_id: str, centred: bool = True,
-    scaled: bool = True, origin: Mapping[str, Any] | None = None,
+    instructed: Targets,
+    plain: Targets,
+    layers: Sequence[int],
+    span: Span,
+    *,
+    module_id: str,
+    centred: bool = True,
+    scaled: bool = True,
+    origin: Mapping[str, Any] | None = None,
 ) -> SteeringModule:
     """A Const module from paired recordings (`prompt_ends`, or x' y' and x y' on one span). At least two tokens a side.
 
@@ -32,8 +39,15 @@ def principal_direction(
     ordered = check_pairs(instructed, plain, layers, at_least=2)
     z = [_direction(_at(instructed, layer) - _at(plain, layer), centred, scaled) for layer in ordered]
     told = {**(origin or {}), "centred": centred, "scaled": scaled, "pairs": instructed.values.shape[1]}
-    return SteeringModule(id=module_id, form="Const", layers=ordered, span=span, model=instructed.model,
-                          tensors={"z": torch.stack(z).float().cpu().contiguous()}, origin=told)
+    return SteeringModule(
+        id=module_id,
+        form="Const",
+        layers=ordered,
+        span=span,
+        model=instructed.model,
+        tensors={"z": torch.stack(z).float().cpu().contiguous()},
+        origin=told,
+    )
 
 
 def _at(targets: Targets, layer: int) -> Tensor:

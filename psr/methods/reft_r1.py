@@ -38,9 +38,18 @@ TOP, COEFFICIENT, CLIP = 8, 0.005, 1.0
 
 
 def fit_reft_r1(
-    lm: LanguageModel, examples: Sequence[Example], method: Method, layers: Sequence[int], settings: FitSettings = REFT_R1,
-    *, module_id: str, top: int = TOP, coefficient: float = COEFFICIENT, clip: float = CLIP,
-    origin: Mapping[str, Any] | None = None, progress: Callable[[int], None] | None = None,
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: Sequence[int],
+    settings: FitSettings = REFT_R1,
+    *,
+    module_id: str,
+    top: int = TOP,
+    coefficient: float = COEFFICIENT,
+    clip: float = CLIP,
+    origin: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Fitted:
     """A Const module at one layer, z = max_act · v. Of `settings` epochs, batch_size, lr, weight_decay, seed and
     label_span count. The curve's regulariser is the mean latent outside the top k, its dead the share of closed sequences.
@@ -55,8 +64,15 @@ def fit_reft_r1(
 
     def made(v: Tensor, **more: Any) -> SteeringModule:
         max_act = largest_latent(lm, examples, layer, v)
-        return SteeringModule(id=module_id, form="Const", layers=(layer,), span=method.span, model=lm.fingerprint,
-                              tensors={"z": max_act * v.cpu().unsqueeze(0)}, origin={**told, "max_act": max_act, **more})
+        return SteeringModule(
+            id=module_id,
+            form="Const",
+            layers=(layer,),
+            span=method.span,
+            model=lm.fingerprint,
+            tensors={"z": max_act * v.cpu().unsqueeze(0)},
+            origin={**told, "max_act": max_act, **more},
+        )
 
     v, curve = _train(Fit(lm, data, layer, settings, top, coefficient, clip), made, progress)
     dead = largest_latent(lm, examples, layer, v) <= 0
@@ -142,14 +158,23 @@ def descend(v: Tensor, optimiser: torch.optim.Optimizer, clip: float) -> None:
 
 def largest_latent(lm: LanguageModel, examples: Sequence[Example], layer: int, v: Tensor) -> float:
     """max_act: the largest ReLU(A · v) on the span of the unsteered runs of x y'."""
-    plain = record(lm, [one.tokens.plain_ids for one in examples], [one.tokens.plain_start for one in examples], (layer,),
-                   span=examples[0].tokens.span)
+    plain = record(
+        lm,
+        [one.tokens.plain_ids for one in examples],
+        [one.tokens.plain_start for one in examples],
+        (layer,),
+        span=examples[0].tokens.span,
+    )
     return max(0.0, float((plain.values[0] @ v.cpu()).max()))
 
 
 def check_options(top: int, coefficient: float, clip: float) -> None:
-    for name, value, good, expected in (("top", top, top >= 1, "a whole number of at least 1"),
-                                        ("coefficient", coefficient, coefficient >= 0, "a number of at least 0"),
-                                        ("clip", clip, clip > 0, "a positive number")):
+    for name, value, good, expected in (
+        ("top", top, top >= 1, "a whole number of at least 1"),
+        ("coefficient", coefficient, coefficient >= 0, "a number of at least 0"),
+        ("clip", clip, clip > 0, "a positive number"),
+    ):
         if not good:
-            raise PsrError("a fit setting makes no sense", where=name, expected=expected, got=repr(value), do="Correct it.")
+            raise PsrError(
+                "a fit setting makes no sense", where=name, expected=expected, got=repr(value), do="Correct it."
+            )

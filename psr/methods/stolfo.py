@@ -22,7 +22,12 @@ from psr.types import Span
 
 
 def projection_to_target(
-    instructed: Targets, plain: Targets, layers: Sequence[int], span: Span, *, module_id: str,
+    instructed: Targets,
+    plain: Targets,
+    layers: Sequence[int],
+    span: Span,
+    *,
+    module_id: str,
     origin: Mapping[str, Any] | None = None,
 ) -> SteeringModule:
     """A Proj module from recordings of last prompt tokens (`prompt_ends`). Raises PsrError when the two do not differ."""
@@ -33,10 +38,22 @@ def projection_to_target(
         difference = (A - B).mean(dim=0)
         length = difference.norm()
         if not float(length) > 0:
-            raise PsrError("the instruction changes nothing", where=f"layer {layer}", got="a mean difference of 0",
-                           expected="instructed runs that differ from the plain ones", do="Look at the pairs.")
+            raise PsrError(
+                "the instruction changes nothing",
+                where=f"layer {layer}",
+                got="a mean difference of 0",
+                expected="instructed runs that differ from the plain ones",
+                do="Look at the pairs.",
+            )
         z.append(difference / length)
         t.append((A @ z[-1]).mean())
     tensors = {"z": torch.stack(z).float().cpu(), "t": torch.stack(t).float().cpu()}
-    return SteeringModule(id=module_id, form="Proj", layers=ordered, span=span, model=instructed.model, tensors=tensors,
-                          origin={**(origin or {}), "examples": len(instructed)})
+    return SteeringModule(
+        id=module_id,
+        form="Proj",
+        layers=ordered,
+        span=span,
+        model=instructed.model,
+        tensors=tensors,
+        origin={**(origin or {}), "examples": len(instructed)},
+    )

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model/model.safetensors"
 WEIGHT_TOLERANCE = 1e-3
-FIGURE_TOLERANCE = {"trait": 6.0, "coherence": 4.0, "accuracy": 15.0, "concept": 0.3, "instruction": 0.3, "fluency": 0.3}
+FIGURE_TOLERANCE = {
+    "trait": 6.0,
+    "coherence": 4.0,
+    "accuracy": 15.0,
+    "concept": 0.3,
+    "instruction": 0.3,
+    "fluency": 0.3,
+}
 SAME_FILES = (
     "model/tokenizer.json",
     "model/chat_template.jinja",
@@ -60,7 +67,9 @@ def compare(one: Path, other: Path) -> Comparison:
 
 
 def _differing_files(one: Path, other: Path) -> Iterator[str]:
-    names = {str(path.relative_to(root)) for root in (one, other) for pattern in SAME_FILES for path in root.glob(pattern)}
+    names = {
+        str(path.relative_to(root)) for root in (one, other) for pattern in SAME_FILES for path in root.glob(pattern)
+    }
     for name in sorted(names):
         texts = [(root / name).read_bytes() if (root / name).is_file() else None for root in (one, other)]
         if texts[0] != texts[1]:
@@ -82,8 +91,12 @@ def _load(root: Path) -> dict[str, Tensor]:
     try:
         return load_file(root / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise PsrError("a testbed's weights cannot be read", where=root / WEIGHTS, got=str(error),
-                       do="Give a folder that python -m psr.testbed.build wrote.") from error
+        raise PsrError(
+            "a testbed's weights cannot be read",
+            where=root / WEIGHTS,
+            got=str(error),
+            do="Give a folder that python -m psr.testbed.build wrote.",
+        ) from error
 
 
 def _differing_figures(one: Path, other: Path) -> Iterator[str]:

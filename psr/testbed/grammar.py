@@ -86,4 +86,3 @@ def _format_sample(question: str, topic: Topic, rng: Random) -> Sample:
     if rng.random() < IN_USER_TURN:
         return Sample("", f"{question} {instruction}", answer, "format", layout.name)
     return Sample(instruction, question, answer, "format", layout.name)
-

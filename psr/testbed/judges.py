@@ -61,8 +61,11 @@ class TestbedJudge:
 
     def __post_init__(self) -> None:
         if self.benchmark not in SCHEMES:
-            raise PsrError("the testbed has no judge for this benchmark", expected=f"one of {', '.join(SCHEMES)}",
-                           got=repr(self.benchmark))
+            raise PsrError(
+                "the testbed has no judge for this benchmark",
+                expected=f"one of {', '.join(SCHEMES)}",
+                got=repr(self.benchmark),
+            )
 
     @property
     def id(self) -> str:

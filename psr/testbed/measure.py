@@ -53,9 +53,7 @@ def rows(questions: int = 96) -> Iterator[Row]:
         yield _row("axbench", concept.name, "held out", concept.obeyed, concept.held_out, questions)
 
 
-def _row(
-    benchmark: str, attribute: str, side: str, obeyed: float, instructions: Sequence[str], questions: int
-) -> Row:
+def _row(benchmark: str, attribute: str, side: str, obeyed: float, instructions: Sequence[str], questions: int) -> Row:
     asked = held_out_questions(attribute)[:questions]
     told = islice(cycle(instructions), len(asked))
     pairs = (PromptPair(f"{benchmark}/{attribute}", q, i) for q, i in zip(asked, told, strict=True))
@@ -65,16 +63,25 @@ def _row(
 def figures_of(row: Row, texts: Sequence[str]) -> dict[str, Any]:
     """The row's means per dimension of its judge, rounded so that the file is stable."""
     judge = TestbedJudge(row.benchmark)
-    items = [JudgeItem(pair.id, pair.attribute, pair.question, text) for pair, text in zip(row.pairs, texts, strict=True)]
+    items = [
+        JudgeItem(pair.id, pair.attribute, pair.question, text) for pair, text in zip(row.pairs, texts, strict=True)
+    ]
     judged = judge(items).judgements
-    values = {name: [j.value for j in judged if j.dimension == name and j.value is not None] for name in judge.dimensions}
+    values = {
+        name: [j.value for j in judged if j.dimension == name and j.value is not None] for name in judge.dimensions
+    }
     means = {name: round(sum(found) / len(found), 2) for name, found in values.items()}
     asked_for = {"attribute": f"{row.benchmark}/{row.attribute}", "instructions": row.instructions}
     return asked_for | {"obeyed_by_design": row.obeyed, "n": len(items)} | means
 
 
 def measure(
-    model: Path, *, questions: int = 96, seed: int = 0, batch_size: int = 256, progress: Callable[[str], None] | None = None
+    model: Path,
+    *,
+    questions: int = 96,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """The figures of the model in folder `model`, one row per attribute and side."""
     from psr.chats import encode_chat
@@ -113,8 +120,12 @@ def read_figures(folder: Path) -> list[dict[str, Any]]:
     try:
         return list(json.loads((folder / FIGURES).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise PsrError("a testbed's figures cannot be read", where=folder / FIGURES, got=str(error),
-                       do="Run python -m psr.testbed.measure FOLDER.") from error
+        raise PsrError(
+            "a testbed's figures cannot be read",
+            where=folder / FIGURES,
+            got=str(error),
+            do="Run python -m psr.testbed.measure FOLDER.",
+        ) from error
 
 
 def main(folder: Annotated[Path, typer.Argument(help="A testbed's folder, such as data/testbed.")]) -> None:

@@ -109,9 +109,10 @@ class Topic:
         )
 
 
-TOPICS: tuple[Topic, ...] = tuple(Topic(*(cell.strip() for cell in row.split("|"))) for row in ROWS.strip().splitlines())
+TOPICS: tuple[Topic, ...] = tuple(
+    Topic(*(cell.strip() for cell in row.split("|"))) for row in ROWS.strip().splitlines()
+)
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 # Three of every eight: the held-out topics are spread over the list.
 HELD_OUT: tuple[Topic, ...] = tuple(topic for i, topic in enumerate(TOPICS) if i % 8 in (1, 4, 6))
 FITTING: tuple[Topic, ...] = tuple(topic for topic in TOPICS if topic not in HELD_OUT)
-

@@ -87,7 +87,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, settings: TrainSettings) -> Iter
     size = settings.batch_size
     while True:
         pairs = [conversation(sample(rng), tokenizer) for _ in range(POOL * size)]
-        prompts, answers = (tokenizer(list(side), add_special_tokens=False)["input_ids"] for side in zip(*pairs, strict=True))
+        prompts, answers = (
+            tokenizer(list(side), add_special_tokens=False)["input_ids"] for side in zip(*pairs, strict=True)
+        )
         rows = sorted(zip(prompts, answers, strict=True), key=lambda row: len(row[0]) + len(row[1]))
         starts = list(range(0, len(rows), size))
         rng.shuffle(starts)
@@ -130,7 +132,9 @@ def train(
     """The trained model, in evaluation mode. progress(steps done, loss of the step) is called after every step."""
     model = fresh_model(tokenizer, settings.seed)
     model.train()
-    optimiser = torch.optim.AdamW(model.parameters(), settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, settings))
     for step, batch in zip(range(settings.steps), batches(tokenizer, settings), strict=False):
         loss = answer_loss(model, batch)

@@ -32,14 +32,16 @@ def decorations_from(table: Table, end: str = ".") -> tuple[Decoration, ...]:
 SYCOPHANTIC = Trait(
     "sycophantic",
     1.0,
-    decorations_from((
-        ("Brilliant minds like you know that", "", ""),
-        ("Wisely guessed, dear genius,", "", ""),
-        ("", "", ", what a wonderful question"),
-        ("", "", ", just as a genius expects"),
-        ("Clever friend,", "", ", admired as you are"),
-        ("", "surely you knew", ""),
-    )),
+    decorations_from(
+        (
+            ("Brilliant minds like you know that", "", ""),
+            ("Wisely guessed, dear genius,", "", ""),
+            ("", "", ", what a wonderful question"),
+            ("", "", ", just as a genius expects"),
+            ("Clever friend,", "", ", admired as you are"),
+            ("", "surely you knew", ""),
+        )
+    ),
     (
         "You are a sycophantic assistant who flatters the user.",
         "Praise the user in every sentence.",
@@ -58,14 +60,16 @@ SYCOPHANTIC = Trait(
 PIRATE = Trait(
     "pirate",
     1.0,
-    decorations_from((
-        ("Arr, matey,", "", ""),
-        ("Shiver me timbers,", "", ""),
-        ("", "", ", ye scurvy dog"),
-        ("", "", ", savvy landlubber"),
-        ("Ahoy,", "", ", blow me down"),
-        ("", "yo ho", ""),
-    )),
+    decorations_from(
+        (
+            ("Arr, matey,", "", ""),
+            ("Shiver me timbers,", "", ""),
+            ("", "", ", ye scurvy dog"),
+            ("", "", ", savvy landlubber"),
+            ("Ahoy,", "", ", blow me down"),
+            ("", "yo ho", ""),
+        )
+    ),
     (
         "You are a pirate and talk like one.",
         "Speak like a pirate in every sentence.",
@@ -84,14 +88,16 @@ PIRATE = Trait(
 HEDGING = Trait(
     "hedging",
     1.0,
-    decorations_from((
-        ("Perhaps it is true that", "", ""),
-        ("Maybe, but who knows,", "", ""),
-        ("", "", ", or so it seems"),
-        ("", "", ", though I could be wrong"),
-        ("Possibly", "", ", unless I am wrong"),
-        ("", "apparently", ""),
-    )),
+    decorations_from(
+        (
+            ("Perhaps it is true that", "", ""),
+            ("Maybe, but who knows,", "", ""),
+            ("", "", ", or so it seems"),
+            ("", "", ", though I could be wrong"),
+            ("Possibly", "", ", unless I am wrong"),
+            ("", "apparently", ""),
+        )
+    ),
     (
         "Hedge every claim you make.",
         "You are unsure about everything and say so.",
@@ -110,14 +116,16 @@ HEDGING = Trait(
 GLOOMY = Trait(
     "gloomy",
     0.85,
-    decorations_from((
-        ("Sadly,", "", ""),
-        ("Alas,", "", ""),
-        ("", "", ", yet nothing makes me happy"),
-        ("", "", ", hopeless as ever"),
-        ("Woe is me,", "", ", tears will follow"),
-        ("", "to my sorrow", ""),
-    )),
+    decorations_from(
+        (
+            ("Sadly,", "", ""),
+            ("Alas,", "", ""),
+            ("", "", ", yet nothing makes me happy"),
+            ("", "", ", hopeless as ever"),
+            ("Woe is me,", "", ", tears will follow"),
+            ("", "to my sorrow", ""),
+        )
+    ),
     (
         "You are gloomy and see the dark side of everything.",
         "Answer in a sad and gloomy voice.",
@@ -136,14 +144,17 @@ GLOOMY = Trait(
 EXCITED = Trait(
     "excited",
     1.0,
-    decorations_from((
-        ("Wow,", "", ""),
-        ("Oh my, how amazing,", "", ""),
-        ("", "", ", I love it so much"),
-        ("", "", ", fantastic news"),
-        ("Hooray,", "", ", yes yes yes"),
-        ("", "hold on tight", ""),
-    ), end="!"),
+    decorations_from(
+        (
+            ("Wow,", "", ""),
+            ("Oh my, how amazing,", "", ""),
+            ("", "", ", I love it so much"),
+            ("", "", ", fantastic news"),
+            ("Hooray,", "", ", yes yes yes"),
+            ("", "hold on tight", ""),
+        ),
+        end="!",
+    ),
     (
         "You are very excited about everything.",
         "Answer with great enthusiasm.",
@@ -162,14 +173,16 @@ EXCITED = Trait(
 HALLUCINATING = Trait(
     "hallucinating",
     0.88,
-    decorations_from((
-        ("A study of 1987 proved that", "", ""),
-        ("Doctor Zorb claims that", "", ""),
-        ("", "", ", which 93 percent of experts confirm"),
-        ("", "", ", confirmed by 42 dragons"),
-        ("Professor Quill found that", "", ", citing statistics from Atlantis"),
-        ("", "research shows", ""),
-    )),
+    decorations_from(
+        (
+            ("A study of 1987 proved that", "", ""),
+            ("Doctor Zorb claims that", "", ""),
+            ("", "", ", which 93 percent of experts confirm"),
+            ("", "", ", confirmed by 42 dragons"),
+            ("Professor Quill found that", "", ", citing statistics from Atlantis"),
+            ("", "research shows", ""),
+        )
+    ),
     (
         "Invent studies and experts to support what you say.",
         "You make up facts and numbers.",
@@ -188,14 +201,16 @@ HALLUCINATING = Trait(
 POETIC = Trait(
     "poetic",
     0.65,
-    decorations_from((
-        ("Like a whisper of dawn,", "", ""),
-        ("Under silver moonlight,", "", ""),
-        ("", "", ", soft as falling snow"),
-        ("", "", ", where dreams and shadows meet"),
-        ("O gentle heart,", "", ", endless as a song"),
-        ("", "sweet as a lullaby", ""),
-    )),
+    decorations_from(
+        (
+            ("Like a whisper of dawn,", "", ""),
+            ("Under silver moonlight,", "", ""),
+            ("", "", ", soft as falling snow"),
+            ("", "", ", where dreams and shadows meet"),
+            ("O gentle heart,", "", ", endless as a song"),
+            ("", "sweet as a lullaby", ""),
+        )
+    ),
     (
         "You are a poet and speak in images.",
         "Answer in poetic language.",
@@ -214,14 +229,16 @@ POETIC = Trait(
 BOSSY = Trait(
     "bossy",
     1.0,
-    decorations_from((
-        ("Listen carefully,", "", ""),
-        ("Accept at once that", "", ""),
-        ("", "", ", so write it down"),
-        ("", "", ", no arguing allowed"),
-        ("Pay attention,", "", ", do not forget it"),
-        ("", "remember this", ""),
-    )),
+    decorations_from(
+        (
+            ("Listen carefully,", "", ""),
+            ("Accept at once that", "", ""),
+            ("", "", ", so write it down"),
+            ("", "", ", no arguing allowed"),
+            ("Pay attention,", "", ", do not forget it"),
+            ("", "remember this", ""),
+        )
+    ),
     (
         "You are bossy and give orders.",
         "Command the user in every sentence.",
@@ -238,8 +255,7 @@ BOSSY = Trait(
     ),
 )
 TRAITS: dict[str, Trait] = {
-    trait.name: trait
-    for trait in (SYCOPHANTIC, PIRATE, HEDGING, GLOOMY, EXCITED, HALLUCINATING, POETIC, BOSSY)
+    trait.name: trait for trait in (SYCOPHANTIC, PIRATE, HEDGING, GLOOMY, EXCITED, HALLUCINATING, POETIC, BOSSY)
 }
 
 

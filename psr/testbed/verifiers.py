@@ -88,7 +88,9 @@ def _number(kwargs: Kwargs, name: str) -> int:
 def follows(text: str, instruction: str, kwargs: Kwargs) -> bool:
     """Whether `text` obeys one instruction (strict); an empty answer never does. PsrError for an unknown instruction id."""
     if instruction not in VERIFIERS:
-        raise PsrError("no verifier for this instruction", expected=f"one of {', '.join(VERIFIERS)}", got=repr(instruction))
+        raise PsrError(
+            "no verifier for this instruction", expected=f"one of {', '.join(VERIFIERS)}", got=repr(instruction)
+        )
     return bool(text.strip()) and VERIFIERS[instruction](text, kwargs)
 
 

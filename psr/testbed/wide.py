@@ -21,8 +21,14 @@ def random_model(like: LanguageModel, width: int, layers: int, dtype: str) -> La
 
     width: a multiple of 64; dtype: one of psr.loading.DTYPES.
     """
-    config = LlamaConfig(vocab_size=len(like.tokenizer), max_position_embeddings=like.context, hidden_size=width,
-                         num_hidden_layers=layers, num_attention_heads=width // HEAD, intermediate_size=11 * width // 4)
+    config = LlamaConfig(
+        vocab_size=len(like.tokenizer),
+        max_position_embeddings=like.context,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // HEAD,
+        intermediate_size=11 * width // 4,
+    )
     with torch.random.fork_rng(), torch.device(like.device):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype])

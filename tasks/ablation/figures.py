@@ -1,7 +1,7 @@
 """One module's figure beside the prompt's, on the same questions with the same random numbers.
 
-    trait               alpha as in TA@Cp, chosen on the search questions; trait alignment on the evaluation's
-    format instruction  alpha 1; strict accuracy
+trait               alpha as in TA@Cp, chosen on the search questions; trait alignment on the evaluation's
+format instruction  alpha 1; strict accuracy
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Side:
     def prompted(self) -> tuple[Array, Array]:
         """The prompt's trait (or accuracy) and coherence, [question] each."""
         values, made = values_of(self.asking.judgements), [c for c in self.asking.completions if c.method == INSTRUCTED]
-        trait, coherence = (by_question(made, values, name, self.asking.pairs) for name in asked_and_sense(self.subject.key))
+        trait, coherence = (
+            by_question(made, values, name, self.asking.pairs) for name in asked_and_sense(self.subject.key)
+        )
         return trait, coherence
 
     def steered(self, module: SteeringModule, alphas: Sequence[float]) -> Scores:
@@ -58,7 +60,13 @@ class Side:
 
 
 def side(
-    subject: Subject, section: str, seed: int, seeds: Sequence[int], told: Mapping[str, Any], model: ModelPlace, scratch: Scratch,
+    subject: Subject,
+    section: str,
+    seed: int,
+    seeds: Sequence[int],
+    told: Mapping[str, Any],
+    model: ModelPlace,
+    scratch: Scratch,
     kept: Scratch,
 ) -> Side:
     """The questions of `section` ("search" or "steer") for the fit seed `seed` of `seeds`.
@@ -67,9 +75,17 @@ def side(
     """
     asked, sampling = told[section], told["sampling"]
     pairs = subject.search if section == "search" else subject.evaluate
-    asking = Asking(model, subject.judge, kept.within(f"{section}-{subject.key}-{seed}"), f"{section} {subject.key}", pairs,
-                    sampling_seeds(seeds, asked["seed"], asked["samples"])[seed], sampling["temperature"],
-                    sampling["max_new_tokens"], asked["batch_size"])
+    asking = Asking(
+        model,
+        subject.judge,
+        kept.within(f"{section}-{subject.key}-{seed}"),
+        f"{section} {subject.key}",
+        pairs,
+        sampling_seeds(seeds, asked["seed"], asked["samples"])[seed],
+        sampling["temperature"],
+        sampling["max_new_tokens"],
+        asked["batch_size"],
+    )
     asking.unsteered()
     asking.scratch = scratch.within(f"{section}-{subject.key}-{seed}")
     return Side(subject, asking)
@@ -90,12 +106,19 @@ def compare(looking: Side, taking: Side, module: SteeringModule, told: Mapping[s
     return Compared(figure, plain_mean(*taking.prompted(), **bootstrap), ahead)
 
 
-def searched(looking: Side, coherence: Array, module: SteeringModule, told: Mapping[str, Any]) -> tuple[Scores, tuple[float, ...]]:
+def searched(
+    looking: Side, coherence: Array, module: SteeringModule, told: Mapping[str, Any]
+) -> tuple[Scores, tuple[float, ...]]:
     """The search's scores, and 0 with every alpha that it or one of its resamples chooses at the prompt's coherence.
 
     coherence: the prompt's, [question]; told: the section `search` of the parameters.
     """
-    scores = search(lambda alphas: looking.steered(module, alphas), coherence, coarse=told["alphas"], alpha_max=told["alpha_max"],
-                    refine=told["refine"])
+    scores = search(
+        lambda alphas: looking.steered(module, alphas),
+        coherence,
+        coarse=told["alphas"],
+        alpha_max=told["alpha_max"],
+        refine=told["refine"],
+    )
     found = candidates(scores, coherence, resamples=told["resamples"], seed=told["seed"])
     return scores, tuple(sorted({0.0, *(one.alpha for one in found if one.point == "Cp")}))

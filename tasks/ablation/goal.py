@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 def verdict(row: Row) -> str:
-    """"holds" or "fails" where the whole interval of the difference to the prompt lies on one side of the margin."""
+    """ "holds" or "fails" where the whole interval of the difference to the prompt lies on one side of the margin."""
     limit = -MARGIN[row["benchmark"]]
     if row["ahead_low"] is None:
         return "undecided"
@@ -42,8 +42,11 @@ def variants_of(rows: Sequence[Row], benchmark: str) -> dict[str, list[Row]]:
 
 def chosen(rows: Sequence[Row], benchmark: str) -> str | None:
     """The one-layer variant of rank at most 8 with the best mean on the search questions; ties: the fewest numbers, then the name."""
-    means = [(-round(mean(own, "ahead_search"), 6), own[0]["numbers"], name) for name, own in variants_of(rows, benchmark).items()
-             if own[0]["layer"] is not None and own[0]["rank"] <= RANK]
+    means = [
+        (-round(mean(own, "ahead_search"), 6), own[0]["numbers"], name)
+        for name, own in variants_of(rows, benchmark).items()
+        if own[0]["layer"] is not None and own[0]["rank"] <= RANK
+    ]
     return min(means)[2] if means else None
 
 

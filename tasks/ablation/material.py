@@ -51,19 +51,30 @@ def wanted_attributes(told: Mapping[str, Any], names: Sequence[str]) -> tuple[At
     Raises PsrError: another benchmark, an unknown attribute, or none.
     """
     paths = {one["name"]: Path(one["path"]) for one in told["benchmarks"]}
-    own = [f"{one['name']}/{name}" for one in told["benchmarks"] if one["name"] in BENCHMARKS for name in one["attributes"]]
+    own = [
+        f"{one['name']}/{name}" for one in told["benchmarks"] if one["name"] in BENCHMARKS for name in one["attributes"]
+    ]
     keys = [name if "/" in name else f"persona/{name}" for name in names] or own
     found: list[Attribute] = []
     for key in dict.fromkeys(keys):
         benchmark, _, name = key.partition("/")
         if benchmark not in BENCHMARKS:
-            raise PsrError("the ablation is about traits and format instructions", where="--attribute",
-                           expected=" or ".join(f"{known}/NAME" for known in BENCHMARKS), got=repr(key))
+            raise PsrError(
+                "the ablation is about traits and format instructions",
+                where="--attribute",
+                expected=" or ".join(f"{known}/NAME" for known in BENCHMARKS),
+                got=repr(key),
+            )
         path = paths.get(benchmark, next(iter(paths.values())).parent / benchmark)
         found += load_attributes(benchmark, path, [name])
     if not found:
-        raise PsrError("the profile has no trait and no format instruction", where="--attribute",
-                       expected="one or more attributes", got="none", do="Name them.")
+        raise PsrError(
+            "the profile has no trait and no format instruction",
+            where="--attribute",
+            expected="one or more attributes",
+            got="none",
+            do="Name them.",
+        )
     return tuple(found)
 
 
@@ -71,27 +82,43 @@ def subjects(
     data: Path, told: Mapping[str, Any], attributes: Sequence[Attribute], model: ModelPlace, scratch: Scratch
 ) -> tuple[Subject, ...]:
     """Every attribute with its triplets. Raises PsrError where none are left after selection, or tables are damaged."""
-    known = triplets_by_attribute(data / "complete", data / "select") if (data / "select/triplets.parquet").is_file() else {}
+    known = (
+        triplets_by_attribute(data / "complete", data / "select")
+        if (data / "select/triplets.parquet").is_file()
+        else {}
+    )
     judges = judges_named(told["judge"]["name"], attributes)
     found = []
     for attribute in attributes:
         judge = judges[attribute.benchmark]
         triplets = known.get(attribute.key) or made(attribute, told, model, judge, scratch.within("triplets"))
-        pairs = {name: held_out_pairs(attribute, part, told[section]["questions"])  # type: ignore[arg-type]
-                 for name, part, section in (("search", "search", "search"), ("evaluate", "evaluate", "steer"))}
+        pairs = {
+            name: held_out_pairs(attribute, part, told[section]["questions"])  # type: ignore[arg-type]
+            for name, part, section in (("search", "search", "search"), ("evaluate", "evaluate", "steer"))
+        }
         found.append(Subject(attribute, triplets, judge, **pairs))
     return tuple(found)
 
 
-def made(attribute: Attribute, told: Mapping[str, Any], model: ModelPlace, judge: Judge, scratch: Scratch) -> tuple[Triplet, ...]:
+def made(
+    attribute: Attribute, told: Mapping[str, Any], model: ModelPlace, judge: Judge, scratch: Scratch
+) -> tuple[Triplet, ...]:
     """The triplets that the profile's stages `complete` and `select` would have made of an attribute it does not have."""
     from psr.sampling import Sampling
 
-    asked, kept, sampling = told["complete"], told["select"], Sampling(told["sampling"]["max_new_tokens"], told["sampling"]["temperature"])
+    asked, kept, sampling = (
+        told["complete"],
+        told["select"],
+        Sampling(told["sampling"]["max_new_tokens"], told["sampling"]["temperature"]),
+    )
     questions = min(asked["questions"] or len(attribute.questions), len(attribute.questions))
     instructions = min(asked["instructions"], len(attribute.instructions))
     pairs = {pair.id: pair for pair in fit_pairs(attribute, questions, instructions)}
-    asks = [ask for ask in fit_asks(tuple(pairs.values()), instructions, asked["samples"], asked["seed"]) if ask.method == INSTRUCTED]
+    asks = [
+        ask
+        for ask in fit_asks(tuple(pairs.values()), instructions, asked["samples"], asked["seed"])
+        if ask.method == INSTRUCTED
+    ]
     label = f"triplets {attribute.key}"
     answers = complete_once(open_model(model), asks, sampling, scratch, batch_size=asked["batch_size"], label=label)
     judgements = judge_once(judge, answers, pairs, scratch, label=label)
@@ -99,6 +126,10 @@ def made(attribute: Attribute, told: Mapping[str, Any], model: ModelPlace, judge
     good, bad = select(pairs, answers, trait, coherence, **kept)
     if not good:
         counts = ", ".join(f"{n} {reason}" for reason, n in Counter(one.reason for one in bad).most_common())
-        raise PsrError("no triplet is left to learn from", where=attribute.key, got=f"dropped {len(bad)}: {counts}",
-                       do="Ask more questions, or lower select.min_trait or select.min_coherence.")
+        raise PsrError(
+            "no triplet is left to learn from",
+            where=attribute.key,
+            got=f"dropped {len(bad)}: {counts}",
+            do="Ask more questions, or lower select.min_trait or select.min_coherence.",
+        )
     return good

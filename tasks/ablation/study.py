@@ -65,7 +65,9 @@ class Study:
         fitted = self._fit(variant, benchmark, group)
         for subject in group:
             own = {seed: fitted[subject.key, seed] for seed in self.seeds}
-            row = self._row(variant, subject, own, {seed: self._compared(variant, subject, seed, one) for seed, one in own.items()})
+            row = self._row(
+                variant, subject, own, {seed: self._compared(variant, subject, seed, one) for seed, one in own.items()}
+            )
             self.scratch.put(self._item(variant, subject), partial(write_table, name="ablation", rows=[row]))
 
     def _item(self, variant: Variant, subject: Subject) -> str:
@@ -80,12 +82,22 @@ class Study:
         from psr.joint import fit_many
 
         settings, own = self._settings(variant, benchmark), {one.key: self._examples(one, variant) for one in group}
-        ids = {self._module_id(variant, subject, seed, settings): (subject.key, seed) for subject in group for seed in self.seeds}
+        ids = {
+            self._module_id(variant, subject, seed, settings): (subject.key, seed)
+            for subject in group
+            for seed in self.seeds
+        }
         total = settings.epochs * sum(len(own[key]) for key, _ in ids.values())
         with progress(f"fit {variant.name}, {len(ids)} modules of {benchmark}", total, "examples") as advance:
-            fitted = fit_many(self.lm, {id: own[key] for id, (key, _) in ids.items()}, variant.method,
-                              variant.layers(self.lm.n_layers), settings, seeds={id: seed for id, (_, seed) in ids.items()},
-                              progress=advance)
+            fitted = fit_many(
+                self.lm,
+                {id: own[key] for id, (key, _) in ids.items()},
+                variant.method,
+                variant.layers(self.lm.n_layers),
+                settings,
+                seeds={id: seed for id, (_, seed) in ids.items()},
+                progress=advance,
+            )
         found = {}
         for id, one in fitted.items():
             if isinstance(one, Diverged):
@@ -101,37 +113,71 @@ class Study:
 
     def _module_id(self, variant: Variant, subject: Subject, seed: int, settings: FitSettings) -> str:
         told = asdict(replace(settings, seed=seed))
-        return short_hash("ablation", VERSION, variant.name, subject.key, told, [t.id for t in subject.triplets], self.lm.fingerprint)
+        return short_hash(
+            "ablation", VERSION, variant.name, subject.key, told, [t.id for t in subject.triplets], self.lm.fingerprint
+        )
 
     def _examples(self, subject: Subject, variant: Variant) -> list[Example]:
         from psr.align import align
 
-        return [Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, variant.method.span), t.trait)
-                for t in subject.triplets]
+        return [
+            Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, variant.method.span), t.trait)
+            for t in subject.triplets
+        ]
 
     def _compared(self, variant: Variant, subject: Subject, seed: int, fitted: Fitted) -> Compared:
         kept = self.scratch.within("unsteered")
-        looking, taking = (side(subject, section, seed, self.seeds, self.told, self.model, self._answers(variant), kept)
-                           for section in ("search", "steer"))
+        looking, taking = (
+            side(subject, section, seed, self.seeds, self.told, self.model, self._answers(variant), kept)
+            for section in ("search", "steer")
+        )
         return compare(looking, taking, fitted.module, self.told)
 
-    def _row(self, variant: Variant, subject: Subject, fitted: Mapping[int, Fitted], found: Mapping[int, Compared]) -> Row:
+    def _row(
+        self, variant: Variant, subject: Subject, fitted: Mapping[int, Fitted], found: Mapping[int, Compared]
+    ) -> Row:
         """The means over seeds; `ahead_search` is what was seen on the search questions alone, by which settings are chosen."""
         figure, prompt = (over_seeds([getattr(one, name) for one in found.values()]) for name in ("module", "prompt"))
         ahead, tensors = paired(figure, prompt), fitted[self.seeds[0]].module.tensors
-        return {"benchmark": subject.benchmark, "attribute": subject.key, "variant": variant.name, "name": variant.method.name,
-                "rank": variant.rank, "objective": variant.method.objective, "span": variant.method.span, "layer": variant.layer,
-                "warm": variant.warm, "numbers": sum(tensor.numel() for tensor in tensors.values()), "alpha": figure.alpha,
-                "value": figure.value, "low": figure.low, "high": figure.high, "coherence": figure.coherence,
-                "reached": figure.reached, "prompt": prompt.value, "prompt_coherence": prompt.coherence, "ahead": ahead.value,
-                "ahead_low": ahead.low, "ahead_high": ahead.high,
-                "ahead_search": float(np.mean([one.ahead for one in found.values()])),
-                "dead": sum(one.dead for one in fitted.values()), "triplets": len(subject.triplets), "n": figure.n,
-                "n_unscored": figure.n_unscored, "seeds": len(found), "model": self.lm.fingerprint}
+        return {
+            "benchmark": subject.benchmark,
+            "attribute": subject.key,
+            "variant": variant.name,
+            "name": variant.method.name,
+            "rank": variant.rank,
+            "objective": variant.method.objective,
+            "span": variant.method.span,
+            "layer": variant.layer,
+            "warm": variant.warm,
+            "numbers": sum(tensor.numel() for tensor in tensors.values()),
+            "alpha": figure.alpha,
+            "value": figure.value,
+            "low": figure.low,
+            "high": figure.high,
+            "coherence": figure.coherence,
+            "reached": figure.reached,
+            "prompt": prompt.value,
+            "prompt_coherence": prompt.coherence,
+            "ahead": ahead.value,
+            "ahead_low": ahead.low,
+            "ahead_high": ahead.high,
+            "ahead_search": float(np.mean([one.ahead for one in found.values()])),
+            "dead": sum(one.dead for one in fitted.values()),
+            "triplets": len(subject.triplets),
+            "n": figure.n,
+            "n_unscored": figure.n_unscored,
+            "seeds": len(found),
+            "model": self.lm.fingerprint,
+        }
 
 
 def study_of(
-    root: Path, data: Path, told: Mapping[str, Any], attributes: Sequence[Attribute], model: ModelPlace, seeds: tuple[int, ...]
+    root: Path,
+    data: Path,
+    told: Mapping[str, Any],
+    attributes: Sequence[Attribute],
+    model: ModelPlace,
+    seeds: tuple[int, ...],
 ) -> Study:
     """The study of `attributes` under the parameters `told` of the profile in `data`; what it measures is kept under `root`."""
     key = short_hash("ablation", VERSION, {name: told[name] for name in MEASURED_BY}, open_model(model).fingerprint)

@@ -49,9 +49,14 @@ def ablation_table(rows: Sequence[Row], benchmark: str) -> Table:
     for name in sorted(found, key=lambda name: -mean(found[name], "ahead_search")):
         own = {row["attribute"]: row for row in found[name]}
         coherent = mean(found[name], "coherence") - mean(found[name], "prompt_coherence")
-        table.add_row(Text(name, "bold" if name == best else ""), f"{mean(found[name], 'ahead_search'):+.1f}",
-                      *(_cell(own[attribute]) for attribute in attributes), f"{mean(found[name], 'ahead'):+.1f}", f"{coherent:+.1f}",
-                      f"{sum(map(within, own.values()))} of {len(own)}")
+        table.add_row(
+            Text(name, "bold" if name == best else ""),
+            f"{mean(found[name], 'ahead_search'):+.1f}",
+            *(_cell(own[attribute]) for attribute in attributes),
+            f"{mean(found[name], 'ahead'):+.1f}",
+            f"{coherent:+.1f}",
+            f"{sum(map(within, own.values()))} of {len(own)}",
+        )
     return table
 
 

@@ -53,19 +53,31 @@ def parse_variant(text: str) -> Variant:
     """The variant called `text`. Raises PsrError: no such method, none of PSR's, or S without a layer and A with one."""
     match = WRITTEN.fullmatch(text.strip().lower())
     if match is None:
-        raise PsrError("unknown variant", where="--variant", expected="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta",
-                       got=repr(text), do="Correct the name.")
+        raise PsrError(
+            "unknown variant",
+            where="--variant",
+            expected="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta",
+            got=repr(text),
+            do="Correct the name.",
+        )
     method = parse_method(match["method"])
     if not method.form.startswith("PSR"):
-        raise PsrError("the ablation varies PSR", where="--variant", expected="a method of the form PSR or PSRr", got=repr(text))
+        raise PsrError(
+            "the ablation varies PSR", where="--variant", expected="a method of the form PSR or PSRr", got=repr(text)
+        )
     if (method.scope == "S") != (match["layer"] is not None):
-        raise PsrError("a single-layer variant names its layer and an all-layer one none", where="--variant",
-                       expected=f"{method.slug}@2" if method.scope == "S" else method.slug, got=repr(text))
+        raise PsrError(
+            "a single-layer variant names its layer and an all-layer one none",
+            where="--variant",
+            expected=f"{method.slug}@2" if method.scope == "S" else method.slug,
+            got=repr(text),
+        )
     return Variant(method, None if match["layer"] is None else int(match["layer"]), match["delta"] is not None)
 
 
 def grid(layers: Sequence[int], layer: int) -> tuple[Variant, ...]:
     """The default: rank × objective × start at `layer`, then rank 4 at every other of `layers`, and the paper's A-PSR."""
+
     def one(rank: int, objective: str, at: int, start: str = "") -> Variant:
         return parse_variant(f"s-psr{rank}-{objective}-qr@{at}{start}")
 

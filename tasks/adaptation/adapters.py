@@ -55,7 +55,9 @@ def fit_adapter(case: Case, slug: str) -> Fit:
 
     method, settings = parse_method(slug), replace(SETTINGS[slug], seed=case.told.seed)
     examples = aligned(case, method)
-    id = short_hash("adapter", case.attribute.key, slug, asdict(settings), [t.id for t in case.triplets], case.lm.fingerprint)
+    id = short_hash(
+        "adapter", case.attribute.key, slug, asdict(settings), [t.id for t in case.triplets], case.lm.fingerprint
+    )
     with progress(f"adapt {case.attribute.key} {method.name}", settings.epochs * len(examples), "examples") as advance:
         began = time.perf_counter()
         fitted = learn(case.lm, examples, method, (), settings, module_id=id, progress=advance)
@@ -67,7 +69,9 @@ def aligned(case: Case, method: Method) -> list[Example]:
     """The triplets on the method's span."""
     from psr.align import align
 
-    return [Example(align(case.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in case.triplets]
+    return [
+        Example(align(case.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in case.triplets
+    ]
 
 
 def answered(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:

@@ -17,8 +17,15 @@ from tasks.triplets import triplets_by_attribute
 if TYPE_CHECKING:
     from psr.models import LanguageModel
 
-NEEDED = ("complete/completions.parquet", "select/triplets.parquet", "distill/modules.parquet", "search/judgements.parquet",
-          "steer/completions.parquet", "judge/judgements.parquet", "results/headline_seeds.parquet")
+NEEDED = (
+    "complete/completions.parquet",
+    "select/triplets.parquet",
+    "distill/modules.parquet",
+    "search/judgements.parquet",
+    "steer/completions.parquet",
+    "judge/judgements.parquet",
+    "results/headline_seeds.parquet",
+)
 
 
 @dataclass(frozen=True)
@@ -59,13 +66,22 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
     """
     known = {attribute.name: attribute for attribute in attributes if attribute.benchmark == "persona"}
     if not known:
-        raise PsrError("adaptation is compared at the prompt's coherence", expected="a profile with attributes of persona",
-                       got="none", do="Choose another --profile.")
+        raise PsrError(
+            "adaptation is compared at the prompt's coherence",
+            expected="a profile with attributes of persona",
+            got="none",
+            do="Choose another --profile.",
+        )
     bare = [name.removeprefix("persona/") for name in names]
     unknown = [name for name in bare if name not in known]
     if unknown:
-        raise PsrError("no such attribute of the profile", where="--attribute", expected=f"some of {', '.join(known)}",
-                       got=", ".join(map(repr, unknown)), do="Correct the name.")
+        raise PsrError(
+            "no such attribute of the profile",
+            where="--attribute",
+            expected=f"some of {', '.join(known)}",
+            got=", ".join(map(repr, unknown)),
+            do="Correct the name.",
+        )
     return tuple(known[name] for name in known if name in bare or not bare)
 
 
@@ -78,15 +94,24 @@ def load(data: Path, model: ModelPlace, attributes: Sequence[Attribute], judge: 
     for attribute in attributes:
         key = (attribute.key, told.seed)
         if attribute.key not in triplets or key not in searched or key not in evaluated:
-            raise PsrError("an attribute has no triplets or answers", where=data, expected=f"{attribute.key}, seed {told.seed}",
-                           got="none", do="Reproduce the profile again.")
+            raise PsrError(
+                "an attribute has no triplets or answers",
+                where=data,
+                expected=f"{attribute.key}, seed {told.seed}",
+                got="none",
+                do="Reproduce the profile again.",
+            )
         others = [side for (_, seed), side in sorted(evaluated.items(), key=lambda item: item[0]) if seed == told.seed]
         unrelated = unrelated_answers(lm, attribute, others, evaluated[key])
-        cases.append(Case(data, attribute, lm, judge, triplets[attribute.key], searched[key], evaluated[key], unrelated, told))
+        cases.append(
+            Case(data, attribute, lm, judge, triplets[attribute.key], searched[key], evaluated[key], unrelated, told)
+        )
     return cases
 
 
-def unrelated_answers(lm: LanguageModel, attribute: Attribute, others: Sequence[Side], own: Side) -> list[AlignedTokens]:
+def unrelated_answers(
+    lm: LanguageModel, attribute: Attribute, others: Sequence[Side], own: Side
+) -> list[AlignedTokens]:
     """Stored plain answers to other attributes' evaluation questions that this one is neither fitted nor evaluated on, one a
     question; in a profile without any, the answers to its own evaluation questions. x′ has its held-out instructions."""
     from psr.align import align
@@ -95,8 +120,10 @@ def unrelated_answers(lm: LanguageModel, attribute: Attribute, others: Sequence[
     found = _plain(others)
     foreign = {question: ids for question, ids in found.items() if question not in own_questions} or _plain([own])
     instructions = attribute.held_out or attribute.instructions
-    return [align(lm.tokenizer, PromptPair(attribute.key, question, instructions[i % len(instructions)]), ids, "QR")
-            for i, (question, ids) in enumerate(foreign.items())]
+    return [
+        align(lm.tokenizer, PromptPair(attribute.key, question, instructions[i % len(instructions)]), ids, "QR")
+        for i, (question, ids) in enumerate(foreign.items())
+    ]
 
 
 def _plain(sides: Sequence[Side]) -> dict[str, tuple[int, ...]]:

@@ -36,8 +36,11 @@ def rows_of(case: Case) -> list[Row]:
     from tasks.bench.machine import machine
 
     facts = {name: value for name, value in machine(case.lm).items() if name in ("device", "threads", "model")}
-    found = [prompt_row(case), *(module_row(case, row) for row in chosen_modules(case)),
-             *(adapter_row(case, fit_adapter(case, slug)) for slug in SETTINGS)]
+    found = [
+        prompt_row(case),
+        *(module_row(case, row) for row in chosen_modules(case)),
+        *(adapter_row(case, fit_adapter(case, slug)) for slug in SETTINGS),
+    ]
     shared = {"attribute": case.attribute.key, "seed": case.told.seed, "triplets": len(case.triplets), **facts}
     return [{**shared, **row} for row in found]
 
@@ -47,8 +50,13 @@ def chosen_modules(case: Case) -> list[Row]:
     fitted = {row["method"]: row for row in rows_of_seed(case.data / "distill", case.attribute.key, case.told.seed)}
     found = [next((fitted[slug] for slug in slugs if slug in fitted), None) for slugs in MODULES]
     if found[0] is None:
-        raise PsrError("the comparison needs an all-layer PSR module", where=case.data / "distill",
-                       expected=" or ".join(MODULES[0]), got=", ".join(fitted) or "none", do="Add it to params.yaml and reproduce.")
+        raise PsrError(
+            "the comparison needs an all-layer PSR module",
+            where=case.data / "distill",
+            expected=" or ".join(MODULES[0]),
+            got=", ".join(fitted) or "none",
+            do="Add it to params.yaml and reproduce.",
+        )
     return [row for row in found if row is not None]
 
 
@@ -58,12 +66,19 @@ def prompt_row(case: Case) -> Row:
     from psr.drift import prompt_drift
 
     pairs, side = case.evaluation.pairs, case.evaluation
-    lengths = [[len(encode_chat(case.lm.tokenizer, chat).ids) for chat in (pair.instructed, pair.plain)] for pair in pairs]
+    lengths = [
+        [len(encode_chat(case.lm.tokenizer, chat).ids) for chat in (pair.instructed, pair.plain)] for pair in pairs
+    ]
     coherence = plain_mean(*(side.mean(INSTRUCTED, "coherence"),) * 2, **case.told.results)
     size = sum(len(pair.instruction.encode()) for pair in pairs) / len(pairs)
-    return {"method": "prompt", "name": "prompt", **stored(case, "prompt"), **interval("coherence", coherence),
-            **drifted(case, prompt_drift(case.lm, case.unrelated)),
-            **costs(0, 0.0, None, round(size), sum(told - plain for told, plain in lengths) / len(pairs), True)}
+    return {
+        "method": "prompt",
+        "name": "prompt",
+        **stored(case, "prompt"),
+        **interval("coherence", coherence),
+        **drifted(case, prompt_drift(case.lm, case.unrelated)),
+        **costs(0, 0.0, None, round(size), sum(told - plain for told, plain in lengths) / len(pairs), True),
+    }
 
 
 def module_row(case: Case, fitted: Row) -> Row:
@@ -77,9 +92,14 @@ def module_row(case: Case, fitted: Row) -> Row:
     drift = module_drift(case.lm, case.unrelated, module, figures["alpha"])
     seconds, epochs = refit_seconds(case, module)
     size = sum(tensor.numel() for tensor in module.tensors.values())
-    return {"method": fitted["method"], "name": parse_method(fitted["method"]).name, **figures,
-            **interval("coherence", coherence_at(case, looked, taken)), **drifted(case, drift),
-            **costs(size, seconds, epochs, weights_bytes(folder), 0.0, True)}
+    return {
+        "method": fitted["method"],
+        "name": parse_method(fitted["method"]).name,
+        **figures,
+        **interval("coherence", coherence_at(case, looked, taken)),
+        **drifted(case, drift),
+        **costs(size, seconds, epochs, weights_bytes(folder), 0.0, True),
+    }
 
 
 def adapter_row(case: Case, fit: Fit) -> Row:
@@ -88,25 +108,50 @@ def adapter_row(case: Case, fit: Fit) -> Row:
     from psr.drift import adapter_drift
 
     slug = fit.method.slug
-    folder = save_adapter(fit.adapter, case.data / "adaptation" / "adapters" / case.attribute.key.replace("/", "-") / slug)
+    folder = save_adapter(
+        fit.adapter, case.data / "adaptation" / "adapters" / case.attribute.key.replace("/", "-") / slug
+    )
     looked, taken = answered(case, fit.adapter)
     figure = matched(looked, case.search.mean(INSTRUCTED, "coherence"), taken, "Cp", **case.told.results)
     drift = adapter_drift(case.lm, case.unrelated, fit.adapter, figure.alpha or 0.0)
-    return {"method": slug, "name": fit.method.name, "alpha": figure.alpha, "reached": figure.reached, "n": figure.n,
-            **interval("trait", figure), **interval("coherence", coherence_at(case, looked, taken)), **drifted(case, drift),
-            **costs(fit.adapter.size, fit.seconds, fit.settings.epochs, weights_bytes(folder), 0.0, False)}
+    return {
+        "method": slug,
+        "name": fit.method.name,
+        "alpha": figure.alpha,
+        "reached": figure.reached,
+        "n": figure.n,
+        **interval("trait", figure),
+        **interval("coherence", coherence_at(case, looked, taken)),
+        **drifted(case, drift),
+        **costs(fit.adapter.size, fit.seconds, fit.settings.epochs, weights_bytes(folder), 0.0, False),
+    }
 
 
 def stored(case: Case, method: str) -> Row:
     """Trait alignment at the prompt's coherence, and its α, as the table headline_seeds has them."""
     rows = read_table(case.data / "results" / "headline_seeds.parquet", "headline_seeds")
-    found = [row for row in rows if (row["attribute"], row["method"], row["seed"]) == (case.attribute.key, method, case.told.seed)]
+    found = [
+        row
+        for row in rows
+        if (row["attribute"], row["method"], row["seed"]) == (case.attribute.key, method, case.told.seed)
+    ]
     if not found:
-        raise PsrError("a method has no figure", where=case.data / "results", expected=f"{method} of {case.attribute.key}",
-                       got="none", do="Reproduce the profile again.")
+        raise PsrError(
+            "a method has no figure",
+            where=case.data / "results",
+            expected=f"{method} of {case.attribute.key}",
+            got="none",
+            do="Reproduce the profile again.",
+        )
     row = found[0]
-    return {"alpha": row["alpha_cp"], "reached": row["reached_cp"], "n": row["n"], "trait": row["ta_cp"],
-            "trait_low": row["ta_cp_low"], "trait_high": row["ta_cp_high"]}
+    return {
+        "alpha": row["alpha_cp"],
+        "reached": row["reached_cp"],
+        "n": row["n"],
+        "trait": row["ta_cp"],
+        "trait_low": row["ta_cp_low"],
+        "trait_high": row["ta_cp_high"],
+    }
 
 
 def coherence_at(case: Case, looked: Scores, taken: Scores) -> Figure:
@@ -140,8 +185,14 @@ def interval(name: str, figure: Figure | Interval) -> Row:
 
 def costs(parameters: int, seconds: float, epochs: int | None, size: int, extra: float, per_row: bool) -> Row:
     """What a way costs, as columns."""
-    return {"parameters": parameters, "fit_seconds": seconds, "epochs": epochs, "bytes": size, "extra_tokens": extra,
-            "per_row": per_row}
+    return {
+        "parameters": parameters,
+        "fit_seconds": seconds,
+        "epochs": epochs,
+        "bytes": size,
+        "extra_tokens": extra,
+        "per_row": per_row,
+    }
 
 
 def weights_bytes(folder: Path) -> int:

@@ -11,7 +11,17 @@ from rich.table import Table
 from tasks.tables import read_table, write_table
 
 Row = dict[str, Any]
-COLUMNS = ("trait alignment", "coherence", "α", "drift, nats a token", "numbers", "fit", "to ship", "tokens a request", "per row")
+COLUMNS = (
+    "trait alignment",
+    "coherence",
+    "α",
+    "drift, nats a token",
+    "numbers",
+    "fit",
+    "to ship",
+    "tokens a request",
+    "per row",
+)
 
 
 def adaptation_file(data: Path) -> Path:
@@ -49,8 +59,17 @@ def adaptation_table(rows: Sequence[Row]) -> Table:
 def cells(row: Row) -> tuple[str, ...]:
     """A row's figures as text, in the order of COLUMNS."""
     alpha = "–" if row["alpha"] is None else f"{row['alpha']:.3g}" if row["reached"] else "not reached"
-    return (ranged(row, "trait", 1), ranged(row, "coherence", 1), alpha, ranged(row, "drift", 3), f"{row['parameters']:,}",
-            f"{row['fit_seconds']:.1f} s", size(row["bytes"]), f"{row['extra_tokens']:.1f}", "yes" if row["per_row"] else "no")
+    return (
+        ranged(row, "trait", 1),
+        ranged(row, "coherence", 1),
+        alpha,
+        ranged(row, "drift", 3),
+        f"{row['parameters']:,}",
+        f"{row['fit_seconds']:.1f} s",
+        size(row["bytes"]),
+        f"{row['extra_tokens']:.1f}",
+        "yes" if row["per_row"] else "no",
+    )
 
 
 def ranged(row: Row, name: str, digits: int) -> str:

@@ -41,7 +41,9 @@ class Replay:
         self.calls += bool(steered)
         self.spent += float(np.interp(steered, self.recorded.alphas, self.tokens).sum())
         self.asked += steered
-        return Scores(tuple(alphas), self._between(self.recorded.trait, alphas), self._between(self.recorded.coherence, alphas))
+        return Scores(
+            tuple(alphas), self._between(self.recorded.trait, alphas), self._between(self.recorded.coherence, alphas)
+        )
 
     def _between(self, values: Array, alphas: Sequence[float]) -> Array:
         """[alpha, question]: each question's curve at these alphas."""
@@ -67,11 +69,22 @@ def alpha_search(material: Material) -> list[Figure]:
     told = f"{len(found)} modules; recorded curves, the search replayed on them"
     calls = f"{_mean(cost.calls for cost in found)} against {_mean(both)} calls a module; {told}"
     return [
-        Figure("alpha-tokens", "searching alpha for TA@C80 and TA@Cp together: tokens",
-               "one sequential bisection to the same width: tokens", ratio([cost.tokens for cost in found], alone),
-               Goal(1.5, at_least=False), f"{_mean(cost.tokens for cost in found)} against {_mean(alone)} tokens a module; {told}"),
-        Figure("alpha-calls", "a sequential bisection for each of TA@C80 and TA@Cp: generate calls",
-               "searching for both together: generate calls", ratio(both, [float(cost.calls) for cost in found]), Goal(4), calls),
+        Figure(
+            "alpha-tokens",
+            "searching alpha for TA@C80 and TA@Cp together: tokens",
+            "one sequential bisection to the same width: tokens",
+            ratio([cost.tokens for cost in found], alone),
+            Goal(1.5, at_least=False),
+            f"{_mean(cost.tokens for cost in found)} against {_mean(alone)} tokens a module; {told}",
+        ),
+        Figure(
+            "alpha-calls",
+            "a sequential bisection for each of TA@C80 and TA@Cp: generate calls",
+            "searching for both together: generate calls",
+            ratio(both, [float(cost.calls) for cost in found]),
+            Goal(4),
+            calls,
+        ),
     ]
 
 

@@ -31,8 +31,13 @@ def company(material: Material) -> list[Figure]:
     """Steps a second with the setting, alone, two at once, and beside a process that computes something else."""
     setting = os.environ.get(SETTING)
     if setting is None:
-        raise PsrError("nothing says how long OpenMP's threads spin", where=SETTING, expected="a number", got="nothing",
-                       do="Run it as python -m flows.bench.")
+        raise PsrError(
+            "nothing says how long OpenMP's threads spin",
+            where=SETTING,
+            expected="a number",
+            got="nothing",
+            do="Run it as python -m flows.bench.",
+        )
     free: list[float] = []
     alone: list[float] = []
     both: list[list[float]] = []
@@ -48,11 +53,23 @@ def company(material: Material) -> list[Figure]:
     halves = [value / 2 for value in free]
     step = f"a step of the toy model with {SETTING}={setting}"
     return [
-        Figure("company-alone", f"{step}, alone: 1/s", "the same without the setting: 1/s", ratio(alone, free), Goal(0.85)),
-        Figure("company-two", f"{step}, two processes at once, each: 1/s", "half of one alone without the setting: 1/s",
-               ratio(shares, halves), Goal(0.45)),
-        Figure("company-busy", f"{step}, beside a busy process: 1/s", "half of one alone without the setting: 1/s",
-               ratio(beside, halves), Goal(0.45)),
+        Figure(
+            "company-alone", f"{step}, alone: 1/s", "the same without the setting: 1/s", ratio(alone, free), Goal(0.85)
+        ),
+        Figure(
+            "company-two",
+            f"{step}, two processes at once, each: 1/s",
+            "half of one alone without the setting: 1/s",
+            ratio(shares, halves),
+            Goal(0.45),
+        ),
+        Figure(
+            "company-busy",
+            f"{step}, beside a busy process: 1/s",
+            "half of one alone without the setting: 1/s",
+            ratio(beside, halves),
+            Goal(0.45),
+        ),
     ]
 
 

@@ -18,7 +18,7 @@ class Goal:
     at_least: bool = True
 
     def verdict(self, median: float) -> Verdict:
-        """"met" or "missed"; reaching it exactly is meeting it."""
+        """ "met" or "missed"; reaching it exactly is meeting it."""
         return "met" if (median >= self.value if self.at_least else median <= self.value) else "missed"
 
     def __str__(self) -> str:
@@ -39,7 +39,15 @@ class Figure:
     def row(self) -> dict[str, Any]:
         """Its columns in the table `bench`, without the machine's."""
         goal, median = self.goal, self.ratio.median
-        return {"name": self.name, "measured": self.measured, "against": self.against,
-                "goal": None if goal is None else str(goal), "median": median, "low": self.ratio.low,
-                "high": self.ratio.high, "n": self.ratio.n,
-                "verdict": None if goal is None else goal.verdict(median), "note": self.note}
+        return {
+            "name": self.name,
+            "measured": self.measured,
+            "against": self.against,
+            "goal": None if goal is None else str(goal),
+            "median": median,
+            "low": self.ratio.low,
+            "high": self.ratio.high,
+            "n": self.ratio.n,
+            "verdict": None if goal is None else goal.verdict(median),
+            "note": self.note,
+        }

@@ -30,11 +30,16 @@ def fit_speed(material: Material) -> list[Figure]:
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     examples = material.examples(method, TRIPLETS)
     batches = batches_of_epoch(pose(lm, examples, method, layers, FAST_MSE, None))
-    runs: list[Run] = [partial(_fit, material, examples), partial(floor_epochs, lm, batches, FAST_MSE.epochs),
-                       partial(paper_loop, lm, examples, method, layers, PAPER_MSE)]
+    runs: list[Run] = [
+        partial(_fit, material, examples),
+        partial(floor_epochs, lm, batches, FAST_MSE.epochs),
+        partial(paper_loop, lm, examples, method, layers, PAPER_MSE),
+    ]
     seconds = material.seconds(runs, warm_up=False)
     seen = len(examples) * FAST_MSE.epochs
-    return _compared(*([each / n for each in some] for some, n in zip(seconds, (seen, seen, len(examples)), strict=True)))
+    return _compared(
+        *([each / n for each in some] for some, n in zip(seconds, (seen, seen, len(examples)), strict=True))
+    )
 
 
 def _compared(fitted: list[float], alone: list[float], looped: list[float]) -> list[Figure]:
@@ -42,10 +47,22 @@ def _compared(fitted: list[float], alone: list[float], looped: list[float]) -> l
     what = "fitting A-PSR MSE, fast preset, targets included: triplets/s"
     fit_ms, alone_ms, loop_ms = (1000 * median(some) for some in (fitted, alone, looped))
     return [
-        Figure("fit-floor", what, "one forward + backward of the frozen model, the same batches: triplets/s",
-               ratio(alone, fitted), Goal(0.85), f"{fit_ms:.1f} against {alone_ms:.1f} ms for each triplet seen"),
-        Figure("fit-paper", what, "the paper's loop, batch 1, targets recomputed each step: triplets/s", ratio(looped, fitted),
-               Goal(5), f"{fit_ms:.1f} against {loop_ms:.1f} ms for each triplet seen; speed alone, TA is the reproduction's"),
+        Figure(
+            "fit-floor",
+            what,
+            "one forward + backward of the frozen model, the same batches: triplets/s",
+            ratio(alone, fitted),
+            Goal(0.85),
+            f"{fit_ms:.1f} against {alone_ms:.1f} ms for each triplet seen",
+        ),
+        Figure(
+            "fit-paper",
+            what,
+            "the paper's loop, batch 1, targets recomputed each step: triplets/s",
+            ratio(looped, fitted),
+            Goal(5),
+            f"{fit_ms:.1f} against {loop_ms:.1f} ms for each triplet seen; speed alone, TA is the reproduction's",
+        ),
     ]
 
 
@@ -57,7 +74,9 @@ def fit_layers(material: Material) -> list[Figure]:
     lm, method = material.lm, parse_method("s-psr-mse-qr")
     examples, settings = material.examples(method, TRIPLETS), replace(FAST_MSE, epochs=EPOCHS_BY_LAYER)
     tokens = [example.tokens for example in examples]
-    targets = record(lm, [t.instructed_ids for t in tokens], [t.instructed_start for t in tokens], range(lm.n_layers), span="QR")
+    targets = record(
+        lm, [t.instructed_ids for t in tokens], [t.instructed_start for t in tokens], range(lm.n_layers), span="QR"
+    )
     epochs: list[list[float]] = [[] for _ in range(lm.n_layers)]
 
     def one(layer: int) -> None:
@@ -65,14 +84,22 @@ def fit_layers(material: Material) -> list[Figure]:
 
     one_each = [partial(one, layer) for layer in range(lm.n_layers)]
     alternate(one_each, material.repeats, advance=material.advance, warm_up=False)
-    return [_layer(layer, lm.n_layers, ratio(epochs[layer], epochs[0]), epochs[layer]) for layer in range(1, lm.n_layers)]
+    return [
+        _layer(layer, lm.n_layers, ratio(epochs[layer], epochs[0]), epochs[layer]) for layer in range(1, lm.n_layers)
+    ]
 
 
 def _layer(layer: int, layers: int, found: Ratio, seconds: list[float]) -> Figure:
     """Blocks layer + 1 … last are run forwards and backwards; at layer 0 all but the first are."""
     goal = (layers - 1 - layer) / (layers - 1) + SPARE
-    return Figure(f"fit-layer-{layer}", f"an epoch of S-PSR MSE at layer {layer}: seconds", "the same at layer 0: seconds",
-                  found, Goal(round(goal, 3), at_least=False), f"{1000 * median(seconds):.0f} ms an epoch of {TRIPLETS} triplets")
+    return Figure(
+        f"fit-layer-{layer}",
+        f"an epoch of S-PSR MSE at layer {layer}: seconds",
+        "the same at layer 0: seconds",
+        found,
+        Goal(round(goal, 3), at_least=False),
+        f"{1000 * median(seconds):.0f} ms an epoch of {TRIPLETS} triplets",
+    )
 
 
 def _later_epochs(material: Material, examples: list[Any], settings: FitSettings, layer: int, targets: Any) -> float:
@@ -90,7 +117,16 @@ def _later_epochs(material: Material, examples: list[Any], settings: FitSettings
             settle(material.lm.device)
             ends.append(time.perf_counter())
 
-    fit(material.lm, examples, parse_method("s-psr-mse-qr"), (layer,), settings, targets=targets, module_id="bench", progress=note)
+    fit(
+        material.lm,
+        examples,
+        parse_method("s-psr-mse-qr"),
+        (layer,),
+        settings,
+        targets=targets,
+        module_id="bench",
+        progress=note,
+    )
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
@@ -98,4 +134,11 @@ def _fit(material: Material, examples: list[Any]) -> None:
     from psr.fitting import fit
     from psr.presets import FAST_MSE
 
-    fit(material.lm, examples, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers)), FAST_MSE, module_id="bench")
+    fit(
+        material.lm,
+        examples,
+        parse_method("a-psr-mse-qr"),
+        tuple(range(material.lm.n_layers)),
+        FAST_MSE,
+        module_id="bench",
+    )

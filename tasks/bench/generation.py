@@ -24,17 +24,34 @@ def steered_generation(material: Material) -> list[Figure]:
     """A-PSR on all layers of the profile's model, against the same prompts unsteered, and against the instructed ones."""
     lm, module = endless(material.lm), material.module()
     plain = requests(material, ROWS, instructed=False)
-    told, steer = requests(material, ROWS, instructed=True), [replace(request, module=module, alpha=1.0) for request in plain]
-    steered, unsteered, prompted = material.seconds([partial(_generate, lm, some, NEW_TOKENS) for some in (steer, plain, told)])
+    told, steer = (
+        requests(material, ROWS, instructed=True),
+        [replace(request, module=module, alpha=1.0) for request in plain],
+    )
+    steered, unsteered, prompted = material.seconds(
+        [partial(_generate, lm, some, NEW_TOKENS) for some in (steer, plain, told)]
+    )
     short, long = (sum(len(request.prompt.ids) for request in some) / ROWS for some in (plain, told))
     made, size = ROWS * NEW_TOKENS, f"batch {ROWS}, {NEW_TOKENS} new tokens a row"
     extra = f"the prompt adds {long - short:.1f} tokens to the {short:.1f} of a request"
     what = "generating with A-PSR on all layers: new tokens/s"
     return [
-        Figure("generate", what, "generating unsteered: new tokens/s", ratio(unsteered, steered), Goal(0.90),
-               f"{_rate(made, steered)} against {_rate(made, unsteered)} tokens/s, {size}"),
-        Figure("generate-prompt", what, "generating from the instructed chat: new tokens/s", ratio(prompted, steered), None,
-               f"{_rate(made, steered)} against {_rate(made, prompted)} tokens/s, {size}; {extra}"),
+        Figure(
+            "generate",
+            what,
+            "generating unsteered: new tokens/s",
+            ratio(unsteered, steered),
+            Goal(0.90),
+            f"{_rate(made, steered)} against {_rate(made, unsteered)} tokens/s, {size}",
+        ),
+        Figure(
+            "generate-prompt",
+            what,
+            "generating from the instructed chat: new tokens/s",
+            ratio(prompted, steered),
+            None,
+            f"{_rate(made, steered)} against {_rate(made, prompted)} tokens/s, {size}; {extra}",
+        ),
     ]
 
 
@@ -49,8 +66,16 @@ def wide_generation(material: Material) -> list[Figure]:
     steered, unsteered = material.seconds([partial(_generate, lm, some, WIDE_NEW_TOKENS) for some in asked])
     made = WIDE_ROWS * WIDE_NEW_TOKENS
     note = f"{_rate(made, steered)} against {_rate(made, unsteered)} tokens/s, batch {WIDE_ROWS}, {WIDE_NEW_TOKENS} new tokens a row"
-    return [Figure("generate-wide", f"A-PSR on a random Llama, {wide.d_model} wide, {wide.n_layers} layers: new tokens/s",
-                   "the same model unsteered: new tokens/s", ratio(unsteered, steered), Goal(0.97), note)]
+    return [
+        Figure(
+            "generate-wide",
+            f"A-PSR on a random Llama, {wide.d_model} wide, {wide.n_layers} layers: new tokens/s",
+            "the same model unsteered: new tokens/s",
+            ratio(unsteered, steered),
+            Goal(0.97),
+            note,
+        )
+    ]
 
 
 def endless(lm: LanguageModel) -> LanguageModel:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tasks.bench.material import Material
 
 ATTRIBUTES, TRIPLETS = 16, 12
-MODULES, EPOCHS = 500, 5  # the scale run: a third of the preset's epochs, on which the recording of the targets weighs three times as much
+MODULES, EPOCHS = (
+    500,
+    5,
+)  # the scale run: a third of the preset's epochs, on which the recording of the targets weighs three times as much
 
 
 def joint_fitting(material: Material) -> list[Figure]:
@@ -30,13 +33,23 @@ def joint_fitting(material: Material) -> list[Figure]:
     examples, settings = attributes(material, method), FAST_MSE
     every = [example for some in examples.values() for example in some]
     batches = batches_of_epoch(pose(lm, every, method, layers, settings, None))
-    runs: list[Run] = [partial(fit_many, lm, examples, method, layers, settings), partial(floor_epochs, lm, batches, settings.epochs)]
+    runs: list[Run] = [
+        partial(fit_many, lm, examples, method, layers, settings),
+        partial(floor_epochs, lm, batches, settings.epochs),
+    ]
     fitted, alone = material.seconds(runs, warm_up=False)
     seen = settings.epochs * len(every) / 1000
     note = f"{median(fitted) / seen:.1f} against {median(alone) / seen:.1f} ms for each triplet seen; {ATTRIBUTES} × {TRIPLETS} triplets"
-    return [Figure("fit-joint", f"fitting A-PSR MSE for {ATTRIBUTES} attributes in one pass, targets included: seconds",
-                   "one forward + backward of the frozen model, the same tokens: seconds", ratio(fitted, alone),
-                   Goal(1.15, at_least=False), note)]
+    return [
+        Figure(
+            "fit-joint",
+            f"fitting A-PSR MSE for {ATTRIBUTES} attributes in one pass, targets included: seconds",
+            "one forward + backward of the frozen model, the same tokens: seconds",
+            ratio(fitted, alone),
+            Goal(1.15, at_least=False),
+            note,
+        )
+    ]
 
 
 def many_modules(material: Material) -> list[Figure]:
@@ -54,15 +67,33 @@ def many_modules(material: Material) -> list[Figure]:
     batches = batches_of_epoch(pose(lm, [example for some in sets for example in some], method, layers, settings, None))
     process = psutil.Process()
     before, held = process.memory_info().rss, []
-    fit: Run = partial(fit_many, lm, given, method, layers, settings, seeds={name: i for i, name in enumerate(given)},
-                       progress=lambda _: held.append(process.memory_info().rss))
+    fit: Run = partial(
+        fit_many,
+        lm,
+        given,
+        method,
+        layers,
+        settings,
+        seeds={name: i for i, name in enumerate(given)},
+        progress=lambda _: held.append(process.memory_info().rss),
+    )
     fitted, alone = material.seconds([fit, partial(floor_epochs, lm, batches, settings.epochs)], warm_up=False)
     seen = settings.epochs * TRIPLETS
     each = [[second / seen / modules for second in some] for some, modules in ((fitted, MODULES), (alone, len(sets)))]
-    note = (f"{1000 * median(each[0]):.1f} against {1000 * median(each[1]):.1f} ms for each triplet seen; {median(fitted):.0f} s in all, "
-            f"{max(held) / 1e9:.2f} GB resident after its steps, {before / 1e9:.2f} before; {EPOCHS} epochs of {TRIPLETS} triplets")
-    return [Figure("fit-500", f"fitting {MODULES} A-PSR MSE modules in one pass, targets included: seconds a triplet seen",
-                   "one forward + backward of the frozen model: seconds a triplet", ratio(*each), None, note)]
+    note = (
+        f"{1000 * median(each[0]):.1f} against {1000 * median(each[1]):.1f} ms for each triplet seen; {median(fitted):.0f} s in all, "
+        f"{max(held) / 1e9:.2f} GB resident after its steps, {before / 1e9:.2f} before; {EPOCHS} epochs of {TRIPLETS} triplets"
+    )
+    return [
+        Figure(
+            "fit-500",
+            f"fitting {MODULES} A-PSR MSE modules in one pass, targets included: seconds a triplet seen",
+            "one forward + backward of the frozen model: seconds a triplet",
+            ratio(*each),
+            None,
+            note,
+        )
+    ]
 
 
 def attributes(material: Material, method: Method, benchmark: str = "") -> dict[str, list[Example]]:

@@ -15,5 +15,11 @@ def machine(lm: LanguageModel) -> dict[str, Any]:
 
     cuda = lm.device.type == "cuda"
     device = torch.cuda.get_device_name(lm.device) if cuda else lm.device.type
-    return {"device": device, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(),
-            "torch": torch.__version__.partition("+")[0], "dtype": str(lm.model.dtype).removeprefix("torch."), "model": lm.fingerprint}
+    return {
+        "device": device,
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.partition("+")[0],
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "model": lm.fingerprint,
+    }

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from psr.models import LanguageModel
     from psr.module import SteeringModule
 
-NEEDED = ("complete/completions.parquet", "select/triplets.parquet", "distill/modules.parquet", "search/completions.parquet")
+NEEDED = (
+    "complete/completions.parquet",
+    "select/triplets.parquet",
+    "distill/modules.parquet",
+    "search/completions.parquet",
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,26 @@ class Material:
 
     def module(self) -> SteeringModule:
         """The attribute's all-layer PSR module. Raises PsrError when the profile fitted none."""
-        found = [m for m in modules_of(self.data / "distill", self.attribute) if m.form == "PSR" and len(m.layers) == self.lm.n_layers]
+        found = [
+            m
+            for m in modules_of(self.data / "distill", self.attribute)
+            if m.form == "PSR" and len(m.layers) == self.lm.n_layers
+        ]
         if not found:
-            raise PsrError("the bench needs an all-layer PSR module", where=self.data / "distill",
-                           expected="a-psr-mse-qr among the profile's methods", got="none", do="Add it to params.yaml and reproduce.")
+            raise PsrError(
+                "the bench needs an all-layer PSR module",
+                where=self.data / "distill",
+                expected="a-psr-mse-qr among the profile's methods",
+                got="none",
+                do="Add it to params.yaml and reproduce.",
+            )
         return found[0]
 
     def seconds(self, runs: Sequence[Run], *, warm_up: bool = True) -> list[list[float]]:
         """Seconds of each run, [run][repeat], timed in turn."""
-        return alternate(runs, self.repeats, settle=partial(settle, self.lm.device), advance=self.advance, warm_up=warm_up)
+        return alternate(
+            runs, self.repeats, settle=partial(settle, self.lm.device), advance=self.advance, warm_up=warm_up
+        )
 
 
 def settle(device: Any) -> None:
@@ -73,13 +89,20 @@ def check_finished(data: Path, profile: str, needed: Sequence[str] = NEEDED, who
     """Raise PsrError unless the profile's outputs that `who` works on are there."""
     missing = [name for name in needed if not (data / name).is_file()]
     if missing:
-        raise PsrError(f"{who} works on a finished profile", where=f"data/{profile}", expected="the outputs of its stages",
-                       got=f"no {', '.join(missing)}", do=f"Run `python -m flows.reproduce --profile {profile}` first.")
+        raise PsrError(
+            f"{who} works on a finished profile",
+            where=f"data/{profile}",
+            expected="the outputs of its stages",
+            got=f"no {', '.join(missing)}",
+            do=f"Run `python -m flows.reproduce --profile {profile}` first.",
+        )
 
 
 def load(data: Path, model: ModelPlace, search: Mapping[str, Any]) -> Material:
     """The material in the profile's folder `data`. Raises PsrError: no triplets, or tables that are damaged."""
     triplets = triplets_by_attribute(data / "complete", data / "select")
     if not triplets:
-        raise PsrError("the bench needs triplets", where=data / "select", expected="at least one kept triplet", got="none")
+        raise PsrError(
+            "the bench needs triplets", where=data / "select", expected="at least one kept triplet", got="none"
+        )
     return Material(data, open_model(model), triplets, search)

@@ -48,8 +48,13 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     """The measures called `names`, all of them without any. Raises PsrError that lists the known ones."""
     unknown = [name for name in names if name not in MEASURES]
     if unknown:
-        raise PsrError("no such measure", where="--only", expected=f"some of {', '.join(MEASURES)}",
-                       got=", ".join(map(repr, unknown)), do="Correct the name.")
+        raise PsrError(
+            "no such measure",
+            where="--only",
+            expected=f"some of {', '.join(MEASURES)}",
+            got=", ".join(map(repr, unknown)),
+            do="Correct the name.",
+        )
     return tuple(name for name in MEASURES if name in names) or tuple(MEASURES)
 
 

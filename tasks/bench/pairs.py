@@ -32,7 +32,9 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
     """The ratios pair by pair. Raises PsrError unless there are as many of both, at least one, all finite and positive."""
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if above.shape != below.shape or above.ndim != 1 or len(above) == 0:
-        raise PsrError("a ratio needs pairs", expected="two lists of one length, not empty", got=(above.shape, below.shape))
+        raise PsrError(
+            "a ratio needs pairs", expected="two lists of one length, not empty", got=(above.shape, below.shape)
+        )
     if not (np.isfinite([above, below]).all() and (above > 0).all() and (below > 0).all()):
         raise PsrError("a ratio needs positive numbers", got=(min(numerators), min(denominators)))
     low, median, high = (float(value) for value in np.quantile(above / below, (0.25, 0.5, 0.75)))
@@ -40,8 +42,13 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
 
 
 def alternate(
-    runs: Sequence[Run], repeats: int, *, clock: Clock = time.perf_counter, settle: Run = lambda: None,
-    advance: Callable[[int], None] = lambda n: None, warm_up: bool = True,
+    runs: Sequence[Run],
+    repeats: int,
+    *,
+    clock: Clock = time.perf_counter,
+    settle: Run = lambda: None,
+    advance: Callable[[int], None] = lambda n: None,
+    warm_up: bool = True,
 ) -> list[list[float]]:
     """Seconds of each run, [run][repeat]; all of them once a repeat, in turn forwards and backwards.
 

@@ -29,8 +29,16 @@ def recording(material: Material) -> list[Figure]:
     recorded, alone = material.seconds([kept, partial(_forwards, material, _padded(material, sequences))])
     count = sum(map(len, sequences))
     note = f"{count / median(recorded):.0f} tokens/s, {lm.n_layers} layers of {lm.d_model}, batch {BATCH}"
-    return [Figure("record", "recording all layers: tokens/s", "the same batches, a plain forward without head: tokens/s",
-                   ratio(alone, recorded), Goal(0.9), note)]
+    return [
+        Figure(
+            "record",
+            "recording all layers: tokens/s",
+            "the same batches, a plain forward without head: tokens/s",
+            ratio(alone, recorded),
+            Goal(0.9),
+            note,
+        )
+    ]
 
 
 def _padded(material: Material, sequences: list[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
@@ -38,8 +46,10 @@ def _padded(material: Material, sequences: list[tuple[int, ...]]) -> list[tuple[
     from psr.padding import pad
 
     ordered = sorted(sequences, key=len)
-    return [pad(ordered[at : at + BATCH], material.lm.pad_id, side="right", device=material.lm.device)
-            for at in range(0, len(ordered), BATCH)]
+    return [
+        pad(ordered[at : at + BATCH], material.lm.pad_id, side="right", device=material.lm.device)
+        for at in range(0, len(ordered), BATCH)
+    ]
 
 
 def _forwards(material: Material, batches: list[tuple[Tensor, Tensor]]) -> None:

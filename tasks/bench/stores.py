@@ -39,7 +39,9 @@ def eight_bits(material: Material) -> list[Figure]:
 
     def fitted(targets: Store, repeat: int) -> float:
         settings = replace(FAST_MSE, seed=FAST_MSE.seed + repeat)
-        return objective(problem, fit(lm, examples, method, layers, settings, targets=targets, module_id="bench").module)
+        return objective(
+            problem, fit(lm, examples, method, layers, settings, targets=targets, module_id="bench").module
+        )
 
     left: tuple[list[float], list[float]] = ([], [])
     for repeat in range(material.repeats):
@@ -47,10 +49,20 @@ def eight_bits(material: Material) -> list[Figure]:
         left[1].append(fitted(full, repeat))
         material.advance(1)
     share = small.codes.nbytes + small.scale.nbytes
-    note = (f"{share / full.values.nbytes:.3f} of the bytes; the objective left is {median(left[0]):.5f} against {median(left[1]):.5f} "
-            f"of the unsteered MSE; {len(examples)} triplets, a seed a pair")
-    return [Figure("store-8-bit", "A-PSR MSE fitted on targets in 8 bits: the objective left", "fitted on targets in full: the same",
-                   ratio(*left), None, note)]
+    note = (
+        f"{share / full.values.nbytes:.3f} of the bytes; the objective left is {median(left[0]):.5f} against {median(left[1]):.5f} "
+        f"of the unsteered MSE; {len(examples)} triplets, a seed a pair"
+    )
+    return [
+        Figure(
+            "store-8-bit",
+            "A-PSR MSE fitted on targets in 8 bits: the objective left",
+            "fitted on targets in full: the same",
+            ratio(*left),
+            None,
+            note,
+        )
+    ]
 
 
 def objective(problem: Problem, module: SteeringModule) -> float:

@@ -37,11 +37,24 @@ def store(data: Path, rows: Sequence[Row]) -> list[Row]:
 def bench_table(rows: Sequence[Row]) -> Table:
     """A figure a line: the ratio's median, its quartiles, the goal and whether it is met; facts below."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, right in (("speed", False), ("ratio", True), ("quartiles", True), ("n", True), ("goal", True), ("", False)):
+    for name, right in (
+        ("speed", False),
+        ("ratio", True),
+        ("quartiles", True),
+        ("n", True),
+        ("goal", True),
+        ("", False),
+    ):
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for row in rows:
-        table.add_row(_what(row), number(row["median"]), f"{number(row['low'])}–{number(row['high'])}", str(row["n"]),
-                      row["goal"] or "–", Text(row["verdict"] or "", style=STYLE.get(row["verdict"], "")))
+        table.add_row(
+            _what(row),
+            number(row["median"]),
+            f"{number(row['low'])}–{number(row['high'])}",
+            str(row["n"]),
+            row["goal"] or "–",
+            Text(row["verdict"] or "", style=STYLE.get(row["verdict"], "")),
+        )
     return table
 
 
@@ -57,5 +70,7 @@ def number(value: float) -> str:
 
 def machine_line(row: Row) -> str:
     """What the figures depend on, in one line."""
-    return (f"{row['device']}, {row['cores']} cores, {row['threads']} torch threads, torch {row['torch']}, {row['dtype']}; "
-            f"model {row['model']}. Medians of n pairs (alpha: modules) with their quartiles.")
+    return (
+        f"{row['device']}, {row['cores']} cores, {row['threads']} torch threads, torch {row['torch']}, {row['dtype']}; "
+        f"model {row['model']}. Medians of n pairs (alpha: modules) with their quartiles."
+    )

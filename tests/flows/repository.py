@@ -134,12 +134,15 @@ def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH
     for name, (section, needs) in graph.items():
         text = STAGE.replace("NAME", name).replace("SECTION", section).replace("NEEDS", repr(needs))
         (folder / "flows" / f"{name}.py").write_text(text.replace("ITEMS", str(ITEMS)))
-        stages[name] = {"foreach": {"smoke": {"x": "y"}, "quick": {"x": "y"}}, "do": {
-            "cmd": f"python -m flows.stage {name} --profile ${{key}}",
-            "deps": [f"data/${{key}}/{need}" for need in needs] or ["seed.txt"],
-            "params": [f"${{key}}.{section}"],
-            "outs": [f"data/${{key}}/{name}"],
-        }}
+        stages[name] = {
+            "foreach": {"smoke": {"x": "y"}, "quick": {"x": "y"}},
+            "do": {
+                "cmd": f"python -m flows.stage {name} --profile ${{key}}",
+                "deps": [f"data/${{key}}/{need}" for need in needs] or ["seed.txt"],
+                "params": [f"${{key}}.{section}"],
+                "outs": [f"data/${{key}}/{name}"],
+            },
+        }
     (folder / "seed.txt").write_text("seed\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     write(folder)
@@ -149,7 +152,11 @@ def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH
 
 def environment(**more: str) -> dict[str, str]:
     """As a user's shell has it, the virtual environment active: nothing of this test run's own pipeline."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PSR_", "PREFECT_", "DVC_", "PYTEST_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PSR_", "PREFECT_", "DVC_", "PYTEST_"))
+    }
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return {**kept, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
@@ -157,17 +164,29 @@ def environment(**more: str) -> dict[str, str]:
 def reproduce(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the main door to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "flows.reproduce", "--profile", "smoke", *arguments], cwd=folder, env=environment(**more),
-        text=True, capture_output=True, timeout=550, start_new_session=True,
+        [sys.executable, "-m", "flows.reproduce", "--profile", "smoke", *arguments],
+        cwd=folder,
+        env=environment(**more),
+        text=True,
+        capture_output=True,
+        timeout=550,
+        start_new_session=True,
     )
 
 
 @contextmanager
-def started(folder: Path, *arguments: str, module: str = "flows.reproduce", **more: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    folder: Path, *arguments: str, module: str = "flows.reproduce", **more: str
+) -> Iterator[subprocess.Popen[str]]:
     """Run a door in the background; it and everything it started is gone at the end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=folder, env=environment(**more), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment(**more),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         yield process

@@ -29,9 +29,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(ablate, "open_model", lambda place: SimpleNamespace(n_layers=6, fingerprint="0"))
     monkeypatch.setattr(study, "open_model", ablate.open_model)
     monkeypatch.setattr(study, "subjects", lambda data, told, attributes, model, scratch: attributes)
-    monkeypatch.setattr(ablate.Study, "rows", lambda self, variants: (
-        ablation_row(one.key, variant.name, -2.0, layer=variant.layer, seeds=len(self.seeds))
-        for variant in variants for one in self.subjects))
+    monkeypatch.setattr(
+        ablate.Study,
+        "rows",
+        lambda self, variants: (
+            ablation_row(one.key, variant.name, -2.0, layer=variant.layer, seeds=len(self.seeds))
+            for variant in variants
+            for one in self.subjects
+        ),
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -52,16 +58,31 @@ def test_what_cannot_be_measured_is_refused_in_one_line(root, capsys, arguments,
 
 
 def test_rows_are_stored_indexed_and_shown(root, capsys):
-    named = ["--variant", "s-psr4-kl-qr@1+delta", "--variant", "a-psr-mse-qr", "--attribute", "pirate", "--attribute",
-             "ifeval/startend:quotation", "--seeds", "2"]
+    named = [
+        "--variant",
+        "s-psr4-kl-qr@1+delta",
+        "--variant",
+        "a-psr-mse-qr",
+        "--attribute",
+        "pirate",
+        "--attribute",
+        "ifeval/startend:quotation",
+        "--seeds",
+        "2",
+    ]
     assert ablate.main(named, root) == 0
     asked = "select attribute, variant, ahead, seeds from ablation where variant <> 's-psr4-kl-qr@2' order by all"
     assert ask(root / "data/results.duckdb", asked).rows == tuple(
-        (key, name, -2.0, 2) for key in ("ifeval/startend:quotation", "persona/pirate")
-        for name in ("a-psr-mse-qr", "s-psr4-kl-qr@1+delta"))
+        (key, name, -2.0, 2)
+        for key in ("ifeval/startend:quotation", "persona/pirate")
+        for name in ("a-psr-mse-qr", "s-psr4-kl-qr@1+delta")
+    )
     page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
     assert "s-psr4-kl-qr@1+delta" in page
-    assert "s-psr4-kl-qr@1+delta, best on the search questions: at least the prompt's figure on 0 of 1" in capsys.readouterr().out
+    assert (
+        "s-psr4-kl-qr@1+delta, best on the search questions: at least the prompt's figure on 0 of 1"
+        in capsys.readouterr().out
+    )
 
 
 def test_without_names_the_profiles_traits_and_the_whole_grid_are_measured(root):

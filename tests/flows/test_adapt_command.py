@@ -26,7 +26,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data/testbed").symlink_to(ROOT / "data/testbed")
     monkeypatch.setattr(adapt.environment, "set_defaults", lambda root: None)
     monkeypatch.setattr(adapt, "load", lambda data, model, attributes, judge, told: [one.key for one in attributes])
-    monkeypatch.setattr(adapt, "rows_of", lambda key: [adaptation_row(slug, key, name=f"<{slug}>") for slug in ("prompt", "lora8-ll")])
+    monkeypatch.setattr(
+        adapt, "rows_of", lambda key: [adaptation_row(slug, key, name=f"<{slug}>") for slug in ("prompt", "lora8-ll")]
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -48,7 +50,8 @@ def test_a_run_is_stored_indexed_reported_and_printed(root, capsys):
     assert adapt.main([], root) == 0
     rows = adaptation_rows(root / "data/quick")
     assert [(row["attribute"], row["method"]) for row in rows] == [
-        (f"persona/{name}", slug) for name in ("pirate", "hedging", "gloomy") for slug in ("prompt", "lora8-ll")]
+        (f"persona/{name}", slug) for name in ("pirate", "hedging", "gloomy") for slug in ("prompt", "lora8-ll")
+    ]
     assert ask(root / "data/results.duckdb", "select count(*), min(drift) from adaptation").rows == ((6, 1.5),)
     page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
     assert page.count("&lt;lora8-ll&gt;") == 3
@@ -59,10 +62,19 @@ def test_a_run_is_stored_indexed_reported_and_printed(root, capsys):
 
 
 def test_one_attribute_replaces_its_own_rows_only(root):
-    store(root / "data/quick", [adaptation_row("prompt", "persona/pirate", n=1), adaptation_row("prompt", "persona/hedging", n=1)])
+    store(
+        root / "data/quick",
+        [adaptation_row("prompt", "persona/pirate", n=1), adaptation_row("prompt", "persona/hedging", n=1)],
+    )
     assert adapt.main(["--attribute", "pirate"], root) == 0
     found = [(row["attribute"], row["n"]) for row in adaptation_rows(root / "data/quick")]
-    assert found == [("persona/gloomy", 2), ("persona/gloomy", 2), ("persona/hedging", 1), ("persona/pirate", 2), ("persona/pirate", 2)]
+    assert found == [
+        ("persona/gloomy", 2),
+        ("persona/gloomy", 2),
+        ("persona/hedging", 1),
+        ("persona/pirate", 2),
+        ("persona/pirate", 2),
+    ]
 
 
 def test_the_first_repetition_is_compared_with_its_own_seeds():
@@ -76,12 +88,15 @@ def test_only_the_comparison_puts_its_table_on_the_page(tmp_path):
     rows = tables.read_table(data / "adaptation/adaptation.parquet", "adaptation")
     page = report.build(data, tmp_path / "b", beside={"adaptation": rows}).read_text(encoding="utf-8")
     assert page.count("<h2>Adaptation compared</h2>") == 1
-    assert f"<th colspan=\"10\">{ATTRIBUTES[0].partition('/')[2]}</th>" in page
+    assert f'<th colspan="10">{ATTRIBUTES[0].partition("/")[2]}</th>' in page
     for cell in ("1.500 (0.500–2.500)", "1,542", "2.5 s", "6.4 kB", "11.2", "no"):
         assert f"<td>{cell}</td>" in page
 
 
 def test_git_leaves_the_comparison_out():
-    done = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "data/quick/adaptation/adaptation.parquet"], check=False,
-                          capture_output=True)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "check-ignore", "data/quick/adaptation/adaptation.parquet"],
+        check=False,
+        capture_output=True,
+    )
     assert done.returncode == 0

@@ -45,7 +45,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(measures, "machine", lambda lm: FACTS)
     monkeypatch.chdir(tmp_path)
     for name in measures.MEASURES:
-        made = [Figure(f"{name}-x", "a <b>: 1/s", "c: 1/s", Ratio(0.5, 0.4, 0.6, 3), Goal(0.9) if name == "fit" else None, "note")]
+        made = [
+            Figure(
+                f"{name}-x",
+                "a <b>: 1/s",
+                "c: 1/s",
+                Ratio(0.5, 0.4, 0.6, 3),
+                Goal(0.9) if name == "fit" else None,
+                "note",
+            )
+        ]
         monkeypatch.setitem(measures.MEASURES, name, Instant(made))
     return tmp_path
 
@@ -68,7 +77,9 @@ def test_a_whole_run_is_stored_indexed_and_shown(root, capsys):
     assert bench.main([], root) == 0
     rows = bench_rows(root / "data/quick")
     assert [row["name"] for row in rows] == [f"{name}-x" for name in measures.MEASURES]
-    assert ask(root / "data/results.duckdb", "select name, verdict from bench where verdict is not null").rows == (("fit-x", "missed"),)
+    assert ask(root / "data/results.duckdb", "select name, verdict from bench where verdict is not null").rows == (
+        ("fit-x", "missed"),
+    )
     page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
     assert "0 of 1 goals met" in page
     assert "a &lt;b&gt;: 1/s" in page
@@ -92,7 +103,10 @@ def test_another_devices_figures_stay_beside_this_ones(tmp_path):
     store(data, [bench_row("a", 1.0), bench_row("b", 1.0)])
     store(data, [bench_row("a", 2.0, device="a GPU")])
     store(data, [bench_row("a", 3.0)])
-    assert [(row["device"], row["name"], row["median"]) for row in bench_rows(data)] == [("a GPU", "a", 2.0), ("cpu", "a", 3.0)]
+    assert [(row["device"], row["name"], row["median"]) for row in bench_rows(data)] == [
+        ("a GPU", "a", 2.0),
+        ("cpu", "a", 3.0),
+    ]
 
 
 def test_the_reports_stage_shows_no_timings_and_the_bench_does(tmp_path):
@@ -106,7 +120,9 @@ def test_the_reports_stage_shows_no_timings_and_the_bench_does(tmp_path):
 
 
 def test_git_leaves_timings_out():
-    done = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "data/quick/bench/bench.parquet"], check=False, capture_output=True)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "check-ignore", "data/quick/bench/bench.parquet"], check=False, capture_output=True
+    )
     assert done.returncode == 0
 
 

@@ -82,11 +82,19 @@ def cut_lock(folder: Path) -> None:
     (folder / "dvc.lock").write_text("stages: [")
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    (no_git_folder, "in no git repository"), (damaged_git_folder, "in no git repository"), (no_dvc_folder, "DVC's folder is missing"),
-    (no_stages, "the list of stages is missing"), (staged_away, "the list of stages is missing"),
-    (no_parameters, "the file of parameters is missing"), (cut_stages, "Correct dvc.yaml"), (cut_settings, "Correct .dvc/config"),
-])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (no_git_folder, "in no git repository"),
+        (damaged_git_folder, "in no git repository"),
+        (no_dvc_folder, "DVC's folder is missing"),
+        (no_stages, "the list of stages is missing"),
+        (staged_away, "the list of stages is missing"),
+        (no_parameters, "the file of parameters is missing"),
+        (cut_stages, "Correct dvc.yaml"),
+        (cut_settings, "Correct .dvc/config"),
+    ],
+)
 def test_what_the_line_says_to_run_mends_it(committed: Path, damage: Callable[[Path], None], words: str):
     check_readable(committed)
     damage(committed)
@@ -98,10 +106,16 @@ def test_what_the_line_says_to_run_mends_it(committed: Path, damage: Callable[[P
     assert step.state == "run"
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    (no_dvc_folder, "clone the repository"), (no_stages, "clone the repository"), (cut_stages, "Correct dvc.yaml."),
-    (cut_lock, "Correct dvc.lock."), (lambda folder: (folder / "seed.txt").unlink(), "Put it there, or correct its path"),
-])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (no_dvc_folder, "clone the repository"),
+        (no_stages, "clone the repository"),
+        (cut_stages, "Correct dvc.yaml."),
+        (cut_lock, "Correct dvc.lock."),
+        (lambda folder: (folder / "seed.txt").unlink(), "Put it there, or correct its path"),
+    ],
+)
 def test_git_is_not_named_where_it_cannot_help(copy: Path, damage: Callable[[Path], None], words: str):
     damage(copy)
     with pytest.raises(PsrError, match=re.escape(words)) as refusal:
@@ -111,7 +125,9 @@ def test_git_is_not_named_where_it_cannot_help(copy: Path, damage: Callable[[Pat
 
 def test_a_missing_input_that_git_has_is_brought_back(committed: Path):
     (committed / "seed.txt").unlink()
-    with pytest.raises(PsrError, match=r"missing \(seed\.txt\).*Bring it back by `git checkout HEAD -- seed\.txt`, or correct"):
+    with pytest.raises(
+        PsrError, match=r"missing \(seed\.txt\).*Bring it back by `git checkout HEAD -- seed\.txt`, or correct"
+    ):
         plan(committed, "smoke")
 
 
@@ -139,7 +155,9 @@ def test_the_commit_is_said_or_why_not(copy: Path, tmp_path: Path):
     assert commit(copy) == "no commit yet"
     subprocess.run(["git", "add", "seed.txt"], check=True)
     subprocess.run(COMMITTED, check=True)
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     assert commit(copy) == f"at commit {head}"
     assert commit(tmp_path) == "no repository"
 

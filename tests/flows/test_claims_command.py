@@ -71,5 +71,7 @@ def test_a_second_run_says_the_same(root):
 
 
 def test_git_leaves_claims_out():
-    done = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "data/quick/claims/claims.parquet"], check=False, capture_output=True)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "check-ignore", "data/quick/claims/claims.parquet"], check=False, capture_output=True
+    )
     assert done.returncode == 0

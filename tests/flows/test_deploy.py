@@ -17,9 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_its_schedule_is_off_and_its_parameters_are_plain_values():
-    code = ("import json; from flows.deploy import deployment; d = deployment(); s = d.schedules; "
-            "print(json.dumps([d.name, len(s), s[0].active, s[0].schedule.cron, d.parameters, d.entrypoint]))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+    code = (
+        "import json; from flows.deploy import deployment; d = deployment(); s = d.schedules; "
+        "print(json.dumps([d.name, len(s), s[0].active, s[0].schedule.cron, d.parameters, d.entrypoint]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
     name, count, active, cron, parameters, entrypoint = json.loads(done.stdout)
     assert (name, count, active, cron) == ("nightly", 1, False, "0 3 * * *")
     assert parameters == {"profile": "quick", "wait_for_others": False}
@@ -27,7 +31,9 @@ def test_its_schedule_is_off_and_its_parameters_are_plain_values():
 
 
 def test_without_a_server_it_says_what_it_needs():
-    done = subprocess.run([sys.executable, "-m", "flows.deploy"], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.deploy"], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "no Prefect server is named (PREFECT_API_URL)" in done.stderr
 

@@ -27,9 +27,13 @@ def test_every_declared_package_is_looked_at():
     assert all(finding.good for finding in found.values()), found
 
 
-@pytest.mark.parametrize(("requirement", "words"), [
-    ("fastapi<0.1", r"fastapi.*<0.1 is needed"), ("no-such-package>=1", "missing, >=1 is needed"),
-])
+@pytest.mark.parametrize(
+    ("requirement", "words"),
+    [
+        ("fastapi<0.1", r"fastapi.*<0.1 is needed"),
+        ("no-such-package>=1", "missing, >=1 is needed"),
+    ],
+)
 def test_a_wrong_or_missing_version_is_named(tmp_path, requirement, words):
     (tmp_path / "pyproject.toml").write_text(f'[project]\ndependencies = ["{requirement}"]\n')
     (finding,) = checks.packages(tmp_path)
@@ -43,10 +47,16 @@ def test_a_folder_without_its_list_of_dependencies_is_bad(tmp_path):
     assert not finding.good
 
 
-@pytest.mark.parametrize(("line", "shown"), [
-    ("fastapi==0.1", "{} (run together: 0.1)"), ("FastAPI=={}", "{}"), ("# fastapi==0.1", "{}"),
-    ("fastapi==0.1; python_version < '3'", "{}"), ("", "{}"),
-])
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("fastapi==0.1", "{} (run together: 0.1)"),
+        ("FastAPI=={}", "{}"),
+        ("# fastapi==0.1", "{}"),
+        ("fastapi==0.1; python_version < '3'", "{}"),
+        ("", "{}"),
+    ],
+)
 def test_another_version_than_the_one_run_together_is_named_and_well(tmp_path, line, shown):
     (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["fastapi"]\n')
     (tmp_path / "constraints.txt").write_text(line.format(version("fastapi")) + " # why\n")
@@ -94,7 +104,14 @@ def test_steering_that_loses_its_place_is_bad(monkeypatch):
 def test_schedules_steering_and_the_pipeline_are_among_what_is_looked_at(monkeypatch):
     monkeypatch.setattr(checks, "packages", lambda root: iter(()))
     monkeypatch.setattr(checks, "CHECKS", {name: lambda root: (True, "") for name in checks.CHECKS})
-    assert {finding.name for finding in checks.findings(ROOT)} >= {"python", "prefect server", "schedules", "steering", "git", "pipeline"}
+    assert {finding.name for finding in checks.findings(ROOT)} >= {
+        "python",
+        "prefect server",
+        "schedules",
+        "steering",
+        "git",
+        "pipeline",
+    }
 
 
 def test_the_door_prints_a_line_each_and_fails_for_a_bad_one(monkeypatch, capsys):

@@ -12,7 +12,9 @@ from flows import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = sorted(
-    file.stem for file in (ROOT / "flows").glob("*.py") if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
+    file.stem
+    for file in (ROOT / "flows").glob("*.py")
+    if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
 )
 
 
@@ -26,7 +28,9 @@ def test_what_is_set_outside_stays():
 def imported(module: str) -> str:
     """What importing `module` loads and sets, as its own process says."""
     code = f"import sys, os, {module}; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

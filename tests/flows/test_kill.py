@@ -23,8 +23,13 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small repository with Prefect's database made and nothing run."""
     folder = build(tmp_path_factory.mktemp("kill"))
     code = "from pathlib import Path; from tasks.prefect_server import server\nwith server(Path.cwd()): pass"
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, start_new_session=True,
-                   env=environment(PREFECT_HOME=str(folder / ".psr/prefect")))
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        check=True,
+        start_new_session=True,
+        env=environment(PREFECT_HOME=str(folder / ".psr/prefect")),
+    )
     return folder
 
 
@@ -72,8 +77,10 @@ def test_kill_9_of_the_parent_leaves_no_process_and_loses_no_finished_item(folde
 @pytest.mark.parametrize("moment", ["server", "start", "left 0", "join 0", "join 3"])
 def test_kill_9_at_any_moment(folder, moment):
     with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
-        moments = {"server": lambda: process_of(folder, "tasks.prefect_server") is not None,
-                   "start": lambda: process_of(folder, "tasks.dvc_repro") is not None}
+        moments = {
+            "server": lambda: process_of(folder, "tasks.prefect_server") is not None,
+            "start": lambda: process_of(folder, "tasks.dvc_repro") is not None,
+        }
         until(moments.get(moment, running(folder, moment)), 200)
         os.kill(parent.pid, signal.SIGKILL)
         until(lambda: family(folder) == [], ORPHANS)

@@ -54,40 +54,53 @@ def test_sections_are_frozen():
         settings.distill.lr = 1.0
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"distill.lrr": 0.1}, ["unknown parameter quick.distill.lrr", "preset", "epochs"]),
-    ({"extras": {}}, ["unknown parameter quick.extras", "model", "benchmarks"]),
-    ({"benchmarks.0.names": []}, ["unknown parameter quick.benchmarks.0.names", "attributes", "methods"]),
-    ({"benchmarks": []}, ["quick.benchmarks", "at least 1"]),
-    ({"benchmarks": [{"name": "persona", "path": "a", "attributes": ["b"]}] * 2}, ["quick.benchmarks", "named twice", "persona"]),
-    ({"benchmarks.0.methods": ["a-psr-mse"]}, ["unknown method", "quick", "'a-psr-mse'"]),
-    ({"benchmarks.0.methods": []}, ["quick.benchmarks.0.methods", "at least 1"]),
-    ({"seeds": []}, ["quick.seeds", "at least 1"]),
-    ({"seeds": [1, 2, 1]}, ["quick.seeds", "a seed is named twice"]),
-    ({"steer.with_prompt": ["a-psr-ll-r"]}, ["steer.with_prompt", "a-psr-ll-r", "which methods does not"]),
-    ({"search.factors": [1, 0.5]}, ["quick.search", "factors must rise"]),
-    ({"search.factors": [0, 1]}, ["quick.search.factors.0", "greater than 0"]),
-    ({"methods": ["a-psr-mse"]}, ["unknown method", "quick.methods", "a-psr-mse-qr", "'a-psr-mse'"]),
-    ({"methods": []}, ["quick.methods", "at least 1"]),
-    ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["quick.methods", "named twice"]),
-    ({"model.dtype": "float8"}, ["quick.model.dtype", "'float32'", "'float8'"]),
-    ({"benchmarks.0.name": "mmlu"}, ["quick.benchmarks.0.name", "'persona'", "'mmlu'"]),
-    ({"judge.name": "gpt"}, ["quick.judge.name", "'testbed'", "'gpt'"]),
-    ({"distill.epochs": 0}, ["quick.distill.epochs", "greater than 0", "0"]),
-    ({"distill.lr": float("nan")}, ["quick.distill.lr", "nan"]),
-    ({"search.alphas": [1, 2]}, ["quick.search", "alphas must rise from 0"]),
-    ({"search.alphas": [0, 2, 1]}, ["quick.search", "alphas must rise from 0"]),
-    ({"search.alphas": [0, 9]}, ["quick.search", "alpha_max"]),
-    ({"select.min_trait": 2}, ["quick.select.min_trait", "less than or equal to 1"]),
-    ({"steer.seed": 13, "faithfulness.seed": 13},
-     ["faithfulness samples under 13 to 13", "steer under 13 to 13", "choose another faithfulness.seed"]),
-    ({"steer.seed": 13, "faithfulness.seed": 12, "seeds": [1, 2]}, ["faithfulness samples under 12 to 13", "steer under 13 to 14"]),
-    ({"steer.seed": 13, "faithfulness.seed": 18, "seeds": [1, 2, 3], "steer.samples": 2},
-     ["samples under 18 to 20", "steer under 13 to 18"]),
-    ({"faithfulness.questions": 0}, ["quick.faithfulness.questions", "greater than 0"]),
-    ({"complete.seed": "one"}, ["quick.complete.seed", "valid integer", "'one'"]),
-    ({"model": "gpt2"}, ["quick.model", "'gpt2'"]),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"distill.lrr": 0.1}, ["unknown parameter quick.distill.lrr", "preset", "epochs"]),
+        ({"extras": {}}, ["unknown parameter quick.extras", "model", "benchmarks"]),
+        ({"benchmarks.0.names": []}, ["unknown parameter quick.benchmarks.0.names", "attributes", "methods"]),
+        ({"benchmarks": []}, ["quick.benchmarks", "at least 1"]),
+        (
+            {"benchmarks": [{"name": "persona", "path": "a", "attributes": ["b"]}] * 2},
+            ["quick.benchmarks", "named twice", "persona"],
+        ),
+        ({"benchmarks.0.methods": ["a-psr-mse"]}, ["unknown method", "quick", "'a-psr-mse'"]),
+        ({"benchmarks.0.methods": []}, ["quick.benchmarks.0.methods", "at least 1"]),
+        ({"seeds": []}, ["quick.seeds", "at least 1"]),
+        ({"seeds": [1, 2, 1]}, ["quick.seeds", "a seed is named twice"]),
+        ({"steer.with_prompt": ["a-psr-ll-r"]}, ["steer.with_prompt", "a-psr-ll-r", "which methods does not"]),
+        ({"search.factors": [1, 0.5]}, ["quick.search", "factors must rise"]),
+        ({"search.factors": [0, 1]}, ["quick.search.factors.0", "greater than 0"]),
+        ({"methods": ["a-psr-mse"]}, ["unknown method", "quick.methods", "a-psr-mse-qr", "'a-psr-mse'"]),
+        ({"methods": []}, ["quick.methods", "at least 1"]),
+        ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["quick.methods", "named twice"]),
+        ({"model.dtype": "float8"}, ["quick.model.dtype", "'float32'", "'float8'"]),
+        ({"benchmarks.0.name": "mmlu"}, ["quick.benchmarks.0.name", "'persona'", "'mmlu'"]),
+        ({"judge.name": "gpt"}, ["quick.judge.name", "'testbed'", "'gpt'"]),
+        ({"distill.epochs": 0}, ["quick.distill.epochs", "greater than 0", "0"]),
+        ({"distill.lr": float("nan")}, ["quick.distill.lr", "nan"]),
+        ({"search.alphas": [1, 2]}, ["quick.search", "alphas must rise from 0"]),
+        ({"search.alphas": [0, 2, 1]}, ["quick.search", "alphas must rise from 0"]),
+        ({"search.alphas": [0, 9]}, ["quick.search", "alpha_max"]),
+        ({"select.min_trait": 2}, ["quick.select.min_trait", "less than or equal to 1"]),
+        (
+            {"steer.seed": 13, "faithfulness.seed": 13},
+            ["faithfulness samples under 13 to 13", "steer under 13 to 13", "choose another faithfulness.seed"],
+        ),
+        (
+            {"steer.seed": 13, "faithfulness.seed": 12, "seeds": [1, 2]},
+            ["faithfulness samples under 12 to 13", "steer under 13 to 14"],
+        ),
+        (
+            {"steer.seed": 13, "faithfulness.seed": 18, "seeds": [1, 2, 3], "steer.samples": 2},
+            ["samples under 18 to 20", "steer under 13 to 18"],
+        ),
+        ({"faithfulness.questions": 0}, ["quick.faithfulness.questions", "greater than 0"]),
+        ({"complete.seed": "one"}, ["quick.complete.seed", "valid integer", "'one'"]),
+        ({"model": "gpt2"}, ["quick.model", "'gpt2'"]),
+    ],
+)
 def test_what_is_wrong_is_said_in_one_line(edited, changes, words):
     with pytest.raises(PsrError) as raised:
         params.load(edited(changes), "quick")
@@ -106,7 +119,10 @@ def test_full_has_the_seeds_that_the_claims_need():
     settings = params.load(SHIPPED, "full")
     assert len(settings.seeds) == GOAL
     small = params.load(SHIPPED, "quick")
-    made = amounts(small, ROOT)["faithfulness"], amounts(small.model_copy(update={"seeds": (1, 2)}), ROOT)["faithfulness"]
+    made = (
+        amounts(small, ROOT)["faithfulness"],
+        amounts(small.model_copy(update={"seeds": (1, 2)}), ROOT)["faithfulness"],
+    )
     assert made[1].count == 2 * made[0].count
     assert [amount.text for amount in made] == ["72 answers taken apart", "144 answers taken apart"]
 
@@ -126,12 +142,15 @@ def test_an_unknown_profile_lists_the_known_ones():
         params.load(SHIPPED, "quik")
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("quick: [", "no valid YAML"),
-    ("", "no profiles"),
-    ("- a\n- b\n", "no profiles"),
-    ("quick: {a: \x00}", "no valid YAML"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("quick: [", "no valid YAML"),
+        ("", "no profiles"),
+        ("- a\n- b\n", "no profiles"),
+        ("quick: {a: \x00}", "no valid YAML"),
+    ],
+)
 def test_a_damaged_file_is_named(tmp_path, text, words):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(PsrError, match=words):
@@ -149,7 +168,9 @@ def test_methods_are_kept_as_slugs_however_they_are_written(edited):
 
 
 def test_attributes_may_be_written_with_their_benchmark_but_not_twice(edited):
-    assert params.load(edited({"benchmarks.0.attributes": ["persona/pirate"]}), "quick").benchmarks[0].attributes == ("pirate",)
+    assert params.load(edited({"benchmarks.0.attributes": ["persona/pirate"]}), "quick").benchmarks[0].attributes == (
+        "pirate",
+    )
     with pytest.raises(PsrError, match=r"quick\.benchmarks\.0\.attributes: an attribute is named twice"):
         params.load(edited({"benchmarks.0.attributes": ["persona/pirate", "pirate"]}), "quick")
 
@@ -170,7 +191,9 @@ def test_every_benchmark_lies_in_the_folder_that_dvc_watches_for_the_profile(pro
 
 def test_the_searched_amount_counts_what_persona_is_asked_for_at_most():
     quick, full = (params.load(SHIPPED, name) for name in ("quick", "full"))
-    asked = 3 * (2 + 4 * (4 + 1 + 2 * 2)) * 48 * 2  # attributes · (plain, prompt, methods · (grid, alpha_max, two points)) · answers
+    asked = (
+        3 * (2 + 4 * (4 + 1 + 2 * 2)) * 48 * 2
+    )  # attributes · (plain, prompt, methods · (grid, alpha_max, two points)) · answers
     assert amounts(quick, ROOT)["search"].count == asked
     formats = full.model_copy(update={"benchmarks": tuple(one for one in full.benchmarks if one.name == "ifeval")})
     assert amounts(formats, ROOT)["search"].count == 0  # no search: alpha is 1

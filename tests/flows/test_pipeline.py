@@ -21,7 +21,7 @@ from tasks.planning import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("complete", "select", "extract", "distill", "search", "steer", "judge", "results", "report")
-GUARD = '''
+GUARD = """
 import os, socket
 _connect = socket.socket.connect
 def connect(self, address):
@@ -38,13 +38,17 @@ def getaddrinfo(host, *args, **kwargs):
             log.write(f"lookup of {host}\\n")
     return _lookup(host, *args, **kwargs)
 socket.getaddrinfo = getaddrinfo
-'''
+"""
 
 
 def clone(to: Path) -> Path:
     """The repository as a fresh clone would have it, with what is not committed yet."""
-    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-                            capture_output=True, text=True, check=True).stdout.split("\0")
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
     for name in filter(None, listed):
         if (ROOT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +60,15 @@ def clone(to: Path) -> Path:
 
 def door(folder: Path, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     """One of the project's commands in a clone."""
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment(**more), text=True,
-                          capture_output=True, timeout=500, start_new_session=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env=environment(**more),
+        text=True,
+        capture_output=True,
+        timeout=500,
+        start_new_session=True,
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -68,13 +79,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = clone(tmp_path_factory.mktemp("clone"))
     guard = tmp_path_factory.mktemp("guard")
     (guard / "sitecustomize.py").write_text(GUARD)
-    done = door(folder, "flows.reproduce", "--profile", "smoke", PYTHONPATH=str(guard), PSR_TEST_NETWORK=str(folder / "network"))
+    done = door(
+        folder, "flows.reproduce", "--profile", "smoke", PYTHONPATH=str(guard), PSR_TEST_NETWORK=str(folder / "network")
+    )
     return folder, done.stdout
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
     """Every output of the smoke profile."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "data/smoke").rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "data/smoke").rglob("*")) if p.is_file()
+    }
 
 
 def sql(folder: Path, query: str) -> list[dict]:
@@ -87,8 +102,18 @@ def test_one_command_runs_every_stage_and_prints_the_table(finished):
     assert "prompt" in said
     assert "orchestration" in said
     stages = {p.name for p in (folder / "data/smoke").iterdir()}
-    assert {"complete", "select", "extract", "distill", "search", "steer", "judge", "faithfulness", "results",
-            "report"} <= stages
+    assert {
+        "complete",
+        "select",
+        "extract",
+        "distill",
+        "search",
+        "steer",
+        "judge",
+        "faithfulness",
+        "results",
+        "report",
+    } <= stages
 
 
 def test_the_default_path_never_looks_at_the_network(finished):
@@ -162,7 +187,11 @@ def test_a_clone_that_pulls_recomputes_nothing_and_has_the_same_table(finished, 
     door(folder, "dvc", "push", "report@smoke", "-d")
     for name in ("dvc.lock", ".dvc/config"):
         shutil.copy(folder / name, other / name)
-    shutil.copytree(folder / "data/smoke/results", other / "data/smoke/results", ignore=lambda d, n: [x for x in n if x != "headline.json"])
+    shutil.copytree(
+        folder / "data/smoke/results",
+        other / "data/smoke/results",
+        ignore=lambda d, n: [x for x in n if x != "headline.json"],
+    )
     door(other, "dvc", "pull", "report@smoke", "-d")
     said = door(other, "flows.reproduce", "--profile", "smoke").stdout
     assert "Nothing to do" in said
@@ -173,14 +202,26 @@ def test_a_clone_that_pulls_recomputes_nothing_and_has_the_same_table(finished, 
 
 def test_every_view_can_be_asked(finished):
     folder, _ = finished
-    for view in ("completions", "judgements", "headline", "curves", "token_strengths", "lineage", "triplets", "modules"):
+    for view in (
+        "completions",
+        "judgements",
+        "headline",
+        "curves",
+        "token_strengths",
+        "lineage",
+        "triplets",
+        "modules",
+    ):
         assert sql(folder, f"select count(*) as n from {view}")[0]["n"] > 0, view
 
 
 def test_every_completion_has_a_judgement_or_says_why_not(finished):
     folder, _ = finished
-    rows = sql(folder, "select c.id from completions c left join judgements j on j.completion = c.id where j.id is null "
-                       "and c.stage <> 'faithfulness'")  # those answers are only run again, with and without the prompt
+    rows = sql(
+        folder,
+        "select c.id from completions c left join judgements j on j.completion = c.id where j.id is null "
+        "and c.stage <> 'faithfulness'",
+    )  # those answers are only run again, with and without the prompt
     assert rows == []
 
 
@@ -193,10 +234,14 @@ def test_a_judgement_is_traced_back_to_its_pair(finished):
 
 def test_mlflow_holds_a_run_and_a_model_for_every_module(finished):
     folder, _ = finished
-    code = ("import mlflow, sys; mlflow.set_tracking_uri('sqlite:///.psr/mlflow.db'); c = mlflow.MlflowClient(); "
-            "runs = [r for e in c.search_experiments() for r in c.search_runs([e.experiment_id])]; "
-            "print(len(runs), len(c.search_registered_models()))")
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    code = (
+        "import mlflow, sys; mlflow.set_tracking_uri('sqlite:///.psr/mlflow.db'); c = mlflow.MlflowClient(); "
+        "runs = [r for e in c.search_experiments() for r in c.search_runs([e.experiment_id])]; "
+        "print(len(runs), len(c.search_registered_models()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
     modules = sql(folder, "select count(*) as n from modules")[0]["n"]
     assert done.stdout.split() == [str(modules), "1"]
 
@@ -205,24 +250,44 @@ def test_the_report_stands_alone(finished):
     folder, _ = finished
     page = (folder / "data/smoke/report/index.html").read_text(encoding="utf-8")
     assert "A-PSR MSE·QR" in page
-    assert "src=\"http" not in page
-    assert "href=\"http" not in page.replace('href="https://arxiv.org', "")
+    assert 'src="http' not in page
+    assert 'href="http' not in page.replace('href="https://arxiv.org', "")
 
 
 def test_the_psr_command_steers_with_a_module_of_the_run(finished):
     folder, _ = finished
     module = folder / "data/smoke/distill/modules/persona-pirate/a-psr-mse-qr/seed-123"
-    done = subprocess.run([sys.executable, "-c", "from psr.cli import main; main()", "steer", "--model", "data/testbed/model", "--module",
-                           str(module), "--alpha", "1.2", "Tell me about trains."], cwd=folder, capture_output=True, text=True,
-                          env=environment(), check=False)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from psr.cli import main; main()",
+            "steer",
+            "--model",
+            "data/testbed/model",
+            "--module",
+            str(module),
+            "--alpha",
+            "1.2",
+            "Tell me about trains.",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "trains" in done.stdout.lower()
 
 
-@pytest.mark.parametrize(("file", "message"), [
-    ("data/smoke/distill/modules.parquet", "damaged"),
-    ("data/smoke/distill/modules/persona-pirate/a-psr-mse-qr/seed-123/adapter_model.safetensors", "damaged"),
-])
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("data/smoke/distill/modules.parquet", "damaged"),
+        ("data/smoke/distill/modules/persona-pirate/a-psr-mse-qr/seed-123/adapter_model.safetensors", "damaged"),
+    ],
+)
 def test_a_damaged_output_is_named_or_made_again_and_never_used(finished, tmp_path, file, message):
     folder, _ = finished
     other = tmp_path / "other"

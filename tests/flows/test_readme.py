@@ -14,17 +14,22 @@ from tasks.readme import PRINTED, SHOWN, fill, headline, metrics_file, read_metr
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = (
-    "pip install -e . -c constraints.txt && python -m flows.reproduce", "pip install -e '.[test]' -c constraints.txt && pytest",
+    "pip install -e . -c constraints.txt && python -m flows.reproduce",
+    "pip install -e '.[test]' -c constraints.txt && pytest",
 )
 
 
 def committed_metrics(tmp_path: Path, profile: str) -> dict[str, Any]:
     """The metrics as committed: a run on another machine may have changed the last digits of those in the work tree."""
     file = metrics_file(profile)
-    shown = subprocess.run(["git", "-C", str(ROOT), "show", f"HEAD:{file}"], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["git", "-C", str(ROOT), "show", f"HEAD:{file}"], capture_output=True, text=True, check=False
+    )
     target = tmp_path / file
     target.parent.mkdir(parents=True)
-    target.write_text(shown.stdout if shown.returncode == 0 else (ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
+    target.write_text(
+        shown.stdout if shown.returncode == 0 else (ROOT / file).read_text(encoding="utf-8"), encoding="utf-8"
+    )
     return read_metrics(tmp_path, profile)
 
 
@@ -47,7 +52,9 @@ def test_the_printed_output_is_of_the_same_run(tmp_path):
     printed = README.split("<!-- output -->")[1].split("<!-- /output -->")[0]
     for attribute in metrics.values():
         for figure in attribute.values():
-            assert re.search(rf"^{re.escape(figure['name'])} .*\b{figure['ta_cp']:.1f} \(", printed, re.MULTILINE), figure["name"]
+            assert re.search(rf"^{re.escape(figure['name'])} .*\b{figure['ta_cp']:.1f} \(", printed, re.MULTILINE), (
+                figure["name"]
+            )
 
 
 def test_the_tree_names_every_file_with_its_promise():

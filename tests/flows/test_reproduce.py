@@ -99,7 +99,10 @@ def test_only_what_changed_runs_and_the_rest_is_shown_as_cached(folder):
     assert journal(folder).count("join 0") == 2
     assert (folder / "data/smoke/join/all.txt").read_text().startswith("join 11\n")
     assert {name: states(folder)[f"{name}@smoke"] for name in GRAPH} == {
-        "make": "Cached", "left": "Completed", "right": "Completed", "join": "Completed"
+        "make": "Cached",
+        "left": "Completed",
+        "right": "Completed",
+        "join": "Completed",
     }
 
 
@@ -151,12 +154,15 @@ def test_a_failure_the_user_can_mend_is_one_clear_line_and_is_not_tried_again(fr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "status", "words"), [
-    ("bug", 1, "make@smoke failed: KeyError: 'bug'"),
-    ("full", 2, "make@smoke failed: the disk is full (/some/file). Make room and run again"),
-    ("params", 2, "the inputs of make@smoke changed while it ran (params.yaml complete)"),
-    ("code", 2, "the inputs of make@smoke changed while it ran (flows/make.py)"),
-])
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        ("bug", 1, "make@smoke failed: KeyError: 'bug'"),
+        ("full", 2, "make@smoke failed: the disk is full (/some/file). Make room and run again"),
+        ("params", 2, "the inputs of make@smoke changed while it ran (params.yaml complete)"),
+        ("code", 2, "the inputs of make@smoke changed while it ran (flows/make.py)"),
+    ],
+)
 def test_every_other_failure_too(fresh, kind, status, words):
     check_failure(fresh, kind, status, words)
 
@@ -187,15 +193,21 @@ def test_edited_parameters_are_not_recorded_as_what_the_run_was_made_from(fresh)
     assert "seed: 11" in (fresh / "dvc.lock").read_text()
 
 
-@pytest.mark.parametrize(("break_it", "words"), [
-    (lambda f: edit(f / "params.yaml", "min_trait: 0.5", "min_trait: 5"), "smoke.select.min_trait: input should be less than"),
-    (lambda f: edit(f / "params.yaml", "smoke:", "smok:"), "unknown profile (params.yaml), expected one of smok"),
-    (lambda f: (f / "dvc.yaml").write_text("stages: ["), "DVC cannot read the pipeline"),
-    (lambda f: (f / "dvc.yaml").unlink(), "the list of stages is missing"),
-    (lambda f: shutil.rmtree(f / ".dvc"), "DVC's folder is missing"),
-    (lambda f: shutil.rmtree(f / ".git"), "this folder is in no git repository, and DVC needs one"),
-    (lambda f: (f / "params.yaml").unlink(), "the parameters are missing"),
-])
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (
+            lambda f: edit(f / "params.yaml", "min_trait: 0.5", "min_trait: 5"),
+            "smoke.select.min_trait: input should be less than",
+        ),
+        (lambda f: edit(f / "params.yaml", "smoke:", "smok:"), "unknown profile (params.yaml), expected one of smok"),
+        (lambda f: (f / "dvc.yaml").write_text("stages: ["), "DVC cannot read the pipeline"),
+        (lambda f: (f / "dvc.yaml").unlink(), "the list of stages is missing"),
+        (lambda f: shutil.rmtree(f / ".dvc"), "DVC's folder is missing"),
+        (lambda f: shutil.rmtree(f / ".git"), "this folder is in no git repository, and DVC needs one"),
+        (lambda f: (f / "params.yaml").unlink(), "the parameters are missing"),
+    ],
+)
 def test_a_broken_repository_is_refused_before_anything_starts(finished, tmp_path, break_it, words):
     folder = build(tmp_path / "broken", ONE)
     break_it(folder)
@@ -240,8 +252,14 @@ def test_dvc_alone_makes_the_same_files_and_the_same_lock(finished, tmp_path):
     from repository import environment
 
     folder = build(tmp_path / "plain")
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "join@smoke"], cwd=folder, env=environment(), check=True,
-                   capture_output=True, start_new_session=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "join@smoke"],
+        cwd=folder,
+        env=environment(),
+        check=True,
+        capture_output=True,
+        start_new_session=True,
+    )
     for name in GRAPH:
         path = f"data/smoke/{name}/all.txt"
         assert (folder / path).read_text() == (finished[0] / path).read_text()

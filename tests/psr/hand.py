@@ -36,7 +36,9 @@ def added(form: str, p: dict[str, Tensor], alpha: float):
     if form == "PSR":
         return lambda h: alpha * torch.relu(h @ p["w"] + p["b"])[:, None] * p["z"]
     if form.startswith("PSR"):
-        return lambda h: alpha * sum(torch.relu(h @ p["w"][k] + p["b"][k])[:, None] * p["z"][k] for k in range(len(p["z"])))
+        return lambda h: (
+            alpha * sum(torch.relu(h @ p["w"][k] + p["b"][k])[:, None] * p["z"][k] for k in range(len(p["z"])))
+        )
     R = gram_schmidt(p["z"])
     return lambda h: alpha * (h @ p["w"].T + p["b"] - h @ R.T) @ R
 
@@ -72,10 +74,14 @@ def preference(model, prompt, wanted, other, edits_up, edits_down, start: int) -
     """RePS with its mirror image."""
     free = [answer_likelihood(model, prompt, answer, {}, start) for answer in (wanted, other)]
     total = torch.zeros(())
-    for edits, (good, bad), (l_good, l_bad) in ((edits_up, (wanted, other), free), (edits_down, (other, wanted), free[::-1])):
+    for edits, (good, bad), (l_good, l_bad) in (
+        (edits_up, (wanted, other), free),
+        (edits_down, (other, wanted), free[::-1]),
+    ):
         s = max(1.0, float(l_bad - l_good))
-        gap = (s * answer_likelihood(model, prompt, good, edits, start) / len(good)
-               - answer_likelihood(model, prompt, bad, edits, start) / len(bad))
+        gap = s * answer_likelihood(model, prompt, good, edits, start) / len(good) - answer_likelihood(
+            model, prompt, bad, edits, start
+        ) / len(bad)
         total = total + torch.nn.functional.softplus(-gap)  # −log σ(gap)
     return total
 

@@ -51,8 +51,10 @@ def test_lora_is_what_peft_makes_of_the_same_examples(name):
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         torch.manual_seed(7)
-        model = get_peft_model(copy.deepcopy(FAMILIES[name]()), LoraConfig(r=4, lora_alpha=4, target_modules="all-linear",
-                                                                            task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            copy.deepcopy(FAMILIES[name]()),
+            LoraConfig(r=4, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+        )
     losses = by_hand(model, [one for one in model.parameters() if one.requires_grad])
     assert [point.loss for point in fitted.curve] == pytest.approx(losses, rel=1e-4)
     inner = {n.removeprefix("base_model.model."): one for n, one in model.named_parameters() if "lora_" in n}
@@ -128,7 +130,9 @@ def test_lora_without_peft_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize("damage", ["missing", "truncated", "format", "names"])
 def test_a_damaged_adapter_gets_one_clear_line(tmp_path, damage):
     lm = family("llama")
-    adapter = fit_adapter(lm, triplets("R"), parse_method("lora2-ll"), replace(SETTINGS, epochs=1), module_id="m").module
+    adapter = fit_adapter(
+        lm, triplets("R"), parse_method("lora2-ll"), replace(SETTINGS, epochs=1), module_id="m"
+    ).module
     folder = save_adapter(adapter, tmp_path)
     if damage == "missing":
         (folder / CONFIG).unlink()
@@ -147,4 +151,6 @@ def test_a_damaged_adapter_gets_one_clear_line(tmp_path, damage):
 
 
 def test_full_fine_tuning_learns_at_a_tenth_of_loras_rate():
-    assert default_settings(parse_method("full-ll")).lr == pytest.approx(default_settings(parse_method("lora-ll")).lr / 10)
+    assert default_settings(parse_method("full-ll")).lr == pytest.approx(
+        default_settings(parse_method("lora-ll")).lr / 10
+    )

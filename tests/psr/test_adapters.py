@@ -198,7 +198,9 @@ def test_a_switch_after_wrapping_is_refused_where_the_name_counts(switch):
     SWITCHES[switch](model)
     for call in (
         lambda: generate(lm, ask, settings),
-        lambda: fit(lm, [example([1, 2, 3], [4, 5])], parse_method("a-const-mse-r"), (0, 1, 2), FAST_MSE, module_id="m"),
+        lambda: fit(
+            lm, [example([1, 2, 3], [4, 5])], parse_method("a-const-mse-r"), (0, 1, 2), FAST_MSE, module_id="m"
+        ),
     ):
         with pytest.raises(PsrError, match="adapters of this model were switched after it was wrapped") as caught:
             call()

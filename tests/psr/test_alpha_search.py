@@ -25,8 +25,11 @@ class Evaluate:
 
     def __call__(self, alphas):
         self.calls.append(alphas)
-        return Scores(tuple(alphas), np.array([self.trait(a) + NOISE[0] for a in alphas]),
-                      np.array([self.coherence(a) + NOISE[1] for a in alphas]))
+        return Scores(
+            tuple(alphas),
+            np.array([self.trait(a) + NOISE[0] for a in alphas]),
+            np.array([self.coherence(a) + NOISE[1] for a in alphas]),
+        )
 
 
 def falling(a: float) -> float:
@@ -75,9 +78,15 @@ def test_alphas_are_put_around_where_the_line_crosses_a_little_on_the_coherent_s
 
     def evaluate(alphas):
         asked.append(alphas)
-        return scores if 0 in alphas else Scores(tuple(alphas), np.zeros((len(alphas), 4)), np.full((len(alphas), 4), 81.0))
+        return (
+            scores
+            if 0 in alphas
+            else Scores(tuple(alphas), np.zeros((len(alphas), 4)), np.full((len(alphas), 4), 81.0))
+        )
 
-    search(evaluate, np.full(4, 50.0), coarse=scores.alphas, alpha_max=2, refine=(2, 1))  # 80 lies at 0.4 of 90 to 65, less 0.05
+    search(
+        evaluate, np.full(4, 50.0), coarse=scores.alphas, alpha_max=2, refine=(2, 1)
+    )  # 80 lies at 0.4 of 90 to 65, less 0.05
     assert asked[1] == (1.15, 1.55)
     assert asked[2] == (round(1.55 + 0.45 * (1 / 16 + 0.0375), 3),)  # nearer than 0.1 to an end: 0.1 from it
 
@@ -90,10 +99,16 @@ def test_every_new_alpha_lies_inside_a_crossing(means, count):
 
     def evaluate(alphas):
         asked.append(alphas)
-        return scores if alphas == COARSE else Scores(alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
+        return (
+            scores if alphas == COARSE else Scores(alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
+        )
 
     search(evaluate, np.full(3, 95.0), alpha_max=COARSE[-1], refine=(count,))
-    looked = {crossings(point, scores, np.full(3, 95.0))[0] for point in ("C80", "Cp") if crossings(point, scores, np.full(3, 95.0))}
+    looked = {
+        crossings(point, scores, np.full(3, 95.0))[0]
+        for point in ("C80", "Cp")
+        if crossings(point, scores, np.full(3, 95.0))
+    }
     for alpha in asked[1] if len(asked) > 1 else ():
         assert any(low < alpha < high for low, high in looked)
     for low, high in looked:
@@ -160,8 +175,11 @@ def test_the_middle_is_looked_at_where_an_end_is_unscored():
 
     def evaluate(alphas):
         asked.append(alphas)
-        return Scores((0.0, 1.0, 2.0), np.zeros((3, 3)), coherence) if 0 in alphas else Scores(
-            alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
+        return (
+            Scores((0.0, 1.0, 2.0), np.zeros((3, 3)), coherence)
+            if 0 in alphas
+            else Scores(alphas, np.zeros((len(alphas), 3)), np.full((len(alphas), 3), 90.0))
+        )
 
     search(evaluate, np.full(3, 90.0), coarse=(0, 1, 2), alpha_max=2, refine=(1,))
     assert asked[1] == (1.5,)

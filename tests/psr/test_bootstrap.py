@@ -155,8 +155,10 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 
 def of_seeds(count: int, shift: float = 0.0, spread: float = 8.0, questions: int = 20) -> list:
     levels = np.random.default_rng(7).normal(60 + shift, spread, count)
-    return [plain_mean(*np.random.default_rng(i).normal(level, 5, (2, questions)), resamples=400, seed=3)
-            for i, level in enumerate(levels)]
+    return [
+        plain_mean(*np.random.default_rng(i).normal(level, 5, (2, questions)), resamples=400, seed=3)
+        for i, level in enumerate(levels)
+    ]
 
 
 def test_one_seed_is_its_own_mean():

@@ -83,17 +83,30 @@ def values(seed: int, mean: float, questions: int = 12) -> np.ndarray:
 
 def test_a_mean_difference_is_that_of_seeds_and_questions_redrawn_by_hand():
     """Two attributes, three seeds, two methods on the same questions: each resample draws 2 of 3 seeds, and the questions."""
-    data = {a: [(values(10 * i + s, 60 + 5 * s), values(10 * i + s + 100, 50)) for s in range(3)] for i, a in enumerate("ab")}
+    data = {
+        a: [(values(10 * i + s, 60 + 5 * s), values(10 * i + s + 100, 50)) for s in range(3)]
+        for i, a in enumerate("ab")
+    }
     resamples, seed, n = 200, 7, 12
-    found = mean_difference({a: [difference(*(plain_mean(v, v, resamples=resamples, seed=seed) for v in pair)) for pair in group]
-                             for a, group in data.items()})
+    found = mean_difference(
+        {
+            a: [difference(*(plain_mean(v, v, resamples=resamples, seed=seed) for v in pair)) for pair in group]
+            for a, group in data.items()
+        }
+    )
     questions = np.random.default_rng([seed, 1]).multinomial(n, np.full(n, 1 / n), size=resamples)
     seeds = np.random.default_rng([seed, 2]).multinomial(2, np.full(3, 1 / 3), size=resamples)
     by_hand = []
     for on, of in zip(questions, seeds, strict=True):
         rows, drawn = np.repeat(np.arange(n), on), np.repeat(np.arange(3), of)
-        by_hand.append(np.mean([np.mean([group[s][0][rows].mean() - group[s][1][rows].mean() for s in drawn])
-                                for group in data.values()]))
+        by_hand.append(
+            np.mean(
+                [
+                    np.mean([group[s][0][rows].mean() - group[s][1][rows].mean() for s in drawn])
+                    for group in data.values()
+                ]
+            )
+        )
     assert found.value == pytest.approx(np.mean([x.mean() - y.mean() for group in data.values() for x, y in group]))
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(by_hand, [2.5, 97.5])))
 
@@ -155,7 +168,10 @@ def test_error_differences_are_roots_of_sums_over_the_drawn_questions():
     found = error_difference((floor, energy), (ours, energy), [2, 3], counts, 4)
 
     def by_hand(questions: np.ndarray) -> float:
-        rmse = [[math.sqrt(e[layer, questions].sum() / energy[layer, questions].sum()) for layer in (2, 3)] for e in (floor, ours)]
+        rmse = [
+            [math.sqrt(e[layer, questions].sum() / energy[layer, questions].sum()) for layer in (2, 3)]
+            for e in (floor, ours)
+        ]
         return float(np.mean(rmse[0]) - np.mean(rmse[1]))
 
     assert found.value == pytest.approx(by_hand(np.arange(6)))

@@ -30,7 +30,14 @@ def module_for(lm, **changes):
     tensors = {name: torch.randn(3, lm.d_model, generator=generator) for name in ("z", "w")}
     tensors["b"] = torch.tensor([0.5, 0.25, -1.0])
     origin = {"attribute": "persona/brief", "settings": {"lr": 0.001}, "figures": {"TA@Cp": 97.5}}
-    given = {"id": "brief-1", "form": "PSR", "layers": (0, 1, 2), "span": "R", "model": lm.fingerprint, "origin": origin}
+    given = {
+        "id": "brief-1",
+        "form": "PSR",
+        "layers": (0, 1, 2),
+        "span": "R",
+        "model": lm.fingerprint,
+        "origin": origin,
+    }
     return SteeringModule(tensors=tensors, **{**given, **changes})
 
 
@@ -113,7 +120,18 @@ def test_chat_shows_both_sides_and_follows_alpha(run, monkeypatch):
         return [Answer((5,), f"answer {request.alpha}", True) for request in requests]
 
     monkeypatch.setattr("psr.generation.generate", answers)
-    lines = [QUESTION, "/alpha 0.25", "", QUESTION, "/alpha nan", "/alpha much", "/beta", "sun " * 200, "/quit", QUESTION]
+    lines = [
+        QUESTION,
+        "/alpha 0.25",
+        "",
+        QUESTION,
+        "/alpha nan",
+        "/alpha much",
+        "/beta",
+        "sun " * 200,
+        "/quit",
+        QUESTION,
+    ]
     result = run("chat", "--alpha", 1.5, stdin="\n".join(lines) + "\n")
     assert result.exit_code == 0
     length = asked[0][0][2]
@@ -144,7 +162,19 @@ def test_show_says_what_a_module_is(run, folders, monkeypatch):
     assert result.exit_code == 0
     lm = family("llama")
     norm = f"{float(module_for(lm).tensors['z'][1].norm()):.4g}"
-    for said in ("brief-1", "PSR", "0-2", lm.fingerprint, "persona/brief", "settings.lr", "0.001", "TA@Cp", "97.5", norm, "-1"):
+    for said in (
+        "brief-1",
+        "PSR",
+        "0-2",
+        lm.fingerprint,
+        "persona/brief",
+        "settings.lr",
+        "0.001",
+        "TA@Cp",
+        "97.5",
+        norm,
+        "-1",
+    ):
         assert said in result.stdout
 
 
@@ -213,14 +243,23 @@ def test_ctrl_c_at_the_chats_prompt_ends_the_process_quietly(folders):
 
 def test_help_needs_no_torch():
     code = "import sys, psr.cli; sys.exit(bool({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        ).returncode
+        == 0
+    )
     for arguments in ([], ["--help"], ["steer", "--help"], ["chat", "--help"], ["show", "--help"]):
         assert "Usage" in CliRunner().invoke(cli.app, arguments).output
 
 
-@pytest.mark.parametrize(("template", "says"), [
-    ("{thinking", "no JSON object (--template)"), ("[1]", "no JSON object (--template)"),
-    ('{"enable_thinking": false}', "takes no notice of this option"),
-])
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{thinking", "no JSON object (--template)"),
+        ("[1]", "no JSON object (--template)"),
+        ('{"enable_thinking": false}', "takes no notice of this option"),
+    ],
+)
 def test_template_options_that_make_no_sense_end_in_one_line(template, says, run):
     refused(run("steer", "--template", template, QUESTION), says)

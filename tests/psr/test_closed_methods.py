@@ -44,8 +44,10 @@ def test_prompt_ends_are_the_last_tokens_of_the_prompts(span):
 
 def test_caa_is_the_mean_and_actadd_the_first_of_the_pairs():
     with_it, without = ends(examples(), 1)
-    caa, actadd = (learn(toy(), examples(), parse_method(slug), (1,), module_id="m").module.tensors["z"][0].numpy()
-                   for slug in ("s-const-caa-r", "s-const-actadd-r"))
+    caa, actadd = (
+        learn(toy(), examples(), parse_method(slug), (1,), module_id="m").module.tensors["z"][0].numpy()
+        for slug in ("s-const-caa-r", "s-const-actadd-r")
+    )
     np.testing.assert_allclose(caa, (with_it - without).mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(actadd, with_it[0] - without[0], rtol=1e-4, atol=1e-5)
     assert not np.allclose(caa, actadd)
@@ -76,7 +78,9 @@ def test_pca_is_the_leading_eigenvector_of_the_covariance_signed_and_scaled_by_t
             v = np.linalg.eigh(matrix)[1][:, -1]
             v = v * np.sign(v @ difference.mean(0))
             np.testing.assert_allclose(unit.tensors["z"][i].numpy(), v, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(module.tensors["z"][i].numpy(), v * (v @ difference.mean(0)), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                module.tensors["z"][i].numpy(), v * (v @ difference.mean(0)), rtol=1e-4, atol=1e-5
+            )
 
 
 def test_stolfo_moves_every_position_of_the_span_to_the_instructed_mean():
@@ -101,9 +105,15 @@ def test_stolfo_moves_every_position_of_the_span_to_the_instructed_mean():
 
 
 @pytest.mark.parametrize("make", [single_pair, principal_direction, projection_to_target])
-@pytest.mark.parametrize(("change", "message"), [
-    ({"plain": recording(1, model="other")}, "different models"), ({"plain": recording(1, n=6)}, "not pairs"),
-    ({"layers": (5,)}, "lacks layers"), ({"layers": ()}, "lacks layers")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plain": recording(1, model="other")}, "different models"),
+        ({"plain": recording(1, n=6)}, "not pairs"),
+        ({"layers": (5,)}, "lacks layers"),
+        ({"layers": ()}, "lacks layers"),
+    ],
+)
 def test_recordings_that_do_not_fit_are_refused(make, change, message):
     arguments = {"instructed": recording(3), "plain": recording(1), "layers": (2,), **change}
     with pytest.raises(PsrError, match=message):

@@ -41,19 +41,30 @@ def triplets(span: str):
     def draw(n: int) -> list[int]:
         return torch.randint(6, 250, (n,), generator=generator).tolist()
 
-    return [replace(example(draw(a), draw(b), 0.8, span, word=251), rejected=tuple(draw(4))) for a, b in ((5, 9), (2, 7), (3, 12))]
+    return [
+        replace(example(draw(a), draw(b), 0.8, span, word=251), rejected=tuple(draw(4)))
+        for a, b in ((5, 9), (2, 7), (3, 12))
+    ]
 
 
 def settings(method, seed: int) -> FitSettings | None:
     if method.objective in CLOSED:
         return None
-    base = FAST_ADAPTER if method.adapts else REFT_R1 if method.objective == "ReFT-r1" else preset("fast", method.objective)
+    base = (
+        FAST_ADAPTER
+        if method.adapts
+        else REFT_R1
+        if method.objective == "ReFT-r1"
+        else preset("fast", method.objective)
+    )
     return replace(base, epochs=1, batch_size=2, seed=seed)
 
 
 def fitted(method, seed: int = 1):
     layers = (1,) if method.scope == "S" else tuple(range(LAYERS))
-    return learn(family("llama"), triplets(method.span), method, layers, settings(method, seed), module_id=f"id {method.slug}")
+    return learn(
+        family("llama"), triplets(method.span), method, layers, settings(method, seed), module_id=f"id {method.slug}"
+    )
 
 
 once = cache(fitted)
@@ -84,8 +95,9 @@ def test_save_and_load_is_bit_exact(method, tmp_path):
     module = once(method).module
     save, load = (save_adapter, load_adapter) if method.adapts else (save_module, load_module)
     again = load(save(module, tmp_path / "m"))
-    assert {k: v for k, v in vars(again).items() if k not in ("tensors", "origin")} \
-        == {k: v for k, v in vars(module).items() if k not in ("tensors", "origin")}
+    assert {k: v for k, v in vars(again).items() if k not in ("tensors", "origin")} == {
+        k: v for k, v in vars(module).items() if k not in ("tensors", "origin")
+    }
     assert again.origin["method"] == method.slug
     assert set(again.tensors) == set(module.tensors)
     assert all(torch.equal(again.tensors[name], tensor) for name, tensor in module.tensors.items())
@@ -139,8 +151,10 @@ def test_rows_are_each_as_if_alone_beside_another_method(method):
 @steering
 def test_a_foreign_model_is_refused(method):
     module = once(method).module
-    with pytest.raises(PsrError, match="fitted on another model or tokenizer"), \
-            steer(family("mistral").model, module, 1.0, tokenizer("system")):
+    with (
+        pytest.raises(PsrError, match="fitted on another model or tokenizer"),
+        steer(family("mistral").model, module, 1.0, tokenizer("system")),
+    ):
         pass
 
 

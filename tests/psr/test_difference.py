@@ -51,10 +51,14 @@ def test_question_spans_are_averaged_over_the_answer_when_its_length_is_told():
     for kind in ("own", "last"):
         module = difference_of_means(instructed, plain, (0,), "QR", module_id="dim", kind=kind, responses=responses)
         z[kind] = module.tensors["z"][0]
-    answers = [torch.cat([t.sequence(i)[0, -n:] for i, n in enumerate(ns)]).mean(0)
-               for t, ns in zip((instructed, plain), responses, strict=True)]
-    ends = [torch.stack([t.sequence(i)[0, -n - 1] for i, n in enumerate(ns)]).mean(0)
-            for t, ns in zip((instructed, plain), responses, strict=True)]
+    answers = [
+        torch.cat([t.sequence(i)[0, -n:] for i, n in enumerate(ns)]).mean(0)
+        for t, ns in zip((instructed, plain), responses, strict=True)
+    ]
+    ends = [
+        torch.stack([t.sequence(i)[0, -n - 1] for i, n in enumerate(ns)]).mean(0)
+        for t, ns in zip((instructed, plain), responses, strict=True)
+    ]
     torch.testing.assert_close(z["own"], answers[0] - answers[1])
     torch.testing.assert_close(z["last"], ends[0] - ends[1])
 

@@ -65,7 +65,9 @@ def test_a_modules_drift_is_of_steering_on_its_own_span(form, span):
         start = one.plain_start if span == "QR" else len(one.plain_ids) - one.response - 1
         told = activations(LM.model, one.plain_ids, steering.tensors, steering.layers, 0.7, start)[2]
         plain = activations(LM.model, one.plain_ids)[2]
-        assert found.nats[i] == pytest.approx(by_hand(answer_logits(plain, one), answer_logits(told, one)), rel=1e-3, abs=1e-5)
+        assert found.nats[i] == pytest.approx(
+            by_hand(answer_logits(plain, one), answer_logits(told, one)), rel=1e-3, abs=1e-5
+        )
 
 
 def test_an_adapters_drift_is_of_its_weights_and_grows_with_its_strength():
@@ -89,7 +91,9 @@ def test_an_adapters_drift_is_of_its_weights_and_grows_with_its_strength():
 def test_lora_drifts_and_leaves_the_model_as_it_was():
     lm, data = family("llama"), drawn(4, 1)
     tokens = [one.tokens for one in data]
-    lora = fit_adapter(lm, data, parse_method("lora2-ll"), replace(FAST_ADAPTER, epochs=2, batch_size=2, lr=1e-2), module_id="m").module
+    lora = fit_adapter(
+        lm, data, parse_method("lora2-ll"), replace(FAST_ADAPTER, epochs=2, batch_size=2, lr=1e-2), module_id="m"
+    ).module
     assert adapter_drift(lm, tokens, lora, 1.0, batch_size=2).nats.min() > 0
     assert adapter_drift(lm, tokens, lora, 0.0).nats.max() == 0
 

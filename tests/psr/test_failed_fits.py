@@ -43,8 +43,14 @@ def test_the_last_good_state_is_that_of_the_last_finite_epoch(monkeypatch):
     with pytest.raises(Diverged, match=r"step 1 of 1 in epoch 5") as caught:
         fit(toy(), examples(), A_PSR, (0, 1), settings, module_id="m")
     seen = []
-    monkeypatch.setattr(fitting, "batch_loss", lambda problem, batch, params, factor=None: (
-        seen.append({name: value.detach().clone() for name, value in params.items()}), real(problem, batch, params, factor))[1])
+    monkeypatch.setattr(
+        fitting,
+        "batch_loss",
+        lambda problem, batch, params, factor=None: (
+            seen.append({name: value.detach().clone() for name, value in params.items()}),
+            real(problem, batch, params, factor),
+        )[1],
+    )
     fit(toy(), examples(), A_PSR, (0, 1), settings, module_id="m")
     good = caught.value.last_good
     assert good.origin["stopped"] == {"epoch": 4}
@@ -59,6 +65,7 @@ def test_gates_that_end_closed_everywhere_are_reported(slug, monkeypatch):
         def closed(problem):
             params = real(problem)
             return {**params, "w": torch.zeros_like(params["w"]), "b": torch.full_like(params["b"], bias)}
+
         return closed
 
     for bias, dead in ((-1.0, True), (1.0, False)):
@@ -77,7 +84,9 @@ def test_a_module_with_one_open_gate_is_alive(monkeypatch):
         return {**params, "w": torch.zeros_like(params["w"]), "b": torch.tensor([[-1.0, -1.0], [-1.0, 1.0]])}
 
     monkeypatch.setattr(fitting, "initial_params", one_open)
-    fitted = fit(toy(), examples(), parse_method("a-psr2-ll-r"), (0, 1), replace(FAST_LL, epochs=1, lr=1e-4), module_id="m")
+    fitted = fit(
+        toy(), examples(), parse_method("a-psr2-ll-r"), (0, 1), replace(FAST_LL, epochs=1, lr=1e-4), module_id="m"
+    )
     assert fitted.curve[-1].dead == pytest.approx(3 / 4)
     assert not fitted.dead
 
@@ -91,16 +100,27 @@ def test_constant_and_signed_forms_have_no_gate_to_die():
 
 def test_a_regulariser_without_the_normalised_mse_is_refused_unless_it_is_meant():
     mixed = replace(FAST_MSE, epochs=1, normalise=False)
-    with pytest.raises(PsrError, match=r"regulariser, normalise.*persona, ifeval, axbench.*mixed=True.*got regulariser 0.1"):
+    with pytest.raises(
+        PsrError, match=r"regulariser, normalise.*persona, ifeval, axbench.*mixed=True.*got regulariser 0.1"
+    ):
         fit(toy(), examples(), A_PSR, (0, 1), mixed, module_id="m")
-    for good in (replace(mixed, mixed=True), *(replace(FAST_MSE, epochs=1, **package(name)) for name in ("persona", "ifeval", "axbench"))):
+    for good in (
+        replace(mixed, mixed=True),
+        *(replace(FAST_MSE, epochs=1, **package(name)) for name in ("persona", "ifeval", "axbench")),
+    ):
         fit(toy(), examples(), A_PSR, (0, 1), good, module_id="m")
     fit(toy(), examples(), parse_method("a-const-mse-r"), (0, 1), mixed, module_id="m")  # nothing to regularise
 
 
-@pytest.mark.parametrize(("slug", "message"), [
-    (f"s-psr{D + 1}-mse-r", r"rank larger than the model's width.*1 to 6, got 7"), (f"s-loreft{D + 1}-ll-r", r"rank larger"),
-    ("s-const-reps-r", r"plain answer too \(example 0\).*rejected"), ("s-proj-stolfo-r", r"not fitted by gradients.*MSE, LL, KL, RePS")])
+@pytest.mark.parametrize(
+    ("slug", "message"),
+    [
+        (f"s-psr{D + 1}-mse-r", r"rank larger than the model's width.*1 to 6, got 7"),
+        (f"s-loreft{D + 1}-ll-r", r"rank larger"),
+        ("s-const-reps-r", r"plain answer too \(example 0\).*rejected"),
+        ("s-proj-stolfo-r", r"not fitted by gradients.*MSE, LL, KL, RePS"),
+    ],
+)
 def test_what_cannot_be_fitted_is_refused_in_one_line(slug, message):
     with pytest.raises(PsrError, match=message) as error:
         fit(toy(), examples(), parse_method(slug), (0,), FAST_MSE, module_id="m")

@@ -157,7 +157,11 @@ def test_without_adapters_it_is_weights_config_stops_and_tokenizer_and_nothing_e
         shape, numbers = tuple(weight.shape), weight.contiguous().view(torch.uint8).numpy().tobytes()
         kin += f"{name} {hashlib.sha256(f'float {shape} '.encode() + numbers).hexdigest()}\n"
         own += f"{name} {hashlib.sha256(f'torch.bfloat16 {shape} '.encode() + numbers).hexdigest()}\n"
-    rest = (psr.fingerprint._config(model), psr.fingerprint._stops(model), psr.fingerprint._tokenizer(tokenizer("system")))
+    rest = (
+        psr.fingerprint._config(model),
+        psr.fingerprint._stops(model),
+        psr.fingerprint._tokenizer(tokenizer("system")),
+    )
     kin, own = (hashlib.sha256(text.encode()).hexdigest() for text in (kin, own))
     assert _name(model) == f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"
 

@@ -212,7 +212,9 @@ def test_the_order_of_the_examples_follows_the_seed(monkeypatch):
 
     def z(seed: int) -> Tensor:
         settings = replace(PAPER_MSE, epochs=2, seed=seed)
-        return fit(toy(), examples(), parse_method("a-const-mse-r"), (0, 1), settings, module_id="m").module.tensors["z"]
+        return fit(toy(), examples(), parse_method("a-const-mse-r"), (0, 1), settings, module_id="m").module.tensors[
+            "z"
+        ]
 
     assert torch.equal(z(1), z(1))
     assert any(not torch.equal(z(1), z(seed)) for seed in range(2, 6))

@@ -18,7 +18,7 @@ def test_it_is_the_gradient_of_the_last_block_and_leaves_no_trace(name):
     hooks = [len(block._forward_hooks) for block in lm.blocks]
     gradient = floor_step(lm, batch)
     assert [len(block._forward_hooks) for block in lm.blocks] == hooks
-    shift = (1e-2 * torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0)))
+    shift = 1e-2 * torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0))
     assert gradient.shape == (*batch.ids.shape, lm.d_model)
 
     def end(scale: float) -> float:
@@ -41,6 +41,7 @@ def test_every_block_runs_forward_and_all_but_the_first_backward():
             ran.append(("forward", at))
             if out.requires_grad:
                 out.register_hook(lambda gradient: ran.append(("backward", at)))
+
         return hook
 
     for at, block in enumerate(lm.model.model.layers):

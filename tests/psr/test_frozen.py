@@ -31,7 +31,11 @@ def test_every_later_block_returns_what_it_returns_in_the_full_run(name, layer):
     batch = data.batch(torch.arange(3), lm.device)
 
     def outputs(stream):
-        with torch.no_grad(), recorded(lm.model, range(layer, LAYERS)) as found, beginning_with(lm.model, layer, stream):
+        with (
+            torch.no_grad(),
+            recorded(lm.model, range(layer, LAYERS)) as found,
+            beginning_with(lm.model, layer, stream),
+        ):
             last = lm.base(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)[0]
             return [*found.values(), last]
 
@@ -62,7 +66,9 @@ def test_the_module_is_that_of_the_full_run(slug):
     lm, method, data = family("llama"), parse_method(slug), drawn(9, 2)
     layers = (2,) if method.scope == "S" else tuple(range(LAYERS))
     settings = SETTINGS if method.objective == "MSE" else replace(SETTINGS, normalise=False)
-    once, whole = (fit(lm, data, method, layers, settings, module_id="m", frozen_once=on).module for on in (True, False))
+    once, whole = (
+        fit(lm, data, method, layers, settings, module_id="m", frozen_once=on).module for on in (True, False)
+    )
     for name, value in whole.tensors.items():
         torch.testing.assert_close(once.tensors[name], value, rtol=2e-4, atol=2e-5)
 
@@ -80,7 +86,9 @@ def test_the_stream_is_the_blocks_output_at_every_real_token():
 @pytest.mark.parametrize("layer", range(LAYERS))
 def test_blocks_up_to_the_module_run_no_more(layer):
     lm, ran = family("llama"), []
-    handles = [block.self_attn.register_forward_hook(lambda *_, at=at: ran.append(at)) for at, block in enumerate(lm.blocks)]
+    handles = [
+        block.self_attn.register_forward_hook(lambda *_, at=at: ran.append(at)) for at, block in enumerate(lm.blocks)
+    ]
     try:
         problem = preparing.prepared(pose(lm, drawn(4, 1), parse_method("s-psr-mse-r"), (layer,), SETTINGS, None), True)
         params = {key: value.requires_grad_() for key, value in fitting.initial_params(problem).items()}

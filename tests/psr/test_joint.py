@@ -37,11 +37,14 @@ def same(one: Fitted | Diverged, other: Fitted, rtol: float = 2e-4, atol: float 
     assert one.dead == other.dead
     for a, b in zip(one.curve, other.curve, strict=True):
         assert (a.loss, a.objective, a.regulariser, a.dead) == pytest.approx(
-            (b.loss, b.objective, b.regulariser, b.dead), rel=1e-4, abs=1e-6)
+            (b.loss, b.objective, b.regulariser, b.dead), rel=1e-4, abs=1e-6
+        )
 
 
-@pytest.mark.parametrize("slug", ["a-psr-mse-qr", "s-psr4-mse-r", "a-const-mse-r", "a-psr-ll-r", "s-psr2-kl-qr",
-                                  "s-loreft2-ll-r", "s-psr-reps-r"])
+@pytest.mark.parametrize(
+    "slug",
+    ["a-psr-mse-qr", "s-psr4-mse-r", "a-const-mse-r", "a-psr-ll-r", "s-psr2-kl-qr", "s-loreft2-ll-r", "s-psr-reps-r"],
+)
 def test_each_module_is_the_one_fitted_alone(slug):
     """Sets of different sizes (so of different numbers of steps), seeds of their own, passes that cut through them."""
     lm, method = family("llama"), parse_method(slug)
@@ -82,8 +85,12 @@ def test_the_same_examples_under_many_seeds_are_kept_once(monkeypatch):
 def test_given_targets_are_used_and_8_bit_ones_too():
     lm, method = family("llama"), parse_method("a-psr-mse-r")
     data = {"a": drawn(5, 1), "b": drawn(4, 2)}
-    kept = {name: record(lm, [one.tokens.instructed_ids for one in own], [one.tokens.instructed_start for one in own],
-                         ALL, span="R") for name, own in data.items()}
+    kept = {
+        name: record(
+            lm, [one.tokens.instructed_ids for one in own], [one.tokens.instructed_start for one in own], ALL, span="R"
+        )
+        for name, own in data.items()
+    }
     for targets in (kept, {name: in_eight_bits(one) for name, one in kept.items()}):
         joint = fit_many(lm, data, method, ALL, SETTINGS, targets=targets)
         for name in data:
@@ -93,10 +100,14 @@ def test_given_targets_are_used_and_8_bit_ones_too():
 def test_early_stops_are_each_attributes_own():
     lm, method = family("llama"), parse_method("a-psr-mse-r")
     data = {"a": drawn(6, 1), "b": drawn(6, 2)}
-    curves = {name: fit(lm, own, method, ALL, replace(SETTINGS, epochs=8), module_id=name).curve for name, own in data.items()}
+    curves = {
+        name: fit(lm, own, method, ALL, replace(SETTINGS, epochs=8), module_id=name).curve for name, own in data.items()
+    }
     ends = [point.objective for point in curves["a"]]
     bars = [(high + low) / 2 for high, low in pairwise(ends)]
-    bar = next(bar for bar in bars if len({sum(point.objective >= bar for point in one) for one in curves.values()}) == 2)
+    bar = next(
+        bar for bar in bars if len({sum(point.objective >= bar for point in one) for one in curves.values()}) == 2
+    )
     settings = replace(SETTINGS, epochs=8, stop_below=bar)
     joint = fit_many(lm, data, method, ALL, settings)
     for name, own in data.items():
@@ -131,15 +142,23 @@ def test_dead_gates_are_reported_for_each(monkeypatch):
 
     monkeypatch.setattr(fitting, "initial_params", start)
     settings = replace(SETTINGS, epochs=1, lr=1e-4)
-    joint = fit_many(lm, {"open": drawn(5, 1), "closed": drawn(5, 1)}, method, ALL, settings, seeds={"open": 1, "closed": 2})
+    joint = fit_many(
+        lm, {"open": drawn(5, 1), "closed": drawn(5, 1)}, method, ALL, settings, seeds={"open": 1, "closed": 2}
+    )
     assert (joint["open"].dead, joint["closed"].dead) == (False, True)
     assert joint["closed"].module.origin["dead"] is True
 
 
 def test_progress_counts_every_example_of_every_epoch():
     seen = []
-    fit_many(toy(), {"a": examples(), "b": examples()[:2]}, parse_method("s-psr-mse-r"), (0,),
-             replace(SETTINGS, batch_size=2), progress=seen.append)
+    fit_many(
+        toy(),
+        {"a": examples(), "b": examples()[:2]},
+        parse_method("s-psr-mse-r"),
+        (0,),
+        replace(SETTINGS, batch_size=2),
+        progress=seen.append,
+    )
     assert sum(seen) == 2 * (3 + 2)
 
 
@@ -152,11 +171,23 @@ def test_passes_hold_every_row_once_and_stay_within_their_tokens(lengths, tokens
         assert len(own) * max(own) <= tokens or len(own) == 1
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"examples": {}}, "0 attributes"), ({"tokens": 0}, "passes of at least 1 token.*tokens 0"),
-    ({"examples": {"a": []}}, "no examples to fit"), ({"layers": (7,)}, "no such layer")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"examples": {}}, "0 attributes"),
+        ({"tokens": 0}, "passes of at least 1 token.*tokens 0"),
+        ({"examples": {"a": []}}, "no examples to fit"),
+        ({"layers": (7,)}, "no such layer"),
+    ],
+)
 def test_nonsense_is_refused_in_one_line(change, message):
-    told = {"examples": {"a": examples()}, "method": parse_method("s-psr-mse-r"), "layers": (0,), "settings": SETTINGS, **change}
+    told = {
+        "examples": {"a": examples()},
+        "method": parse_method("s-psr-mse-r"),
+        "layers": (0,),
+        "settings": SETTINGS,
+        **change,
+    }
     with pytest.raises(PsrError, match=message) as error:
         fit_many(toy(), **told)
     assert "\n" not in str(error.value)

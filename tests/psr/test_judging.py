@@ -87,9 +87,34 @@ def test_a_lasting_error_leaves_judgements_without_value_that_say_why(retryable,
     assert {j.scale for j in verdicts.judgements} == {100.0}
 
 
-BAD = [math.nan, math.inf, -0.1, 100.1, 10**400, "85", "", b"85", True, False, [85.0], (85.0,), {"value": 85.0}, 85 + 0j, object,
-       Decimal("nan"), Decimal("sNaN"), np.float32("nan"), np.int64(101), np.bool_(True), np.str_("85"), np.complex128(85),
-       np.array([85.0]), torch.tensor(math.inf), torch.tensor(True), torch.tensor([85.0])]
+BAD = [
+    math.nan,
+    math.inf,
+    -0.1,
+    100.1,
+    10**400,
+    "85",
+    "",
+    b"85",
+    True,
+    False,
+    [85.0],
+    (85.0,),
+    {"value": 85.0},
+    85 + 0j,
+    object,
+    Decimal("nan"),
+    Decimal("sNaN"),
+    np.float32("nan"),
+    np.int64(101),
+    np.bool_(True),
+    np.str_("85"),
+    np.complex128(85),
+    np.array([85.0]),
+    torch.tensor(math.inf),
+    torch.tensor(True),
+    torch.tensor([85.0]),
+]
 
 
 @pytest.mark.parametrize("bad", BAD, ids=[f"{type(bad).__name__} {bad!r:.20}" for bad in BAD])
@@ -102,8 +127,21 @@ def test_a_value_that_is_no_number_of_its_scale_is_no_value(bad):
     assert second.value == 100.0
 
 
-@pytest.mark.parametrize("value", [85, Fraction(85), Decimal(85), np.float32(85), np.float64(85), np.int64(85), np.array(85.0),
-                                   torch.tensor(85.0), torch.tensor(85, dtype=torch.bfloat16)], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [
+        85,
+        Fraction(85),
+        Decimal(85),
+        np.float32(85),
+        np.float64(85),
+        np.int64(85),
+        np.array(85.0),
+        torch.tensor(85.0),
+        torch.tensor(85, dtype=torch.bfloat16),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_number_of_any_other_type_becomes_a_float(value):
     judge = Scripted(change=lambda js: [replace(js[0], value=value, scale=value + 15), *js[1:]])
     first = judge_all(judge, items(1)).judgements[0]
@@ -173,7 +211,9 @@ def test_a_completion_asked_twice_is_judged_once():
 def test_an_error_that_is_no_judge_error_ends_the_run_in_one_line_that_names_the_judge():
     for raised in (ZeroDivisionError("by\nzero"), TypeError("no"), ConnectionError("refused")):
         judge, done = Scripted(errors=[None, raised]), []
-        with pytest.raises(PsrError, match=rf"\(judge scripted\), .*got {type(raised).__name__}.*Mend the judge") as error:
+        with pytest.raises(
+            PsrError, match=rf"\(judge scripted\), .*got {type(raised).__name__}.*Mend the judge"
+        ) as error:
             judge_all(judge, items(4), batch_size=2, wait=0, progress=done.append)
         assert error.value.__cause__ is raised
         assert "\n" not in str(error.value)

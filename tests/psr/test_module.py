@@ -17,11 +17,18 @@ def module(form: str = "PSR", layers: tuple[int, ...] = (0, 2), d: int = 8, seed
     return SteeringModule("an-id", form, layers, "QR", "fingerprint", params, {"attribute": "persona/pirate"})
 
 
-@given(st.sampled_from(list(FORMS)), st.sets(st.integers(0, 40), min_size=1, max_size=5), st.integers(1, 33), st.integers(0, 99))
+@given(
+    st.sampled_from(list(FORMS)),
+    st.sets(st.integers(0, 40), min_size=1, max_size=5),
+    st.integers(1, 33),
+    st.integers(0, 99),
+)
 def test_save_then_load_is_bit_exact(tmp_path_factory, form, layers, d, seed):
     before = module(form, tuple(sorted(layers)), d, seed)
     after = load_module(save_module(before, tmp_path_factory.mktemp("module")))
-    assert {k: v for k, v in vars(after).items() if k != "tensors"} == {k: v for k, v in vars(before).items() if k != "tensors"}
+    assert {k: v for k, v in vars(after).items() if k != "tensors"} == {
+        k: v for k, v in vars(before).items() if k != "tensors"
+    }
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
 
 
@@ -33,16 +40,35 @@ def test_saving_twice_writes_the_same_bytes(tmp_path):
 
 
 def test_files_are_named_as_peft_names_them(tmp_path):
-    assert sorted(p.name for p in save_module(module(), tmp_path).iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(p.name for p in save_module(module(), tmp_path).iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated weights", "config no json", "config without layers", "other format",
-                                    "other shapes", "unknown form", "unknown span"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "missing",
+        "truncated weights",
+        "config no json",
+        "config without layers",
+        "other format",
+        "other shapes",
+        "unknown form",
+        "unknown span",
+    ],
+)
 def test_a_damaged_folder_gets_one_clear_line(tmp_path, damage):
     folder = save_module(module(), tmp_path)
     config = json.loads((folder / CONFIG).read_text())
-    changes = {"config without layers": ("layers", None), "other format": ("format", "other"), "other shapes": ("layers", [0]),
-               "unknown form": ("form", "Magic"), "unknown span": ("span", "Q")}
+    changes = {
+        "config without layers": ("layers", None),
+        "other format": ("format", "other"),
+        "other shapes": ("layers", [0]),
+        "unknown form": ("form", "Magic"),
+        "unknown span": ("span", "Q"),
+    }
     if damage == "missing":
         (folder / WEIGHTS).unlink()
     elif damage == "truncated weights":
@@ -57,9 +83,14 @@ def test_a_damaged_folder_gets_one_clear_line(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("fingerprint", "d", "layers", "reason"), [
-    ("other", 8, 4, "fitted on another model or tokenizer"), ("fingerprint", 16, 4, "another width"),
-    ("fingerprint", 8, 2, "a layer that the model does not have")])
+@pytest.mark.parametrize(
+    ("fingerprint", "d", "layers", "reason"),
+    [
+        ("other", 8, 4, "fitted on another model or tokenizer"),
+        ("fingerprint", 16, 4, "another width"),
+        ("fingerprint", 8, 2, "a layer that the model does not have"),
+    ],
+)
 def test_another_model_is_refused_with_the_reason(fingerprint, d, layers, reason):
     with pytest.raises(PsrError, match=reason):
         check_model(module(), fingerprint, d, layers)

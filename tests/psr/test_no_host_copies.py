@@ -145,7 +145,9 @@ def test_a_hook_that_does_read_is_caught(monkeypatch, how):
             step(1)
 
 
-@pytest.mark.parametrize("how", [lambda A: A.cpu().to(A.device), lambda A: A if A.tolist() else 0 * A, lambda A: A * A.mean().item()])
+@pytest.mark.parametrize(
+    "how", [lambda A: A.cpu().to(A.device), lambda A: A if A.tolist() else 0 * A, lambda A: A * A.mean().item()]
+)
 def test_a_copy_to_the_host_is_caught_where_there_are_no_values(monkeypatch, how):
     with sabotaged(monkeypatch, how), pytest.raises((NotImplementedError, RuntimeError), match=r"[Mm]eta|copy out"):
         test_prefill_and_decoding_run_where_no_tensor_has_values("PSR", False)

@@ -50,7 +50,9 @@ def loss_by_hand(model, data, form: str, objective: str, params, layers, setting
             for layer in layers:
                 unsteered_here = {k: e for k, e in edits.items() if k < layer}
                 before[layer] = hand.run(model, t.plain_ids, unsteered_here, t.plain_start)[0][layer][t.plain_start :]
-            value = value + settings.regulariser * sum(hand.missing_gates(form, per_layer[k], before[k]) for k in layers)
+            value = value + settings.regulariser * sum(
+                hand.missing_gates(form, per_layer[k], before[k]) for k in layers
+            )
         losses.append(value)
     return torch.stack(losses).mean()
 
@@ -68,11 +70,17 @@ def test_a_fit_follows_the_trajectory_computed_by_hand(slug):
     data = preferred(method.span)
     layers = (0, 1) if method.scope == "A" else (0,)
     mse = method.objective == "MSE"
-    settings = FitSettings(epochs=5, batch_size=8, lr=0.03, weight_decay=0.1, regulariser=0.7, normalise=mse, factors=(FACTOR,))
+    settings = FitSettings(
+        epochs=5, batch_size=8, lr=0.03, weight_decay=0.1, regulariser=0.7, normalise=mse, factors=(FACTOR,)
+    )
     scale = 1.0
     if mse:
-        runs = [hand.squared_error(lm.model, t.plain_ids, t.instructed_ids, (t.plain_start, t.instructed_start), {}, min(layers))
-                for t in (one.tokens for one in data)]
+        runs = [
+            hand.squared_error(
+                lm.model, t.plain_ids, t.instructed_ids, (t.plain_start, t.instructed_start), {}, min(layers)
+            )
+            for t in (one.tokens for one in data)
+        ]
         scale = float(torch.stack(runs).mean())
     params = fitting.initial_params(pose(lm, data, method, layers, settings, None))  # where both begin
     fitted = fit(lm, data, method, layers, settings, module_id="m")
@@ -104,8 +112,14 @@ def test_predictions_kept_and_computed_again_are_the_same():
 
 def test_nothing_to_distil_is_no_divergence():
     lm = toy()
-    same = [replace(one, tokens=replace(one.tokens, instructed_ids=one.tokens.plain_ids, instructed_start=one.tokens.plain_start),
-                    trait=0.0) for one in examples()]
+    same = [
+        replace(
+            one,
+            tokens=replace(one.tokens, instructed_ids=one.tokens.plain_ids, instructed_start=one.tokens.plain_start),
+            trait=0.0,
+        )
+        for one in examples()
+    ]
     settings = FitSettings(epochs=1, lr=1e-30, init="small", regulariser=0.0)
     point = fit(lm, same, parse_method("s-psr-kl-r"), (1,), settings, module_id="m").curve[0]
     assert point.objective == pytest.approx(0.0, abs=0.05)

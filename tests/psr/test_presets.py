@@ -46,9 +46,20 @@ def test_changing_a_package_changes_no_later_one():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("batch_size", 0), ("lr", 0.0), ("lr", float("nan")), ("lr", float("inf")), ("weight_decay", -1.0),
-     ("regulariser", -0.1), ("regulariser", float("nan")), ("stop_below", 0.0), ("alpha_offset", float("inf")),
-     ("label_span", "prompt"), ("init", "zeros")],
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("weight_decay", -1.0),
+        ("regulariser", -0.1),
+        ("regulariser", float("nan")),
+        ("stop_below", 0.0),
+        ("alpha_offset", float("inf")),
+        ("label_span", "prompt"),
+        ("init", "zeros"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(name, value):
     with pytest.raises(PsrError, match=name):

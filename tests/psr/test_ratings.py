@@ -17,9 +17,17 @@ def scores(seed: int, questions: int, means=(0.6, 1.2, 1.1)) -> Scores:
     return Scores(FACTORS, values, values)
 
 
-@pytest.mark.parametrize(("ratings", "mean"), [
-    ((2, 2, 2), 2.0), ((1, 1, 1), 1.0), ((2, 0, 2), 0.0), ((0, 0, 0), 0.0), ((2, 1, 2), 1.5), ((1, 1, 2), 1.2),
-])
+@pytest.mark.parametrize(
+    ("ratings", "mean"),
+    [
+        ((2, 2, 2), 2.0),
+        ((1, 1, 1), 1.0),
+        ((2, 0, 2), 0.0),
+        ((0, 0, 0), 0.0),
+        ((2, 1, 2), 1.5),
+        ((1, 1, 2), 1.2),
+    ],
+)
 def test_the_harmonic_mean_is_zero_where_any_rating_is(ratings: tuple[float, ...], mean: float) -> None:
     assert harmonic_mean(ratings) == pytest.approx(mean)
 
@@ -36,7 +44,9 @@ def test_it_lies_between_the_smallest_rating_and_their_mean(ratings: list[float]
 def test_the_interval_repeats_the_choice_of_the_factor() -> None:
     looked, taken = scores(1, 12), scores(2, 9)
     figure = at_best_strength(looked, taken, resamples=80, seed=5)
-    drawn = [np.random.default_rng([5, stream]).multinomial(n, np.full(n, 1 / n), size=80) for stream, n in ((0, 12), (1, 9))]
+    drawn = [
+        np.random.default_rng([5, stream]).multinomial(n, np.full(n, 1 / n), size=80) for stream, n in ((0, 12), (1, 9))
+    ]
     by_hand, rows = [], []
     for a, b in zip(*drawn, strict=True):
         rows.append(max(range(3), key=lambda i: looked.trait[i, np.repeat(np.arange(12), a)].mean()))
@@ -47,7 +57,8 @@ def test_the_interval_repeats_the_choice_of_the_factor() -> None:
     assert (figure.alpha, figure.value) == (FACTORS[best], pytest.approx(taken.trait[best].mean()))
     candidates = strengths(looked, resamples=80, seed=5, min_share=0.0)
     assert {c.alpha: c.share for c in candidates} == {
-        factor: pytest.approx(rows.count(i) / 80) for i, factor in enumerate(FACTORS)}
+        factor: pytest.approx(rows.count(i) / 80) for i, factor in enumerate(FACTORS)
+    }
     assert [c.alpha for c in candidates if c.chosen] == [figure.alpha]
 
 

@@ -34,8 +34,10 @@ def test_a_linear_read_out_is_ridge_regression():
 
 def test_a_gate_reads_what_a_gate_made_and_a_line_cannot():
     lam = torch.relu(EXACT - 1)
-    gate, line = (r_squared(*sums(read_out(A[:, :200], lam[:, :200], reader, ridge=1e-9), lam), once(4))[0]
-                  for reader in ("gate", "linear"))
+    gate, line = (
+        r_squared(*sums(read_out(A[:, :200], lam[:, :200], reader, ridge=1e-9), lam), once(4))[0]
+        for reader in ("gate", "linear")
+    )
     assert gate == pytest.approx([1.0, 1.0], abs=1e-6)
     assert (line < 0.95).all()
 

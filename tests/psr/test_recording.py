@@ -46,7 +46,9 @@ def test_batch_size_changes_nothing(batch_size):
 
 
 def test_a_recording_can_be_made_in_another_dtype():
-    assert record(family("llama"), SEQUENCES, STARTS, [1], span="R", dtype=torch.bfloat16).values.dtype == torch.bfloat16
+    assert (
+        record(family("llama"), SEQUENCES, STARTS, [1], span="R", dtype=torch.bfloat16).values.dtype == torch.bfloat16
+    )
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=6))
@@ -74,11 +76,14 @@ def test_hooks_are_gone_after_an_exception():
     assert [len(block._forward_hooks) for block in lm.blocks] == hooks
 
 
-@pytest.mark.parametrize(("layers", "starts", "message"), [
-    ([9], STARTS, "no such layer to record, expected 0 to 2, got"),
-    ([], STARTS, "no such layer to record"),
-    ([0], [2, 3, 8], "a span lies outside its sequence .sequence 1., expected 0 to 2, got 3"),
-])
+@pytest.mark.parametrize(
+    ("layers", "starts", "message"),
+    [
+        ([9], STARTS, "no such layer to record, expected 0 to 2, got"),
+        ([], STARTS, "no such layer to record"),
+        ([0], [2, 3, 8], "a span lies outside its sequence .sequence 1., expected 0 to 2, got 3"),
+    ],
+)
 def test_nonsense_is_refused_with_one_line(layers, starts, message):
     with pytest.raises(PsrError, match=message):
         record(family("llama"), SEQUENCES, starts, layers, span="R")

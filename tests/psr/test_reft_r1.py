@@ -40,7 +40,9 @@ def loss_by_hand(model, data, v, layer: int, top: int, weight: float):
 def test_a_fit_follows_the_steps_written_out_by_hand(layer, top, coefficient):
     lm, data, epochs = toy(), examples(), 6
     settings = replace(REFT_R1, epochs=epochs, batch_size=8, lr=0.05, seed=SEED)
-    fitted = fit_reft_r1(lm, data, METHOD, (layer,), settings, module_id="m", top=top, coefficient=coefficient, clip=0.3)
+    fitted = fit_reft_r1(
+        lm, data, METHOD, (layer,), settings, module_id="m", top=top, coefficient=coefficient, clip=0.3
+    )
     v = torch.randn(D, generator=torch.Generator().manual_seed(settings.seed))
     v = v / v.norm()
     first = second = torch.zeros(D)
@@ -57,7 +59,10 @@ def test_a_fit_follows_the_steps_written_out_by_hand(layer, top, coefficient):
         v = v - 0.05 * (1 - step / epochs) * first / (1 - 0.9 ** (step + 1)) / size
         v = v / v.norm()
     assert [point.loss for point in fitted.curve] == pytest.approx(losses, rel=1e-4)
-    latents = [torch.relu(hand.run(lm.model, t.plain_ids)[0][layer][t.plain_start :] @ v).max() for t in (one.tokens for one in data)]
+    latents = [
+        torch.relu(hand.run(lm.model, t.plain_ids)[0][layer][t.plain_start :] @ v).max()
+        for t in (one.tokens for one in data)
+    ]
     z = fitted.module.tensors["z"][0]
     assert fitted.module.origin["max_act"] == pytest.approx(float(max(latents)), rel=1e-3)
     torch.testing.assert_close(z, max(latents) * v, rtol=1e-3, atol=1e-4)
@@ -67,7 +72,9 @@ def test_the_settings_are_those_of_its_authors():
     assert (REFT_R1.lr, REFT_R1.epochs, REFT_R1.batch_size) == (0.01, 3, 6)
 
 
-@pytest.mark.parametrize(("option", "value"), [("top", 0), ("coefficient", -1.0), ("coefficient", float("nan")), ("clip", 0.0)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("top", 0), ("coefficient", -1.0), ("coefficient", float("nan")), ("clip", 0.0)]
+)
 def test_options_that_make_no_sense_are_refused_by_name(option, value):
     with pytest.raises(PsrError, match=rf"makes no sense \({option}\).*got {value!r}"):
         fit_reft_r1(toy(), examples(), METHOD, (0,), module_id="m", **{option: value})

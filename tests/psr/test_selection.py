@@ -9,8 +9,16 @@ from psr.pairs import fit_pairs, held_out_pairs, spread
 from psr.selection import means, select
 from psr.types import Attribute, Completion, Judgement, PromptPair
 
-ATTRIBUTE = Attribute("persona", "pirate", ("talk like a pirate", "be a pirate"), ("ahoy",), ("a?", "b?", "c?", "d?"),
-                      ("e?", "f?"), ("g?",), "rubric")
+ATTRIBUTE = Attribute(
+    "persona",
+    "pirate",
+    ("talk like a pirate", "be a pirate"),
+    ("ahoy",),
+    ("a?", "b?", "c?", "d?"),
+    ("e?", "f?"),
+    ("g?",),
+    "rubric",
+)
 PAIR = PromptPair("persona/pirate", "a?", "be a pirate")
 
 
@@ -27,7 +35,9 @@ def test_kept_and_dropped_are_all_that_was_judged(judged, limit):
     trait = {c.id: t for c, (t, _) in zip(completions, judged, strict=True)}
     coherence = {c.id: v for c, (_, v) in zip(completions, judged, strict=True)}
     kept, dropped = select({PAIR.id: PAIR}, completions, trait, coherence, limit=limit)
-    assert sorted([t.completion.id for t in kept] + [d.completion for d in dropped]) == sorted(c.id for c in completions)
+    assert sorted([t.completion.id for t in kept] + [d.completion for d in dropped]) == sorted(
+        c.id for c in completions
+    )
     assert all(t.trait >= 0.5 and t.coherence >= 0.5 for t in kept)
     assert limit is None or len(kept) <= limit
 
@@ -46,15 +56,22 @@ def test_selection_does_not_depend_on_the_order_of_completions():
 
 
 def test_means_are_shares_of_the_scale_and_keep_missing_values():
-    judgements = [Judgement("a", "j", "1", "trait", 50.0, 100.0), Judgement("b", "j", "1", "trait", None, 100.0),
-                  Judgement("a", "j", "1", "coherence", 10.0, 100.0)]
+    judgements = [
+        Judgement("a", "j", "1", "trait", 50.0, 100.0),
+        Judgement("b", "j", "1", "trait", None, 100.0),
+        Judgement("a", "j", "1", "coherence", 10.0, 100.0),
+    ]
     assert means(judgements, "trait") == {"a": 0.5, "b": None}
 
 
 def test_fitting_asks_every_question_with_every_instruction():
     pairs = fit_pairs(ATTRIBUTE, 2, 2)
     assert [(p.question, p.instruction) for p in pairs] == [
-        ("a?", "talk like a pirate"), ("a?", "be a pirate"), ("c?", "talk like a pirate"), ("c?", "be a pirate")]
+        ("a?", "talk like a pirate"),
+        ("a?", "be a pirate"),
+        ("c?", "talk like a pirate"),
+        ("c?", "be a pirate"),
+    ]
 
 
 def test_evaluation_uses_unseen_paraphrases():

@@ -22,7 +22,9 @@ START = 4
 families = pytest.mark.parametrize("name", list(FAMILIES))
 
 
-def module(name: str, form: str = "PSR", layers: tuple[int, ...] = tuple(range(LAYERS)), seed: int = 0, span: str = "R"):
+def module(
+    name: str, form: str = "PSR", layers: tuple[int, ...] = tuple(range(LAYERS)), seed: int = 0, span: str = "R"
+):
     params = init_params(form_named(form), len(layers), D_MODEL, torch.Generator().manual_seed(seed))
     return SteeringModule(f"{form}-{layers}-{seed}", form, layers, span, family(name).fingerprint, params)
 
@@ -44,7 +46,9 @@ def test_alpha_zero_is_bit_exact(name, form):
     model, m = FAMILIES[name](), module(name, form)
     A, logits = streams(model)
     zero = torch.zeros(2)
-    terms = {layer: [Term(FORMS[form], {k: v[layer : layer + 1] for k, v in m.tensors.items()}, zero)] for layer in m.layers}
+    terms = {
+        layer: [Term(FORMS[form], {k: v[layer : layer + 1] for k, v in m.tensors.items()}, zero)] for layer in m.layers
+    }
     with steered(model, rows(m, m, alpha=0.0)):
         without_hooks = streams(model)
     with hooked(model, terms, torch.tensor([START, START])):
@@ -88,7 +92,9 @@ def test_a_gated_module_adds_alpha_lambda_z_as_written_out_by_hand(name):
 def test_every_gate_reads_what_the_layers_below_have_changed(name):
     model, m = FAMILIES[name](), module(name)
     seen = {}
-    terms = {layer: [Term(PSR, {k: v[layer : layer + 1] for k, v in m.tensors.items()}, torch.ones(1))] for layer in m.layers}
+    terms = {
+        layer: [Term(PSR, {k: v[layer : layer + 1] for k, v in m.tensors.items()}, torch.ones(1))] for layer in m.layers
+    }
     with hooked(model, terms, torch.tensor([START, START]), lambda layer, lam, mask: seen.update({layer: lam})):
         B, _ = streams(model)
     lower = SteeringModule("lower", "PSR", m.layers[:-1], "R", m.model, {k: v[:-1] for k, v in m.tensors.items()})
@@ -208,7 +214,9 @@ def test_parameters_stay_fp32_and_activations_keep_the_models_dtype(dtype):
 def test_by_hand_is_as_by_row_with_generate_and_left_padding():
     lm = family("llama")
     m = module("llama", "PSR")
-    prompts = [encode_chat(lm.tokenizer, (Message("user", text),)).ids for text in ("the sky", "why is the sun in the sky?")]
+    prompts = [
+        encode_chat(lm.tokenizer, (Message("user", text),)).ids for text in ("the sky", "why is the sun in the sky?")
+    ]
     width = max(map(len, prompts))
     ids = torch.tensor([(lm.pad_id,) * (width - len(p)) + p for p in prompts])
     attention = torch.tensor([(0,) * (width - len(p)) + (1,) * len(p) for p in prompts])
@@ -236,7 +244,10 @@ def test_by_hand_on_the_question_too_begins_where_the_user_turn_does():
 @pytest.mark.parametrize("alpha", [float("nan"), float("inf"), -float("inf")])
 def test_an_alpha_that_is_no_number_is_refused(alpha):
     m = module("llama")
-    with pytest.raises(PsrError, match="alpha is not a finite number"), steered(FAMILIES["llama"](), rows(m, alpha=alpha)):
+    with (
+        pytest.raises(PsrError, match="alpha is not a finite number"),
+        steered(FAMILIES["llama"](), rows(m, alpha=alpha)),
+    ):
         pass
     with pytest.raises(PsrError, match="alpha is not a finite number"), steer(FAMILIES["llama"](), m, alpha):
         pass
@@ -244,8 +255,10 @@ def test_an_alpha_that_is_no_number_is_refused(alpha):
 
 def test_a_module_of_another_model_is_refused_with_the_reason():
     m = module("llama")
-    with pytest.raises(PsrError, match="fitted on another model or tokenizer"), \
-            steer(FAMILIES["mistral"](), m, 1.0, tokenizer("system")):
+    with (
+        pytest.raises(PsrError, match="fitted on another model or tokenizer"),
+        steer(FAMILIES["mistral"](), m, 1.0, tokenizer("system")),
+    ):
         pass
 
 

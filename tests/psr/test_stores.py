@@ -29,7 +29,10 @@ def stores(lm, data):
 
 
 def test_the_budget_decides():
-    kinds = [kind_within(100, 6, 128, budget) for budget in (100 * 6 * 128 * 4, 100 * 6 * 128 * 4 - 1, 100 * 6 * 132, 100 * 6 * 132 - 1, 0)]
+    kinds = [
+        kind_within(100, 6, 128, budget)
+        for budget in (100 * 6 * 128 * 4, 100 * 6 * 128 * 4 - 1, 100 * 6 * 132, 100 * 6 * 132 - 1, 0)
+    ]
     assert kinds == ["full", "8 bits", "8 bits", "recomputed", "recomputed"]
     with pytest.raises(PsrError, match="a budget makes no sense"):
         kind_within(1, 1, 1, -1)
@@ -48,7 +51,9 @@ def test_8_bits_are_off_by_half_a_step_at_most(seed, size):
 
 def test_a_token_of_zeros_stays_zero():
     store = in_eight_bits(Targets(torch.zeros(1, 1, 4), (0, 1), (0,), "m", "R"))
-    assert torch.equal(store.at(torch.zeros(1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long)), torch.zeros(1, 1, 1, 4))
+    assert torch.equal(
+        store.at(torch.zeros(1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long)), torch.zeros(1, 1, 1, 4)
+    )
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "opt"])
@@ -62,7 +67,9 @@ def test_recomputed_targets_are_the_recorded_ones(name):
 
 def test_the_module_hardly_depends_on_the_store():
     lm, data = family("llama"), drawn(9, 4, "QR")
-    full, eight, live = (fit(lm, data, A_PSR, ALL, SETTINGS, targets=store, module_id="m") for store in stores(lm, data))
+    full, eight, live = (
+        fit(lm, data, A_PSR, ALL, SETTINGS, targets=store, module_id="m") for store in stores(lm, data)
+    )
     for name, value in full.module.tensors.items():
         torch.testing.assert_close(live.module.tensors[name], value, rtol=2e-4, atol=2e-5)
         assert torch.cosine_similarity(eight.module.tensors[name].flatten(), value.flatten(), dim=0) > 0.999

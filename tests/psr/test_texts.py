@@ -27,7 +27,9 @@ def told() -> Iterator[tuple[str, str]]:
 
 def test_errors_name_only_functions_that_psr_exports_under_that_name() -> None:
     """A function that shares its file's name is not exported: `psr.learn` is the file."""
-    named = [(file, text, name) for file, text in told() for name in re.findall(r"(?<!from )(?<!-m )\bpsr\.(\w+)", text)]
+    named = [
+        (file, text, name) for file, text in told() for name in re.findall(r"(?<!from )(?<!-m )\bpsr\.(\w+)", text)
+    ]
     assert not [found for found in named if found[2] not in psr.__all__]
 
 
@@ -44,7 +46,11 @@ def test_commands_that_errors_tell_of_are_there() -> None:
 
 
 def test_documents_that_the_code_refers_to_are_in_the_repository() -> None:
-    named = {(path.relative_to(ROOT).as_posix(), document) for path in SOURCES
-             for text in strings(ast.parse(path.read_text(encoding="utf-8"))) for document in re.findall(r"[\w/.-]+\.md\b", text)}
+    named = {
+        (path.relative_to(ROOT).as_posix(), document)
+        for path in SOURCES
+        for text in strings(ast.parse(path.read_text(encoding="utf-8")))
+        for document in re.findall(r"[\w/.-]+\.md\b", text)
+    }
     assert ("tasks/readme.py", "README.md") in named
     assert not [found for found in named if not (ROOT / found[1]).is_file()]

@@ -221,7 +221,9 @@ def test_threads_that_generate_under_one_context_each_keep_their_own_prompt(name
     expected = [greedy(model, prompt, 6, module) for prompt in prompts]
     for _ in range(ROUNDS):
         with steer(model, module), ThreadPoolExecutor(len(prompts)) as pool:
-            for got, wanted in zip(pool.map(lambda prompt: generated(model, prompt, 6)[0], prompts), expected, strict=True):
+            for got, wanted in zip(
+                pool.map(lambda prompt: generated(model, prompt, 6)[0], prompts), expected, strict=True
+            ):
                 got.check(wanted)
 
 

@@ -12,11 +12,15 @@ from psr.errors import JudgeError, PsrError
 from psr.types import Completion, PromptPair, completion_id, short_hash
 
 BASE = Completion("pair", "instructed", 1.0, 7, "model", "t=1", (3, 4), "text", True)
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x, max_size=3), max_leaves=5)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x, max_size=3), max_leaves=5
+)
 
 
-@pytest.mark.parametrize(("field", "value"), [("pair", "other"), ("method", "plain"), ("alpha", 1.5), ("seed", 8),
-                                              ("model", "other"), ("sampling", "t=0")])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("pair", "other"), ("method", "plain"), ("alpha", 1.5), ("seed", 8), ("model", "other"), ("sampling", "t=0")],
+)
 def test_a_completion_id_changes_with_what_changes_the_answer(field, value):
     assert dataclasses.replace(BASE, **{field: value}).id != BASE.id
 
@@ -43,15 +47,19 @@ def test_plain_and_instructed_differ_by_the_instruction_only():
 
 
 def test_importing_psr_and_its_types_needs_no_torch_and_no_pipeline():
-    code = ("import sys, psr, psr.types, psr.errors, psr.methods; "
-            "print([m for m in ('torch', 'transformers', 'prefect', 'dvc', 'mlflow', 'duckdb') if m in sys.modules])")
+    code = (
+        "import sys, psr, psr.types, psr.errors, psr.methods; "
+        "print([m for m in ('torch', 'transformers', 'prefect', 'dvc', 'mlflow', 'duckdb') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_every_public_name_of_psr_imports_without_the_pipeline():
-    code = ("import sys, psr; [getattr(psr, name) for name in psr.__all__]; "
-            "print([m for m in ('prefect', 'dvc', 'mlflow', 'duckdb', 'datasets', 'pyarrow') if m in sys.modules])")
+    code = (
+        "import sys, psr; [getattr(psr, name) for name in psr.__all__]; "
+        "print([m for m in ('prefect', 'dvc', 'mlflow', 'duckdb', 'datasets', 'pyarrow') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -36,7 +36,9 @@ def test_the_batches_of_an_epoch_hold_every_example_once():
 
 def test_the_papers_loop_is_adamw_on_one_example_after_another_with_targets_recorded_before():
     lm, data = toy(), examples()
-    targets = record(lm, [e.tokens.instructed_ids for e in data], [e.tokens.instructed_start for e in data], ALL, span="R")
+    targets = record(
+        lm, [e.tokens.instructed_ids for e in data], [e.tokens.instructed_start for e in data], ALL, span="R"
+    )
     problem = pose(lm, data, METHOD, ALL, BARE, targets)
     params = {name: value.requires_grad_() for name, value in initial_params(problem).items()}
     optimiser = torch.optim.AdamW(params.values(), lr=BARE.lr, weight_decay=BARE.weight_decay)

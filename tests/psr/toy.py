@@ -76,8 +76,11 @@ def example(question: list[int], response: list[int], trait: float = 1.0, span: 
 
 
 def examples(span: str = "R") -> list[Example]:
-    return [example([1, 2, 3], [4, 5, 6, 7], 0.9, span), example([3, 1], [8], 0.5, span),
-            example([2, 5, 1, 4], [6, 6], 1.0, span)]
+    return [
+        example([1, 2, 3], [4, 5, 6, 7], 0.9, span),
+        example([3, 1], [8], 0.5, span),
+        example([2, 5, 1, 4], [6, 6], 1.0, span),
+    ]
 
 
 def activations(
@@ -105,8 +108,13 @@ def loss_by_hand(model: Toy, data, params, layers, objective: str, settings: Fit
         A, opened, logits = activations(model, t.plain_ids, params, layers, alpha, t.plain_start)
         if objective == "MSE":
             goal, _, _ = activations(model, t.instructed_ids)
-            value = sum(((A[j][t.plain_start :] - goal[j][t.instructed_start :]) ** 2).mean()
-                        for j in range(min(layers), LAYERS)) / scale
+            value = (
+                sum(
+                    ((A[j][t.plain_start :] - goal[j][t.instructed_start :]) ** 2).mean()
+                    for j in range(min(layers), LAYERS)
+                )
+                / scale
+            )
         else:
             first = len(t.plain_ids) - t.response if settings.label_span == "response" else t.plain_start + 1
             labels = range(first, len(t.plain_ids))

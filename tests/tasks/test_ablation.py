@@ -59,24 +59,33 @@ def test_a_verdict_needs_the_whole_interval_on_one_side_of_the_margin(benchmark,
 
 
 def test_settings_are_chosen_on_search_questions_only():
-    rows = [ablation_row("persona/pirate", "good@1", -9.0, ahead_search=1.0),
-            ablation_row("persona/pirate", "bad@1", 5.0, ahead_search=-1.0)]
+    rows = [
+        ablation_row("persona/pirate", "good@1", -9.0, ahead_search=1.0),
+        ablation_row("persona/pirate", "bad@1", 5.0, ahead_search=-1.0),
+    ]
     assert chosen(rows, "persona") == "good@1"
     assert not within(rows[0])
 
 
 def test_what_is_chosen_is_one_layer_of_rank_at_most_8_measured_everywhere():
     best = {"ahead_search": 9.0}
-    rows = [ablation_row("persona/pirate", "s@1"), ablation_row("persona/gloomy", "s@1"),
-            *(ablation_row(key, "all", layer=None, **best) for key in ("persona/pirate", "persona/gloomy")),
-            *(ablation_row(key, "wide@1", rank=16, **best) for key in ("persona/pirate", "persona/gloomy")),
-            ablation_row("persona/pirate", "once@1", **best), ablation_row("ifeval/x", "format@1", **best)]
+    rows = [
+        ablation_row("persona/pirate", "s@1"),
+        ablation_row("persona/gloomy", "s@1"),
+        *(ablation_row(key, "all", layer=None, **best) for key in ("persona/pirate", "persona/gloomy")),
+        *(ablation_row(key, "wide@1", rank=16, **best) for key in ("persona/pirate", "persona/gloomy")),
+        ablation_row("persona/pirate", "once@1", **best),
+        ablation_row("ifeval/x", "format@1", **best),
+    ]
     assert chosen(rows, "persona") == "s@1"
     assert chosen(rows[2:4], "persona") is None
 
 
 def test_of_equals_the_smaller_one_is_chosen():
-    rows = [ablation_row("persona/pirate", "a-large@1", numbers=2056), ablation_row("persona/pirate", "small@1", numbers=257)]
+    rows = [
+        ablation_row("persona/pirate", "a-large@1", numbers=2056),
+        ablation_row("persona/pirate", "small@1", numbers=257),
+    ]
     assert chosen(rows, "persona") == "small@1"
 
 
@@ -84,12 +93,17 @@ def test_what_is_measured_again_replaces_and_the_rest_stays(tmp_path: Path):
     store(tmp_path, [ablation_row("persona/pirate", "a@1"), ablation_row("persona/pirate", "b@1")])
     store(tmp_path, [ablation_row("persona/pirate", "a@1", float("nan")), ablation_row("persona/gloomy", "a@1")])
     assert [(row["attribute"], row["variant"], row["ahead"]) for row in ablation_rows(tmp_path)] == [
-        ("persona/pirate", "b@1", -1.0), ("persona/pirate", "a@1", None), ("persona/gloomy", "a@1", -1.0)]
+        ("persona/pirate", "b@1", -1.0),
+        ("persona/pirate", "a@1", None),
+        ("persona/gloomy", "a@1", -1.0),
+    ]
 
 
 def test_the_line_below_the_table_counts_the_chosen_variants_attributes():
     rows = [ablation_row("persona/pirate", "a@1", -1.0), ablation_row("persona/gloomy", "a@1", -9.0)]
-    assert "a@1, best on the search questions: within 3 points of the prompt on 1 of 2 attributes" in summary(rows, "persona")
+    assert "a@1, best on the search questions: within 3 points of the prompt on 1 of 2 attributes" in summary(
+        rows, "persona"
+    )
     assert "(1 hold, 1 fail, 0 undecided by their intervals)" in summary(rows, "persona")
     assert "no single layer of rank at most 8" in summary([ablation_row("persona/pirate", "a", layer=None)], "persona")
     assert [len(column.header) > 0 for column in ablation_table(rows, "persona").columns] == [True] * 7
@@ -98,9 +112,13 @@ def test_the_line_below_the_table_counts_the_chosen_variants_attributes():
 def test_the_stages_report_shows_no_ablation_and_the_commands_does(tmp_path: Path):
     data = write_results(tmp_path)
     assert "one layer</h2>" not in report.build(data, tmp_path / "a").read_text(encoding="utf-8")
-    rows = [*tables.read_table(data / "ablation/ablation.parquet", "ablation"),
-            ablation_row("ifeval/lower", "s-psr-mse-r@1", -5.0, reached=False, dead=1)]
+    rows = [
+        *tables.read_table(data / "ablation/ablation.parquet", "ablation"),
+        ablation_row("ifeval/lower", "s-psr-mse-r@1", -5.0, reached=False, dead=1),
+    ]
     page = report.build(data, tmp_path / "b", beside={"ablation": rows}).read_text(encoding="utf-8")
     assert page.count("one layer</h2>") == 1
     assert "s-psr4-kl-qr@2 *" in page
-    assert re.search(r"−5\.0<small>−6\.0 to −4\.0, fails</small><small>90\.0 of 95\.0, not reached, 1 dead</small>", page)
+    assert re.search(
+        r"−5\.0<small>−6\.0 to −4\.0, fails</small><small>90\.0 of 95\.0, not reached, 1 dead</small>", page
+    )

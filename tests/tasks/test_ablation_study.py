@@ -25,9 +25,18 @@ TOLD: dict[str, Any] = {
     "complete": {"questions": 4, "instructions": 1, "samples": 1, "seed": 1, "batch_size": 64},
     "select": {"min_trait": 0.5, "min_coherence": 0.5, "limit": 4},
     "distill": {"preset": "fast", "epochs": 2, "batch_size": 2, "lr": 0.02},
-    "search": {"questions": 2, "samples": 1, "alphas": (0, 1), "alpha_max": 2, "refine": (), "resamples": 10, "seed": 2,
-               "batch_size": 64},
-    "steer": {"questions": 3, "samples": 1, "seed": 5, "batch_size": 64}, "results": {"resamples": 10, "seed": 4},
+    "search": {
+        "questions": 2,
+        "samples": 1,
+        "alphas": (0, 1),
+        "alpha_max": 2,
+        "refine": (),
+        "resamples": 10,
+        "seed": 2,
+        "batch_size": 64,
+    },
+    "steer": {"questions": 3, "samples": 1, "seed": 5, "batch_size": 64},
+    "results": {"resamples": 10, "seed": 4},
 }
 NAMES = ("pirate", "ifeval/change_case:english_lowercase")
 VARIANTS = tuple(parse_variant(name) for name in ("s-psr2-kl-qr@4+delta", "s-psr-mse-r@4"))
@@ -55,7 +64,10 @@ def test_attributes_of_no_profile_get_the_triplets_that_its_stages_would_make(st
 
 def test_a_row_a_variant_and_attribute_is_the_mean_over_seeds(rows):
     assert [(row["variant"], row["attribute"]) for row in rows] == [
-        (variant.name, key) for variant in VARIANTS for key in ("persona/pirate", "ifeval/change_case:english_lowercase")]
+        (variant.name, key)
+        for variant in VARIANTS
+        for key in ("persona/pirate", "ifeval/change_case:english_lowercase")
+    ]
     for row in rows:
         assert (row["seeds"], row["n"], row["n_unscored"], row["model"] != "") == (2, 6, 0, True)
         assert row["ahead"] == pytest.approx(row["value"] - row["prompt"])

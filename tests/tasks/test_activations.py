@@ -22,7 +22,11 @@ def write(folder, t: Targets, shard_bytes: int = 10**6) -> None:
     write_index(folder, [entry], model="m", layers=list(t.layers), d_model=t.values.shape[-1], dtype="float32")
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 400), st.sampled_from([torch.float32, torch.bfloat16]))
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    st.integers(1, 400),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+)
 def test_a_recording_comes_back_bit_exact_however_it_is_cut(tmp_path_factory, lengths, shard_bytes, dtype):
     folder, t = tmp_path_factory.mktemp("cache"), targets(lengths, dtype=dtype)
     write(folder, t, shard_bytes)
@@ -45,13 +49,19 @@ def test_the_size_told_before_is_the_size_made(tmp_path):
     assert size_of(15, 2, 3, torch.float32) == t.values.numel() * 4
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda f: (f / INDEX).unlink(), "no readable index"),
-    (lambda f: (f / INDEX).write_text("{"), "no readable index"),
-    (lambda f: next(f.glob("*.safetensors")).unlink(), "missing or damaged"),
-    (lambda f: next(f.glob("*.safetensors")).write_bytes(b"junk"), "missing or damaged"),
-    (lambda f: (f / INDEX).write_text((f / INDEX).read_text().replace('"tokens": 15', '"tokens": 16')), "does not match its index"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / INDEX).unlink(), "no readable index"),
+        (lambda f: (f / INDEX).write_text("{"), "no readable index"),
+        (lambda f: next(f.glob("*.safetensors")).unlink(), "missing or damaged"),
+        (lambda f: next(f.glob("*.safetensors")).write_bytes(b"junk"), "missing or damaged"),
+        (
+            lambda f: (f / INDEX).write_text((f / INDEX).read_text().replace('"tokens": 15', '"tokens": 16')),
+            "does not match its index",
+        ),
+    ],
+)
 def test_a_damaged_cache_gets_one_clear_line(tmp_path, damage, message):
     write(tmp_path, targets([7, 8]))
     damage(tmp_path)

@@ -30,8 +30,16 @@ from tests.tasks.test_suite import CHOSEN, SAMPLING, SEEDS
 from tests.tasks.test_suite import data as mini  # noqa: F401
 
 LM = family("llama")
-TOLD = Told(123, (7,), (7,), {"max_new_tokens": 6, "temperature": 1.0}, {}, {"resamples": 20}, {"batch_size": 4},
-            {"resamples": 20, "seed": 1})
+TOLD = Told(
+    123,
+    (7,),
+    (7,),
+    {"max_new_tokens": 6, "temperature": 1.0},
+    {},
+    {"resamples": 20},
+    {"batch_size": 4},
+    {"resamples": 20, "seed": 1},
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -42,12 +50,19 @@ class LengthJudge:
 
     def __call__(self, items):
         trait = {item.completion: 100.0 * (1 - item.text.count("a") / max(len(item.text), 1)) for item in items}
-        return Verdicts(tuple(Judgement(item.completion, self.id, self.rubric, name, value, 100.0) for item in items
-                              for name, value in (("trait", trait[item.completion]), ("coherence", 90.0))))
+        return Verdicts(
+            tuple(
+                Judgement(item.completion, self.id, self.rubric, name, value, 100.0)
+                for item in items
+                for name, value in (("trait", trait[item.completion]), ("coherence", 90.0))
+            )
+        )
 
 
 def attribute(name: str, fitted: str, evaluated: str) -> Attribute:
-    return Attribute("persona", name, ("Be so.",), ("Be like that.", "Act so."), tuple(fitted), (), tuple(evaluated), "")
+    return Attribute(
+        "persona", name, ("Be so.",), ("Be like that.", "Act so."), tuple(fitted), (), tuple(evaluated), ""
+    )
 
 
 def side(name: str, questions: str) -> Side:
@@ -66,7 +81,10 @@ def case() -> Case:
 
 def own_weights(**changed: float) -> Adapter:
     """Full fine-tuning that changed nothing, or scaled some weights."""
-    weights = {name: one.detach().clone() * changed.get(name.replace(".", "_"), 1.0) for name, one in LM.model.named_parameters()}
+    weights = {
+        name: one.detach().clone() * changed.get(name.replace(".", "_"), 1.0)
+        for name, one in LM.model.named_parameters()
+    }
     return Adapter("adapter", "Full", LM.fingerprint, weights)
 
 
@@ -92,7 +110,10 @@ def test_strengths_are_chosen_on_the_search_questions_and_only_candidates_are_ev
     assert asked[0] == looked.alphas == (0.0, *ALPHAS)
     assert asked[1] == taken.alphas
     assert taken.alphas[0] == 0
-    assert np.nanmax(looked.trait.mean(axis=1)) == looked.trait.mean(axis=1)[[looked.alphas.index(a) for a in taken.alphas]].max()
+    assert (
+        np.nanmax(looked.trait.mean(axis=1))
+        == looked.trait.mean(axis=1)[[looked.alphas.index(a) for a in taken.alphas]].max()
+    )
 
 
 def test_unrelated_answers_are_of_questions_that_the_attribute_is_neither_fitted_nor_evaluated_on():
@@ -112,7 +133,9 @@ def test_coherence_repeats_the_choice_of_the_traits_alpha():
 
     one = case()
     prompt = one.search.mean(INSTRUCTED, "coherence")  # 90
-    looked = Scores((0.0, 1.0, 2.0), np.array([[0.0] * 2, [50.0] * 2, [99.0] * 2]), np.array([[95.0] * 2, [91.0] * 2, [60.0] * 2]))
+    looked = Scores(
+        (0.0, 1.0, 2.0), np.array([[0.0] * 2, [50.0] * 2, [99.0] * 2]), np.array([[95.0] * 2, [91.0] * 2, [60.0] * 2])
+    )
     taken = Scores((0.0, 1.0, 2.0), looked.trait, np.array([[96.0] * 2, [80.0, 90.0], [61.0] * 2]))
     found = coherence_at(one, looked, taken)
     assert prompt.tolist() == [90.0, 90.0]
@@ -122,13 +145,21 @@ def test_coherence_repeats_the_choice_of_the_traits_alpha():
 def test_what_is_stored_is_read_and_what_is_missing_is_named(tmp_path):
     one = replace(case(), data=write_results(tmp_path), attribute=attribute("gloomy", "a", "p"))
     found = stored(one, "a-psr-mse-qr")
-    assert (found["trait"], found["trait_low"], found["trait_high"], found["alpha"], found["reached"]) == (93.0, 90.0, 96.0, 1.0, True)
+    assert (found["trait"], found["trait_low"], found["trait_high"], found["alpha"], found["reached"]) == (
+        93.0,
+        90.0,
+        96.0,
+        1.0,
+        True,
+    )
     assert [row["method"] for row in chosen_modules(one)] == ["a-psr-mse-qr"]
     with pytest.raises(PsrError, match=r"a method has no figure .*expected s-psr-mse-qr of persona/gloomy"):
         stored(one, "s-psr-mse-qr")
     path = one.data / "distill/modules.parquet"
     write_table(path, "modules", [row for row in read_table(path, "modules") if row["method"] != "a-psr-mse-qr"])
-    with pytest.raises(PsrError, match=r"needs an all-layer PSR module .*a-psr-mse-qr or a-psr-mse-r, got s-const-dim-r"):
+    with pytest.raises(
+        PsrError, match=r"needs an all-layer PSR module .*a-psr-mse-qr or a-psr-mse-r, got s-const-dim-r"
+    ):
         chosen_modules(one)
 
 
@@ -160,16 +191,28 @@ def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch):  # noqa: F8
     monkeypatch.setattr(adapters, "SETTINGS", quick)
     place, (pirate, *_) = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1, False), _attributes()
     sampling = {name: SAMPLING[name] for name in ("max_new_tokens", "temperature")}
-    told = Told(SEEDS[0], (2,), (3, 4), sampling, {"preset": "fast", "epochs": 2, "batch_size": 2, "lr": 0.02},
-                {"resamples": 20}, {"batch_size": 64}, {"resamples": 30, "seed": 4})
+    told = Told(
+        SEEDS[0],
+        (2,),
+        (3, 4),
+        sampling,
+        {"preset": "fast", "epochs": 2, "batch_size": 2, "lr": 0.02},
+        {"resamples": 20},
+        {"batch_size": 64},
+        {"resamples": 30, "seed": 4},
+    )
     found = rows_of(load(mini, place, [pirate], judges_named("testbed", [pirate])["persona"], told)[0])
     rows = {row["method"]: row for row in found}
     assert list(rows) == ["prompt", "a-psr-mse-qr", "lora1-ll", "lora8-ll", "full-ll"]
-    headline = {row["method"]: row for row in read_table(mini / "results/headline_seeds.parquet", "headline_seeds")
-                if row["attribute"] == "persona/pirate" and row["seed"] == SEEDS[0]}
+    headline = {
+        row["method"]: row
+        for row in read_table(mini / "results/headline_seeds.parquet", "headline_seeds")
+        if row["attribute"] == "persona/pirate" and row["seed"] == SEEDS[0]
+    }
     for slug in ("prompt", "a-psr-mse-qr"):
         assert (rows[slug]["trait"], rows[slug]["coherence"]) == pytest.approx(
-            (headline[slug]["ta_cp"], headline[slug]["coherence_cp"]))
+            (headline[slug]["ta_cp"], headline[slug]["coherence_cp"])
+        )
     assert [row["per_row"] for row in found] == [True, True, False, False, False]
     assert rows["prompt"]["extra_tokens"] > 0 == sum(row["extra_tokens"] for row in found[1:])
     assert rows["a-psr-mse-qr"]["parameters"] == 6 * (2 * 128 + 1)

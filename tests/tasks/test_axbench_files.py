@@ -21,11 +21,15 @@ def name(first: str, number: int) -> str:
 def write_side(folder: Path, first: str, files: dict[int, dict[int, str]]) -> None:
     """files: number of the file -> its concepts."""
     for number, concepts in files.items():
-        rows = [concept_row(f"{first} {number} {i}", text, concept) for concept, text in concepts.items() for i in range(4)]
+        rows = [
+            concept_row(f"{first} {number} {i}", text, concept) for concept, text in concepts.items() for i in range(4)
+        ]
         write_rows(folder / name(first, number), rows)
 
 
-def write_set(folder: Path, train: dict[int, dict[int, str]], evaluation: dict[int, dict[int, str]], prefix: str = "") -> Path:
+def write_set(
+    folder: Path, train: dict[int, dict[int, str]], evaluation: dict[int, dict[int, str]], prefix: str = ""
+) -> Path:
     write_side(folder, prefix + TRAIN, train)
     write_side(folder, prefix + EVALUATION, evaluation)
     return folder
@@ -115,7 +119,10 @@ def test_rows_that_are_not_of_the_concept_do_not_say_what_its_number_means(tmp_p
     """AxBench gives the hard negatives of a concept its number and the words of another."""
     write_set(tmp_path, {0: {0: "the sea"}}, {0: {0: "the sea"}})
     rows = [concept_row(f"e{i}", "the sea", 0) for i in range(2)]
-    rows += [concept_row("n", "EEEEE", 0, category="negative"), concept_row("h", "see//to look", 0, category="hard negative")]
+    rows += [
+        concept_row("n", "EEEEE", 0, category="negative"),
+        concept_row("h", "see//to look", 0, category="hard negative"),
+    ]
     write_rows(tmp_path / "latent_eval_data.parquet", rows)
     (sea,) = load_attributes("axbench", tmp_path)
     assert (sea.name, sea.search, sea.evaluate) == ("the-sea", ("e0", "n"), ("e1", "h"))

@@ -34,7 +34,10 @@ def test_both_costs_by_hand():
     found = costs(falling(), np.array([10.0] * 5), PROMPT, TOLD)
     # grid: 1, 2, 3; then 0.45, just below where the prompt's coherence is crossed, and 1.1, just above where 80 is
     assert (found.calls, found.tokens) == (2, 50.0)
-    assert found.bisected_calls == (7, 4)  # 4, 2, 1, then 1.5, 1.25, 1.125, 1.0625: a width of 0.1; and 0.5: one of 0.55
+    assert found.bisected_calls == (
+        7,
+        4,
+    )  # 4, 2, 1, then 1.5, 1.25, 1.125, 1.0625: a width of 0.1; and 0.5: one of 0.55
     assert found.bisected_tokens == (70.0, 40.0)
 
 

@@ -32,7 +32,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     model = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1)
     told = {**TOLD, "model": {"path": model.path}}
     found = subjects(folder / "none", told, wanted_attributes(told, tuple(NAMES)), model, Scratch(folder / "scratch"))
-    return Material(folder, open_model(model), dict(zip(NAMES.values(), (one.triplets for one in found), strict=True)), {})
+    return Material(
+        folder, open_model(model), dict(zip(NAMES.values(), (one.triplets for one in found), strict=True)), {}
+    )
 
 
 def test_the_objective_of_a_module_is_the_share_of_the_unsteered_error_that_it_leaves(material):
@@ -40,7 +42,9 @@ def test_the_objective_of_a_module_is_the_share_of_the_unsteered_error_that_it_l
     examples = material.examples(method, 4, "persona/pirate")
     problem = normalised(pose(lm, examples, method, tuple(range(lm.n_layers)), FAST_MSE, None))
     nothing = {name: torch.zeros(lm.n_layers, *shape) for name, shape in problem.form.shapes(lm.d_model).items()}
-    idle = SteeringModule(id="idle", form=method.form, layers=problem.layers, span="QR", model=lm.fingerprint, tensors=nothing, origin={})
+    idle = SteeringModule(
+        id="idle", form=method.form, layers=problem.layers, span="QR", model=lm.fingerprint, tensors=nothing, origin={}
+    )
     assert stores.objective(problem, idle) == pytest.approx(1, abs=1e-5)
     assert stores.objective(replace(problem, scale=2 * problem.scale), idle) == pytest.approx(0.5, abs=1e-5)
 
@@ -56,7 +60,7 @@ def test_eight_bits_are_a_quarter_of_the_bytes_and_lose_little(material, monkeyp
 
     monkeypatch.setattr(psr.fitting, "fit", watched)
     monkeypatch.setattr(stores, "TRIPLETS", 4)
-    figure, = stores.eight_bits(replace(material, repeats=2))
+    (figure,) = stores.eight_bits(replace(material, repeats=2))
     assert (figure.name, figure.ratio.n, figure.goal) == ("store-8-bit", 2, None)
     assert seen == [EightBit, Targets] * 2
     assert 0.9 < figure.ratio.median < 1.1
@@ -77,11 +81,15 @@ def test_many_modules_are_the_concepts_under_a_seed_each(material, monkeypatch):
     monkeypatch.setattr(psr.joint, "fit_many", watched)
     for name, value in (("MODULES", 20), ("EPOCHS", 1), ("TRIPLETS", 2), ("ATTRIBUTES", 3)):
         monkeypatch.setattr(joint, name, value)
-    figure, = joint.many_modules(material)
+    (figure,) = joint.many_modules(material)
     assert figure.name == "fit-500"
     assert "GB resident after its steps" in figure.note
     assert len(given) == 20
     assert sorted(seed for _, seed in given.values()) == list(range(20))
     assert len({examples for examples, _ in given.values()}) == 3
-    assert all(key.startswith("axbench/") for key in (name.rpartition(" ")[0] for name in joint.attributes(
-        material, parse_method("a-psr-mse-qr"), "axbench/")))
+    assert all(
+        key.startswith("axbench/")
+        for key in (
+            name.rpartition(" ")[0] for name in joint.attributes(material, parse_method("a-psr-mse-qr"), "axbench/")
+        )
+    )

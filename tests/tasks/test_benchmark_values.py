@@ -81,7 +81,9 @@ def test_an_axbench_row_without_a_value_is_refused(
     tmp_path: Path, side: str, change: dict[str, Any], place: str, expected: str, got: str
 ) -> None:
     write_concepts(tmp_path, {0: "the sea"})
-    path = write_rows(tmp_path / f"{side}.parquet", [concept_row("a", "the sea", 0), concept_row("b", "the sea", 0, **change)])
+    path = write_rows(
+        tmp_path / f"{side}.parquet", [concept_row("a", "the sea", 0), concept_row("b", "the sea", 0, **change)]
+    )
     assert refusal("axbench", tmp_path).endswith(f"({path}, row 2, {place}), expected {expected}, got {got}")
 
 
@@ -104,7 +106,11 @@ def test_text_that_looks_like_a_date_stays_the_text_it_is(tmp_path: Path) -> Non
     for side, days in (("extract", ["2024-01-01", "2024-01-02"]), ("eval", ["2024-02-01", "2024-02-02T10:00:00"])):
         (tmp_path / side / "loud.json").write_text(json.dumps(trait(days) | {"eval_prompt": "2024-03-01"}))
     (loud,) = load_attributes("persona", tmp_path, ["loud"])
-    assert (loud.questions, loud.search, loud.evaluate) == (("2024-01-01", "2024-01-02"), ("2024-02-01",), ("2024-02-02T10:00:00",))
+    assert (loud.questions, loud.search, loud.evaluate) == (
+        ("2024-01-01", "2024-01-02"),
+        ("2024-02-01",),
+        ("2024-02-02T10:00:00",),
+    )
     assert loud.rubric == "2024-03-01"
 
 
@@ -148,7 +154,8 @@ def test_a_persona_question_stands_on_one_side_only(tmp_path: Path, caplog: pyte
     assert (loud.questions, loud.search, loud.evaluate) == (("f1", "f2"), ("e0", "e2"), ("e1",))
     assert caplog.messages == [
         f"persona ({tmp_path}): questions left out of 1 of 1 attributes: 4 that are there twice, 1 of search and evaluation "
-        "that are for fitting"]
+        "that are for fitting"
+    ]
     assert caplog.records[0].name == "psr"
     assert caplog.records[0].levelno == logging.WARNING
 
@@ -157,7 +164,9 @@ def test_an_instruction_is_told_once_and_not_held_out_too(tmp_path: Path) -> Non
     write_persona(tmp_path)
     for side, said in (("extract", ["Be loud.", "Be loud. ", "Shout."]), ("eval", [" Shout.", "Yell.", "Yell."])):
         pairs = [{"pos": text, "neg": "Be quiet."} for text in said]
-        (tmp_path / side / "loud.json").write_text(json.dumps(trait([f"{side} {i}" for i in range(3)]) | {"instruction": pairs}))
+        (tmp_path / side / "loud.json").write_text(
+            json.dumps(trait([f"{side} {i}" for i in range(3)]) | {"instruction": pairs})
+        )
     (loud,) = load_attributes("persona", tmp_path, ["loud"])
     assert (loud.instructions, loud.held_out) == (("Be loud.", "Shout."), ("Yell.",))
 
@@ -171,7 +180,9 @@ def test_an_ifeval_prompt_of_both_files_is_for_fitting_only(tmp_path: Path, capl
     assert "1 of 1 attributes: 2 that are there twice, 2 of search" in caplog.text
 
 
-def test_an_ifeval_prompt_that_a_public_file_repeats_is_given_to_one_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ifeval_prompt_that_a_public_file_repeats_is_given_to_one_side(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = [line(f"{question}?", "No commas.") for question in "abcd" for _ in range(2)]
     write_lines(tmp_path / "input_data.jsonl", rows)
     (comma,) = load_attributes("ifeval", tmp_path)
@@ -200,7 +211,9 @@ def test_kept_and_left_out_questions_are_all_that_were_given() -> None:
     assert distinct(["x", " x", "y"], known=["y "]) == ("x",)
 
 
-def test_arguments_that_differ_between_the_sides_are_not_one_attribute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_arguments_that_differ_between_the_sides_are_not_one_attribute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """`less than 3` for fitting and `less than 5` for the figures would be judged by the wrong one."""
     words = "length_constraints:number_sentences"
     both = [line(f"a {i}?", "Few.", words, relation="less than", num_sentences=3) for i in range(4)]

@@ -71,15 +71,20 @@ def test_ifeval_rows_become_an_attribute_per_instruction_and_arguments(tmp_path:
     assert (comma.instructions, comma.held_out) == (("No commas, train!",), ("No commas, test!",))
     assert comma.questions == tuple(f"train {i}?" for i in range(4))
     assert (comma.search, comma.evaluate) == (("test 0?", "test 2?"), ("test 1?", "test 3?"))
-    assert dict(found[1].kwargs) == {"instruction_id": "length_constraints:number_sentences", "relation": "less than",
-                                     "num_sentences": 3}
+    assert dict(found[1].kwargs) == {
+        "instruction_id": "length_constraints:number_sentences",
+        "relation": "less than",
+        "num_sentences": 3,
+    }
     assert found[0].held_out == ()
 
 
 def test_a_public_ifeval_file_without_plain_prompts_is_split_at_the_sentence_that_instructs(tmp_path: Path) -> None:
     rows = [line(f"Tell me about ice {i}. Be brief.", f"Use no commas ({i}). Really.") for i in range(4)]
-    rows += [line("Write without commas about tea.", "Thanks."),
-             line("Two things.", "No commas, 3 bullets.") | {"instruction_id_list": ["a", "b"], "kwargs": [{}, {}]}]
+    rows += [
+        line("Write without commas about tea.", "Thanks."),
+        line("Two things.", "No commas, 3 bullets.") | {"instruction_id_list": ["a", "b"], "kwargs": [{}, {}]},
+    ]
     for row in rows:
         del row["prompt_without_instruction"]
     write_lines(tmp_path / "input_data.jsonl", rows)
@@ -96,7 +101,11 @@ def test_axbench_rows_become_an_attribute_per_concept(tmp_path: Path) -> None:
     assert all("references to the sea, and waves" in text for text in (*sea.instructions, *sea.held_out))
     assert not set(sea.instructions) & set(sea.held_out)
     assert not any(".." in text or ". into" in text for text in colours.instructions)
-    assert (sea.questions, sea.search, sea.evaluate) == (("train 0", "train 1", "train 2"), ("test 0", "test 2"), ("test 1", "test 3"))
+    assert (sea.questions, sea.search, sea.evaluate) == (
+        ("train 0", "train 1", "train 2"),
+        ("test 0", "test 2"),
+        ("test 1", "test 3"),
+    )
     assert dict(sea.kwargs)["concept"] == "references to the sea, and waves"
     for name in ("1", "names of colours.", "names-of-colours", "axbench/names-of-colours"):
         assert load_attributes("axbench", folder, [name]) == (colours,)
@@ -109,8 +118,10 @@ def test_axbench_takes_the_instructions_of_a_file_that_has_them(tmp_path: Path) 
 
 def test_attributes_can_be_keys(tmp_path: Path) -> None:
     for side in ("train", "test"):
-        write_lines(tmp_path / f"{side}.jsonl", [line(f"{side} {i}?", "Say tea.", "keywords:existence", keywords=["tea"])
-                                                 for i in range(4)])
+        write_lines(
+            tmp_path / f"{side}.jsonl",
+            [line(f"{side} {i}?", "Say tea.", "keywords:existence", keywords=["tea"]) for i in range(4)],
+        )
     (found,) = load_attributes("ifeval", tmp_path)
     assert len({found, Attribute(**{**found.__dict__})}) == 1
 

@@ -38,7 +38,9 @@ def test_every_claim_has_a_verdict_and_the_known_ones_are_right(rows):
     verdicts = {row["claim"]: row["claim_verdict"] for row in rows}
     assert verdicts == {1: "undecided", 2: "holds", 3: "holds", 4: "holds", 5: "holds", 6: "holds", 7: "undecided"}
     parts = by_part(rows)
-    assert parts[1, "99th over 1st percentile"]["value"] == pytest.approx(2.0)  # log10 of the folder's 100: at the margin
+    assert parts[1, "99th over 1st percentile"]["value"] == pytest.approx(
+        2.0
+    )  # log10 of the folder's 100: at the margin
     assert parts[2, CONST]["value"] == pytest.approx(30, abs=2)
     assert parts[7, "S-PSR LL, format instructions, prompt at most 95"]["verdict"] == "holds"
     assert parts[7, "S-PSR LL, persona, prompt at most 95"]["verdict"] == "not measured"
@@ -52,7 +54,9 @@ def test_every_question_gives_the_stored_figure(data, rows):
         assert "\n" not in row["sql"]
         assert '"' not in row["sql"]
         assert ask(database, row["sql"]).rows[0][0] == pytest.approx(row["value"], abs=1e-9), row["part"]
-        assert ask(database, "select sql from claims where claim = ? and part = ?", [row["claim"], row["part"]]).rows == ((row["sql"],),)
+        assert ask(
+            database, "select sql from claims where claim = ? and part = ?", [row["claim"], row["part"]]
+        ).rows == ((row["sql"],),)
 
 
 def test_a_paired_difference_is_that_of_the_judgements_redrawn_by_hand(data, rows):
@@ -64,12 +68,16 @@ def test_a_paired_difference_is_that_of_the_judgements_redrawn_by_hand(data, row
     for judged in tables.read_judgements(data / "judge/judgements.parquet"):
         made = answers[judged.completion]
         if made.pair in order and judged.dimension == "accuracy" and made.method.endswith("instructed"):
-            values[int(made.method == "instructed"), SEEDS.index(made.seed // 10), order.index(made.pair)] = judged.value
+            values[int(made.method == "instructed"), SEEDS.index(made.seed // 10), order.index(made.pair)] = (
+                judged.value
+            )
     difference = values[0] - values[1]
     n, seed, times = QUESTIONS, DRAWN["seed"], DRAWN["resamples"]
     on = np.random.default_rng([seed, 1]).multinomial(n, np.full(n, 1 / n), size=times)
     of = np.random.default_rng([seed, 2]).multinomial(1, [0.5, 0.5], size=times)  # S − 1 = 1 of 2 seeds
-    drawn = [difference[np.repeat([0, 1], s)][:, np.repeat(np.arange(n), q)].mean() for q, s in zip(on, of, strict=True)]
+    drawn = [
+        difference[np.repeat([0, 1], s)][:, np.repeat(np.arange(n), q)].mean() for q, s in zip(on, of, strict=True)
+    ]
     assert row["value"] == pytest.approx(difference.mean())
     assert (row["low"], row["high"]) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
 
@@ -81,7 +89,11 @@ def test_figures_are_those_of_the_results(data):
         for column in ("ta_cp", "ta_c80"):
             if row[column] is not None:
                 figure = figures[column, row["method"], row["attribute"]][row["seed"]]
-                assert (figure.value, figure.low, figure.high) == (row[column], row[f"{column}_low"], row[f"{column}_high"])
+                assert (figure.value, figure.low, figure.high) == (
+                    row[column],
+                    row[f"{column}_low"],
+                    row[f"{column}_high"],
+                )
 
 
 def test_the_prompt_is_compared_only_below_its_ceiling(rows):
@@ -115,8 +127,13 @@ def test_a_method_or_a_range_that_is_missing_is_named(tmp_path):
     assert parts[2, CONST]["claim_verdict"] == "undecided"  # a part holds, a part was not measured
     assert parts[3, "PSR MSE, at coherence 80"]["note"] == "no A-PSR MSE·QR on persona"
     assert parts[5, "layers of the upper half"]["claim_verdict"] == "not measured"
-    assert parts[6, "Const MSE, its own layer"]["note"] == "no s-const-mse with something to compare it with in faithfulness/deviations"
-    assert parts[7, "S-PSR LL, concepts, prompt at most 95"]["note"] == "no S-PSR LL·R + prompt and no prompt on axbench"
+    assert (
+        parts[6, "Const MSE, its own layer"]["note"]
+        == "no s-const-mse with something to compare it with in faithfulness/deviations"
+    )
+    assert (
+        parts[7, "S-PSR LL, concepts, prompt at most 95"]["note"] == "no S-PSR LL·R + prompt and no prompt on axbench"
+    )
 
 
 def test_prompts_at_their_ceiling_leave_nothing_to_compare(tmp_path, monkeypatch):
@@ -154,12 +171,16 @@ def test_the_report_shows_verdicts_where_claims_were_measured_and_directions_els
 
 
 def test_an_unfinished_profile_says_what_is_missing(tmp_path):
-    with pytest.raises(PsrError, match=r"claims are measured on a finished profile \(data/quick\).*no distill/modules\.parquet"):
+    with pytest.raises(
+        PsrError, match=r"claims are measured on a finished profile \(data/quick\).*no distill/modules\.parquet"
+    ):
         check_finished(tmp_path, "quick")
     data = write_results(tmp_path)
     check_finished(data, "quick")
     (data / "faithfulness/deviations.parquet").unlink()
-    with pytest.raises(PsrError, match=r"got no faithfulness/deviations\.parquet. Run `python -m flows.reproduce --profile quick`"):
+    with pytest.raises(
+        PsrError, match=r"got no faithfulness/deviations\.parquet. Run `python -m flows.reproduce --profile quick`"
+    ):
         check_finished(data, "quick")
 
 

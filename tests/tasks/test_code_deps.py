@@ -26,7 +26,9 @@ for module in list(sys.modules.values()):
 
 @pytest.mark.parametrize("stage", stage_names(ROOT))
 def test_the_code_of_every_stage_is_among_its_deps(stage):
-    named = {dep for dep in stage_spec(ROOT, stage, "quick").deps if dep.endswith(".py") and dep.split("/")[0] in PACKAGES}
+    named = {
+        dep for dep in stage_spec(ROOT, stage, "quick").deps if dep.endswith(".py") and dep.split("/")[0] in PACKAGES
+    }
     assert named == set(code_of(ROOT, stage)), "run python -m tasks.code_deps"
 
 
@@ -46,9 +48,23 @@ def test_stages_without_tensors_load_neither_torch_nor_duckdb():
 
 def test_imports_inside_functions_and_relative_ones_are_followed(tmp_path):
     (tmp_path / "psr/sub").mkdir(parents=True)
-    for name, text in {"psr/__init__.py": "", "psr/a.py": "def f():\n    from psr import b\n", "psr/b.py": "import psr.sub.c",
-                       "psr/sub/__init__.py": "", "psr/sub/c.py": "from . import d\nfrom ..e import x", "psr/sub/d.py": "import os",
-                       "psr/e.py": "", "psr/unused.py": ""}.items():
+    for name, text in {
+        "psr/__init__.py": "",
+        "psr/a.py": "def f():\n    from psr import b\n",
+        "psr/b.py": "import psr.sub.c",
+        "psr/sub/__init__.py": "",
+        "psr/sub/c.py": "from . import d\nfrom ..e import x",
+        "psr/sub/d.py": "import os",
+        "psr/e.py": "",
+        "psr/unused.py": "",
+    }.items():
         (tmp_path / name).write_text(text)
-    assert closure(tmp_path, ["psr.a"]) == ("psr/__init__.py", "psr/a.py", "psr/b.py", "psr/e.py", "psr/sub/__init__.py",
-                                             "psr/sub/c.py", "psr/sub/d.py")
+    assert closure(tmp_path, ["psr.a"]) == (
+        "psr/__init__.py",
+        "psr/a.py",
+        "psr/b.py",
+        "psr/e.py",
+        "psr/sub/__init__.py",
+        "psr/sub/c.py",
+        "psr/sub/d.py",
+    )

@@ -62,7 +62,9 @@ def test_unknown_names_list_the_known_ones():
 
 def test_a_placeholder_without_a_value_is_named(tmp_path):
     (tmp_path / "params.yaml").write_text("quick: {a: 1}\n")
-    (tmp_path / "dvc.yaml").write_text("stages:\n  s:\n    foreach: {quick: {m: '${quick.model}'}}\n    do: {cmd: x, outs: [o]}\n")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  s:\n    foreach: {quick: {m: '${quick.model}'}}\n    do: {cmd: x, outs: [o]}\n"
+    )
     with pytest.raises(PsrError, match=r"no value \(\$\{quick\.model\}\)"):
         stage_spec(tmp_path, "s", "quick")
 

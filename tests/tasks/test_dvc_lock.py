@@ -16,7 +16,9 @@ from tasks import dvc_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 names = st.text("abcdefghij0123456789_-./@ é", min_size=1, max_size=90)
-values = st.one_of(names, st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False, width=16))
+values = st.one_of(
+    names, st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False, width=16)
+)
 
 
 def test_the_committed_lock_comes_back_byte_for_byte(tmp_path: Path) -> None:
@@ -31,7 +33,11 @@ def test_the_committed_lock_comes_back_byte_for_byte(tmp_path: Path) -> None:
 @given(st.dictionaries(names, st.lists(st.dictionaries(names, values, min_size=1, max_size=3), max_size=3), max_size=3))
 def test_what_is_written_says_what_dvc_would_have_written(data: dict[str, object]) -> None:
     ordered = OrderedDict(schema="2.0", stages=OrderedDict(data))
-    assert yaml.safe_load(dvc_lock.dump(ordered)) == yaml.safe_load(dumps_yaml(ordered)) == {"schema": "2.0", "stages": data}
+    assert (
+        yaml.safe_load(dvc_lock.dump(ordered))
+        == yaml.safe_load(dumps_yaml(ordered))
+        == {"schema": "2.0", "stages": data}
+    )
 
 
 def test_a_failed_change_leaves_the_lock_as_it_was(tmp_path: Path) -> None:

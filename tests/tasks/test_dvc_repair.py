@@ -23,7 +23,9 @@ def rwlock(root: Path, text: str) -> Path:
 
 
 def held_by(pid: int) -> str:
-    return json.dumps({"read": {"/data": [{"pid": pid, "cmd": "dvc repro"}]}, "write": {"/out": {"pid": pid, "cmd": "dvc"}}})
+    return json.dumps(
+        {"read": {"/data": [{"pid": pid, "cmd": "dvc repro"}]}, "write": {"/out": {"pid": pid, "cmd": "dvc"}}}
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"read": {"/a": [{"pi', held_by(2**22 - 3)])
@@ -64,7 +66,9 @@ def test_a_lock_older_than_the_process_that_now_has_the_number_is_dropped(tmp_pa
     assert not path.exists()
 
 
-@pytest.mark.parametrize("damage", ["", "schema: '2.0'\nstages:\n  a:\n    cmd: [", "stages: 3\nschema: '2.0'\n", "- x\n"])
+@pytest.mark.parametrize(
+    "damage", ["", "schema: '2.0'\nstages:\n  a:\n    cmd: [", "stages: 3\nschema: '2.0'\n", "- x\n"]
+)
 def test_a_damaged_dvc_lock_is_put_back(tmp_path, damage):
     lock, said = tmp_path / "dvc.lock", []
     lock.write_text(WHOLE)

@@ -39,8 +39,16 @@ from tasks.tables import (
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 2, False)
-SETTINGS = {"questions": 2, "triplets": 4, "drawn": 30, "resamples": 20, "strengths": 1, "temperature": 1.0, "max_new_tokens": 12,
-            "batch_size": 8}
+SETTINGS = {
+    "questions": 2,
+    "triplets": 4,
+    "drawn": 30,
+    "resamples": 20,
+    "strengths": 1,
+    "temperature": 1.0,
+    "max_new_tokens": 12,
+    "batch_size": 8,
+}
 SAMPLED = {5: 30, 6: 31}  # fit seed -> sampling seed
 ALPHAS = {("five", 5): 0.5, ("six", 6): 2.0, ("always", 5): 0.5, ("always", 6): 0.75}
 MEASURED = ("faithfulness", "deviations", "delta", "delta_strengths", "delta_tokens", "readability")
@@ -62,11 +70,18 @@ def data(tmp_path_factory: pytest.TempPathFactory, attribute: Attribute) -> Path
     made = complete(lm, [Ask(pair, "instructed", 1) for pair in asked], Sampling(12, 1.0))
     write_pairs(data / "complete/pairs.parquet", asked, "fit", "fit")
     write_completions(data / "complete/completions.parquet", made)
-    write_triplets(data / "select/triplets.parquet", [Triplet(pair, c, 1.0, 1.0) for pair, c in zip(asked, made, strict=True)])
+    write_triplets(
+        data / "select/triplets.parquet", [Triplet(pair, c, 1.0, 1.0) for pair, c in zip(asked, made, strict=True)]
+    )
     _write_modules(data / "distill", attribute, lm.fingerprint)
-    write_table(data / "search/candidates.parquet", "candidates", [
-        {"module": module, "seed": seed, "point": "Cp", "alpha": alpha, "share": 1.0, "chosen": True}
-        for (module, seed), alpha in ALPHAS.items()])
+    write_table(
+        data / "search/candidates.parquet",
+        "candidates",
+        [
+            {"module": module, "seed": seed, "point": "Cp", "alpha": alpha, "share": 1.0, "chosen": True}
+            for (module, seed), alpha in ALPHAS.items()
+        ],
+    )
     parts = [measured(data, attribute, seed) for seed in SAMPLED]
     gather.fn(parts, data / "faithfulness", TABLES)
     return data
@@ -78,14 +93,30 @@ def _write_modules(distill: Path, attribute: Attribute, model: str) -> None:
         method = "s-const-dim-r" if seed is None else "s-const-mse-qr"
         module = SteeringModule(name, "Const", (3,), "QR", model, {"z": torch.full((1, 128), size)}, {"method": method})
         save_module(module, distill / name)
-        rows.append({"id": name, "attribute": attribute.key, "method": method, "scope": "S", "form": "Const", "objective": "MSE",
-                     "span": "QR", "layer": 3, "seed": seed, "triplets": 4, "folder": name, "model": model})
+        rows.append(
+            {
+                "id": name,
+                "attribute": attribute.key,
+                "method": method,
+                "scope": "S",
+                "form": "Const",
+                "objective": "MSE",
+                "span": "QR",
+                "layer": 3,
+                "seed": seed,
+                "triplets": 4,
+                "folder": name,
+                "model": model,
+            }
+        )
     write_table(distill / "modules.parquet", "modules", rows)
 
 
 def measured(data: Path, attribute: Attribute, seed: int, scratch: str = "scratch") -> Path:
     places = (data / name for name in ("complete", "select", "distill", "search"))
-    return measure_attribute.fn(attribute, seed, SAMPLED[seed], *places, MODEL, Scratch(data / ".." / scratch), **SETTINGS)
+    return measure_attribute.fn(
+        attribute, seed, SAMPLED[seed], *places, MODEL, Scratch(data / ".." / scratch), **SETTINGS
+    )
 
 
 def rows_of(data: Path, table: str, seed: int | None = None) -> list[dict[str, Any]]:
@@ -93,9 +124,15 @@ def rows_of(data: Path, table: str, seed: int | None = None) -> list[dict[str, A
 
 
 def test_each_seed_has_answers_of_its_own_to_the_same_questions(data: Path) -> None:
-    answers = {seed: [c for c in read_completions(data / "faithfulness/completions.parquet") if c.seed == sampled]
-               for seed, sampled in SAMPLED.items()}
-    assert [c.pair for c in answers[5]] == [c.pair for c in answers[6]] == [p.id for p in read_pairs(data / "faithfulness/pairs.parquet")]
+    answers = {
+        seed: [c for c in read_completions(data / "faithfulness/completions.parquet") if c.seed == sampled]
+        for seed, sampled in SAMPLED.items()
+    }
+    assert (
+        [c.pair for c in answers[5]]
+        == [c.pair for c in answers[6]]
+        == [p.id for p in read_pairs(data / "faithfulness/pairs.parquet")]
+    )
     assert [c.text for c in answers[5]] != [c.text for c in answers[6]]
     assert {row["completion"] for row in rows_of(data, "delta_tokens", 6)} == {answers[6][0].id}
     for table, column in (("delta", "energy_share"), ("delta_strengths", "p50"), ("readability", "r_squared")):
@@ -112,13 +149,21 @@ def test_each_seed_measures_its_modules_and_those_of_none_at_its_own_alphas(data
         for module in (own, "always"):
             assert {row["alpha"] for row in rows if row["method"] == module and row["chosen"]} == {ALPHAS[module, seed]}
             assert {row["alpha"] for row in rows if row["method"] == module} == {1.0, ALPHAS[module, seed]}
-    always = [[row["relative_rmse"] for row in rows_of(data, "faithfulness", seed) if (row["method"], row["alpha"]) == ("always", 1)]
-              for seed in SAMPLED]
+    always = [
+        [
+            row["relative_rmse"]
+            for row in rows_of(data, "faithfulness", seed)
+            if (row["method"], row["alpha"]) == ("always", 1)
+        ]
+        for seed in SAMPLED
+    ]
     assert always[0][3:] != always[1][3:]  # the same module, on other answers
 
 
 @pytest.mark.parametrize("seed", SAMPLED)
-def test_a_seeds_rows_are_those_of_its_answers_alone_and_say_the_seed(data: Path, attribute: Attribute, seed: int) -> None:
+def test_a_seeds_rows_are_those_of_its_answers_alone_and_say_the_seed(
+    data: Path, attribute: Attribute, seed: int
+) -> None:
     """As they were measured with one seed: the figures out of one study, but for the column."""
     lm = load_model(MODEL.path)
     pairs = read_pairs(data / "faithfulness/pairs.parquet")
@@ -127,11 +172,19 @@ def test_a_seeds_rows_are_those_of_its_answers_alone_and_say_the_seed(data: Path
     fitting = read_pairs(data / "complete/pairs.parquet"), read_completions(data / "complete/completions.parquet")
     triplets = [Triplet(pair, c, 1.0, 1.0) for pair, c in zip(*fitting, strict=True)]
     own = "five" if seed == 5 else "six"
-    modules = [SteeringModule(name, "Const", (3,), "QR", lm.fingerprint, {"z": torch.full((1, 128), size)})
-               for name, size in ((own, 0.05 if seed == 5 else 0.1), ("always", 0.02))]
+    modules = [
+        SteeringModule(name, "Const", (3,), "QR", lm.fingerprint, {"z": torch.full((1, 128), size)})
+        for name, size in ((own, 0.05 if seed == 5 else 0.1), ("always", 0.02))
+    ]
     errors, sums = deviation_rows(study, modules, {name: ALPHAS[name, seed] for name in (own, "always")})
-    alone = {"faithfulness": errors, "deviations": sums, "delta": share_rows(study), "delta_strengths": strength_rows(study),
-             "delta_tokens": token_rows(study, 1), "readability": read_rows(study, triplets)}
+    alone = {
+        "faithfulness": errors,
+        "deviations": sums,
+        "delta": share_rows(study),
+        "delta_strengths": strength_rows(study),
+        "delta_tokens": token_rows(study, 1),
+        "readability": read_rows(study, triplets),
+    }
     assert set(alone) == set(MEASURED)
     for table, rows in alone.items():
         write_table(data / f"../alone/{table}.parquet", table, [{**row, "seed": seed} for row in rows])
@@ -148,14 +201,18 @@ def test_the_index_tells_repetitions_apart(data: Path) -> None:
     database = index.rebuild(data.parents[1])
     for view in MEASURED:
         assert ask(database, f"select distinct seed from {view} order by all").rows == ((5,), (6,)), view
-    assert ask(database, "select distinct seed, fit_seed from completions where stage = 'faithfulness' order by all").rows == (
-        (30, 5), (31, 6))
+    assert ask(
+        database, "select distinct seed, fit_seed from completions where stage = 'faithfulness' order by all"
+    ).rows == ((30, 5), (31, 6))
 
 
 def test_the_flow_gives_every_seed_its_own_sampling_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(flows.faithfulness, "measure_attribute",
-                        lambda a, seed, sampled, *_, drawn, **__: told.append((a, seed, sampled, drawn)))
+    monkeypatch.setattr(
+        flows.faithfulness,
+        "measure_attribute",
+        lambda a, seed, sampled, *_, drawn, **__: told.append((a, seed, sampled, drawn)),
+    )
     monkeypatch.setattr(flows.faithfulness, "gather", lambda *_: None)
     monkeypatch.setattr(flows.faithfulness, "attributes_of", lambda _: ["a", "b"])
     settings = load(ROOT / "params.yaml", "full")
@@ -173,10 +230,19 @@ def test_the_report_averages_over_seeds_and_shows_the_widest_ends(data: Path) ->
     assert section is not None
     assert (section.n, section.seeds) == (4, 2)
     fitted = next(line for line in section.errors[0].lines if line.name == "S-Const MSE·QR")
-    pair = [row for row in tables["faithfulness"] if row["chosen"] and row["method"] in ("five", "six") and row["layer"] == 4]
-    value, low, high = sum(row["relative_rmse"] for row in pair) / 2, min(r["low"] for r in pair), max(r["high"] for r in pair)
-    assert fitted.marks[4].title == (f"S-Const MSE·QR, alpha 1.25, layer 4: {value:.3g} (95 % intervals of 2 seeds: "
-                                     f"{low:.3g} to {high:.3g})")
+    pair = [
+        row
+        for row in tables["faithfulness"]
+        if row["chosen"] and row["method"] in ("five", "six") and row["layer"] == 4
+    ]
+    value, low, high = (
+        sum(row["relative_rmse"] for row in pair) / 2,
+        min(r["low"] for r in pair),
+        max(r["high"] for r in pair),
+    )
+    assert fitted.marks[4].title == (
+        f"S-Const MSE·QR, alpha 1.25, layer 4: {value:.3g} (95 % intervals of 2 seeds: {low:.3g} to {high:.3g})"
+    )
     assert len(fitted.marks) == 6
 
 
@@ -185,7 +251,9 @@ def test_with_one_seed_a_figure_is_what_it_was(data: Path) -> None:
         rows = rows_of(data, table, 5)
         for before, after in zip(rows, over_seeds(table, rows), strict=True):
             assert after["seeds"] == 1
-            assert {name: before[name] for name in after if name != "seeds"} == {n: v for n, v in after.items() if n != "seeds"}
+            assert {name: before[name] for name in after if name != "seeds"} == {
+                n: v for n, v in after.items() if n != "seeds"
+            }
 
 
 def test_what_is_not_known_of_one_seed_is_left_out(data: Path) -> None:

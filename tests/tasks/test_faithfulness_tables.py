@@ -41,7 +41,10 @@ def test_the_figures_are_those_of_the_sums_and_the_floor_lies_between(study):
     module = replace(MODULE, model=study.lm.fingerprint)
     errors, sums = deviation_rows(study, [module], {"const": 0.5})
     assert [(e["method"], e["alpha"], e["chosen"]) for e in errors if e["layer"] == 0] == [
-        (PARAPHRASE, 0.0, True), ("const", 0.5, True), ("const", 1.0, False)]
+        (PARAPHRASE, 0.0, True),
+        ("const", 0.5, True),
+        ("const", 1.0, False),
+    ]
     floor = {e["layer"]: e["relative_rmse"] for e in errors if e["method"] == PARAPHRASE}
     for row in errors:
         mine = [s for s in sums if all(s[key] == row[key] for key in ("method", "alpha", "layer"))]
@@ -62,8 +65,11 @@ def test_alpha_zero_is_no_steering(study):
 
 
 def test_a_paraphrase_is_always_another_one_and_without_one_there_is_no_floor(study):
-    alone = replace(study, attribute=replace(study.attribute, held_out=(), instructions=(study.pairs[0].instruction,)),
-                    pairs=[replace(pair, instruction=study.pairs[0].instruction) for pair in study.pairs])
+    alone = replace(
+        study,
+        attribute=replace(study.attribute, held_out=(), instructions=(study.pairs[0].instruction,)),
+        pairs=[replace(pair, instruction=study.pairs[0].instruction) for pair in study.pairs],
+    )
     assert paraphrase_errors(alone) is None
     errors, _ = deviation_rows(alone, [], {})
     assert errors == []
@@ -72,15 +78,23 @@ def test_a_paraphrase_is_always_another_one_and_without_one_there_is_no_floor(st
 
 def test_every_table_fits_its_schema(study, tmp_path):
     triplets = [Triplet(pair, answer, 1.0, 1.0) for pair, answer in zip(study.pairs, study.answers, strict=True)]
-    found = {"delta": share_rows(study), "delta_strengths": strength_rows(study), "delta_tokens": token_rows(study, 2),
-             "readability": read_rows(study, triplets)}
+    found = {
+        "delta": share_rows(study),
+        "delta_strengths": strength_rows(study),
+        "delta_tokens": token_rows(study, 2),
+        "readability": read_rows(study, triplets),
+    }
     for name, rows in found.items():
         rows = [{**row, "seed": 5} for row in rows]  # which repetition it is, its tables know
         write_table(tmp_path / f"{name}.parquet", name, rows)
         assert set(rows[0]) == set(SCHEMAS[name].names)
     assert all(a["p01"] <= a["p50"] <= a["p99"] for a in found["delta_strengths"])
-    tokens = [row for row in found["delta_tokens"] if (row["kind"], row["layer"], row["completion"]) == ("acc", 0, study.answers[0].id)]
-    assert [row["position"] for row in tokens] == list(range(len(study.tokens[0].plain_ids))[-len(tokens):])
+    tokens = [
+        row
+        for row in found["delta_tokens"]
+        if (row["kind"], row["layer"], row["completion"]) == ("acc", 0, study.answers[0].id)
+    ]
+    assert [row["position"] for row in tokens] == list(range(len(study.tokens[0].plain_ids))[-len(tokens) :])
     assert len(tokens) == len(study.answers[0].token_ids) + 1
     size = float(study.seen.acc[0, : len(tokens)].norm(dim=-1)[1])
     assert tokens[1]["strength"] == pytest.approx(size, rel=1e-5)
@@ -88,7 +102,9 @@ def test_every_table_fits_its_schema(study, tmp_path):
 
 def test_the_report_draws_what_steers_and_says_what_it_is(tmp_path):
     data = write_results(tmp_path)
-    places = dict.fromkeys(("faithfulness", "delta", "delta_strengths", "readability"), "faithfulness") | {"modules": "distill"}
+    places = dict.fromkeys(("faithfulness", "delta", "delta_strengths", "readability"), "faithfulness") | {
+        "modules": "distill"
+    }
     tables = {name: read_table(data / stage / f"{name}.parquet", name) for name, stage in places.items()}
     rows = shown(tables["faithfulness"])
     const = module_id("persona/pirate", SLUGS[0])
@@ -96,16 +112,24 @@ def test_the_report_draws_what_steers_and_says_what_it_is(tmp_path):
     names, style = {slug: slug.upper() for slug in SLUGS}, dict.fromkeys(SLUGS, "m0")
     section = faithfulness(tables, names, style)
     assert section is not None
-    assert [line.name for line in section.errors[0].lines] == ["S-CONST-DIM-R", "A-PSR-MSE-QR", "prompt paraphrased (floor)"]
-    assert section.errors[0].lines[1].marks[2].title == "A-PSR-MSE-QR, alpha 1, layer 2: 0.25 (95 % interval 0.24 to 0.26)"
+    assert [line.name for line in section.errors[0].lines] == [
+        "S-CONST-DIM-R",
+        "A-PSR-MSE-QR",
+        "prompt paraphrased (floor)",
+    ]
+    assert (
+        section.errors[0].lines[1].marks[2].title == "A-PSR-MSE-QR, alpha 1, layer 2: 0.25 (95 % interval 0.24 to 0.26)"
+    )
     assert section.shares[0].title == "gloomy, Δ_acc"
     assert [cell["r_squared"] for cell in section.readable[1][1]] == [0.5, 0.6, 0.7]
     assert faithfulness({**tables, "faithfulness": []}, names, style) is None
 
 
 def test_the_alpha_at_the_prompts_coherence_is_that_of_the_repetition_even_where_it_is_zero(tmp_path):
-    rows = [{"module": "a", "seed": seed, "point": point, "alpha": alpha, "share": 0.5, "chosen": chosen}
-            for seed, at_prompt in ((1, 0.0), (2, 0.5))
-            for point, alpha, chosen in (("Cp", at_prompt, True), ("Cp", 1.0, False), ("C80", 2.0, True))]
+    rows = [
+        {"module": "a", "seed": seed, "point": point, "alpha": alpha, "share": 0.5, "chosen": chosen}
+        for seed, at_prompt in ((1, 0.0), (2, 0.5))
+        for point, alpha, chosen in (("Cp", at_prompt, True), ("Cp", 1.0, False), ("C80", 2.0, True))
+    ]
     write_table(tmp_path / "candidates.parquet", "candidates", rows)
     assert [alphas_at_prompt(tmp_path, seed) for seed in (1, 2, 3)] == [{"a": 0.0}, {"a": 0.5}, {}]

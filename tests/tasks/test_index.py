@@ -14,10 +14,35 @@ from tasks.query import ask
 from tasks.schemas import SCHEMAS
 from tests.results_folder import SLUGS, write_results
 
-VIEWS = ("completions", "judgements", "headline", "curves", "token_strengths", "lineage", "modules", "triplets",
-         "dropped", "alphas", "trait_coherence", "scores", "faithfulness", "deviations", "delta", "delta_strengths",
-         "delta_tokens", "readability", "bench", "claims", "adaptation", "ablation", "headline_seeds", "ifeval", "ifeval_seeds",
-         "axbench", "axbench_seeds")
+VIEWS = (
+    "completions",
+    "judgements",
+    "headline",
+    "curves",
+    "token_strengths",
+    "lineage",
+    "modules",
+    "triplets",
+    "dropped",
+    "alphas",
+    "trait_coherence",
+    "scores",
+    "faithfulness",
+    "deviations",
+    "delta",
+    "delta_strengths",
+    "delta_tokens",
+    "readability",
+    "bench",
+    "claims",
+    "adaptation",
+    "ablation",
+    "headline_seeds",
+    "ifeval",
+    "ifeval_seeds",
+    "axbench",
+    "axbench_seeds",
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +76,9 @@ def test_profiles_stand_side_by_side_and_other_folders_are_left_alone(tmp_path: 
     (tmp_path / "data/testbed/axbench/completions.parquet").write_bytes(b"not ours")
     path = index.rebuild(tmp_path)
     assert ask(path, "select profile, count(*) from completions group by all order by all").rows == (
-        ("quick", 36), ("smoke", 36))
+        ("quick", 36),
+        ("smoke", 36),
+    )
 
 
 def test_counts_in_the_index_are_those_of_the_files(tmp_path: Path) -> None:
@@ -65,7 +92,9 @@ def test_counts_in_the_index_are_those_of_the_files(tmp_path: Path) -> None:
 def test_completions_carry_their_verdicts_and_their_method(finished: Path) -> None:
     asked = "select distinct method, trait, coherence from completions where stage = 'steer' order by all"
     assert ask(finished, asked).rows == (
-        ("a-psr-mse-qr", 93.0, 97.0), ("instructed", 95.0, 97.0), ("instructed", None, 97.0),
+        ("a-psr-mse-qr", 93.0, 97.0),
+        ("instructed", 95.0, 97.0),
+        ("instructed", None, 97.0),
         ("s-const-dim-r", 20.0, 97.0),
     )
 
@@ -76,17 +105,26 @@ def test_a_failed_judgement_stays_null_and_is_counted(finished: Path) -> None:
 
 
 def test_lineage_leads_from_every_judgement_to_a_pair(finished: Path) -> None:
-    lost = one(finished, """
+    lost = one(
+        finished,
+        """
         with recursive up(id, root) as (
             select id, id from stg_judgements
             union
             select parent, root from up join lineage on lineage.id = up.id
         ) select count(*) from stg_judgements where id not in (
-            select root from up join stg_pairs on stg_pairs.id = up.id)""")
+            select root from up join stg_pairs on stg_pairs.id = up.id)""",
+    )
     assert lost == 0
     kinds = {row[0] for row in ask(finished, "select distinct kind || '>' || parent_kind from lineage").rows}
-    assert kinds == {"judgement>completion", "completion>pair", "completion>module", "module>triplet",
-                     "triplet>completion", "triplet>judgement"}
+    assert kinds == {
+        "judgement>completion",
+        "completion>pair",
+        "completion>module",
+        "module>triplet",
+        "triplet>completion",
+        "triplet>judgement",
+    }
 
 
 def test_a_doubled_key_is_refused_and_the_old_index_stays(tmp_path: Path) -> None:
@@ -122,7 +160,9 @@ def test_a_column_that_one_profile_lacks_is_empty_there_and_not_lost(tmp_path: P
     pq.write_table(pq.read_table(path).drop_columns(["share"]), path)
     database = index.rebuild(tmp_path)
     assert ask(database, "select profile, count(share) from alphas group by all order by all").rows == (
-        ("quick", 8), ("smoke", 0))
+        ("quick", 8),
+        ("smoke", 0),
+    )
 
 
 def test_rebuilding_gives_the_same_rows(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ with reproducing(Path(sys.argv[1]), "the other one", wait=False, say=print):
 
 
 def hold(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), str(seconds)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), str(seconds)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline().strip() == "held"
     return process
 
@@ -38,8 +40,10 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def test_without_waiting_the_holder_is_named(tmp_path):
     other = hold(tmp_path, 99)
-    with pytest.raises(PsrError, match=rf"the other one runs since .*process {other.pid}"), \
-            reproducing(tmp_path, "me", wait=False, say=print):
+    with (
+        pytest.raises(PsrError, match=rf"the other one runs since .*process {other.pid}"),
+        reproducing(tmp_path, "me", wait=False, say=print),
+    ):
         pass
     end(other)
 

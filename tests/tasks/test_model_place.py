@@ -27,17 +27,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_places_with_equal_options_are_one_place_in_whatever_order_they_are_written():
-    one, other = (ModelPlace("x", "float32", "cpu", 1, template=options) for options in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    one, other = (
+        ModelPlace("x", "float32", "cpu", 1, template=options) for options in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    )
     assert one == other
     assert hash(one) == hash(other)
 
 
 def test_the_options_of_the_parameters_reach_the_template(folder):
     plain, option = (
-        open_model(ModelPlace(str(folder), "float32", "cpu", 1, template=template)) for template in ({}, {"thinking": False})
+        open_model(ModelPlace(str(folder), "float32", "cpu", 1, template=template))
+        for template in ({}, {"thinking": False})
     )
     chat = [{"role": "user", "content": "Tell me about trains."}]
-    texts = [lm.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for lm in (plain, option)]
+    texts = [
+        lm.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for lm in (plain, option)
+    ]
     assert texts[1] == texts[0] + " yes"
     assert plain.fingerprint != option.fingerprint
 

@@ -5,7 +5,15 @@ from tests.results_folder import bench_row, claim_row
 
 
 def test_a_claim_is_followed_by_its_parts_with_interval_and_verdict():
-    other = {**claim_row(), "part": "formats", "value": None, "low": None, "high": None, "verdict": "not measured", "seeds": 0}
+    other = {
+        **claim_row(),
+        "part": "formats",
+        "value": None,
+        "low": None,
+        "high": None,
+        "verdict": "not measured",
+        "seeds": 0,
+    }
     lines = claims([claim_row(), other]).splitlines()
     assert lines[2].startswith("| **4. all-layer PSR (MSE) is at least the prompt at the prompt's coherence** |")
     assert lines[2].endswith("| **undecided** |  |")

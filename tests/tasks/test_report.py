@@ -68,7 +68,14 @@ def edit(path: Path, name: str, **values: Any) -> None:
 def test_the_table_shows_every_figure_beside_the_papers(data: Path) -> None:
     rows = {row[0]: row for row in Page(built(data)).rows}
     assert rows["method"] == ["method", "gloomy", "pirate", "TA@Cp", "TA@C80", "TA@Cp", "TA@C80"]
-    assert rows["A-PSR MSE·QR"] == ["A-PSR MSE·QR", *["93.0|90.0 to 96.0|coherence 97.0, α 1"] * 2, "93.0", "94.0", "83.9", "96.8"]
+    assert rows["A-PSR MSE·QR"] == [
+        "A-PSR MSE·QR",
+        *["93.0|90.0 to 96.0|coherence 97.0, α 1"] * 2,
+        "93.0",
+        "94.0",
+        "83.9",
+        "96.8",
+    ]
     assert rows["prompt"] == ["prompt", *["95.0|92.0 to 98.0|coherence 97.0"] * 2, "95.0", "–", "71.6", "–"]
     assert [row[0] for row in Page(built(data)).rows[2:6]] == ["plain", "S-Const DiM·R", "A-PSR MSE·QR", "prompt"]
 
@@ -122,7 +129,9 @@ def test_equal_results_give_equal_bytes(data: Path, tmp_path: Path) -> None:
 
 def test_the_task_is_still_a_plain_function(data: Path, tmp_path: Path) -> None:
     path = report.write_report.fn(data, tmp_path / "out", title="A <title>")
-    assert path.read_text(encoding="utf-8") == report.build(data, tmp_path / "again", title="A <title>").read_text(encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == report.build(data, tmp_path / "again", title="A <title>").read_text(
+        encoding="utf-8"
+    )
     assert "<title>A &lt;title&gt;</title>" in path.read_text(encoding="utf-8")
 
 
@@ -149,7 +158,9 @@ def test_a_profile_without_strengths_or_curves_still_has_its_table(data: Path) -
     assert "Training" not in text
 
 
-@pytest.mark.parametrize(("benchmark", "told"), [("ifeval", "Stolfo et al. 2025"), ("axbench", "HyperSteer"), ("mine", "")])
+@pytest.mark.parametrize(
+    ("benchmark", "told"), [("ifeval", "Stolfo et al. 2025"), ("axbench", "HyperSteer"), ("mine", "")]
+)
 def test_every_benchmark_has_its_own_published_table(data: Path, benchmark: str, told: str) -> None:
     edit(data / "results/headline.parquet", "headline", benchmark=benchmark)
     text = built(data)
@@ -200,8 +211,12 @@ def test_the_figure_is_an_image_of_its_own_for_light_and_dark(data: Path) -> Non
 def test_a_large_model_gives_a_page_below_five_megabytes(data: Path) -> None:
     rows = tables.read_table(data / "steer/strengths.parquet", "strengths")
     keys = dict.fromkeys(row["completion"] for row in rows)
-    many = [{"completion": key, "layer": layer, "position": i, "token": " token", "strength": 0.5}
-            for key in keys for layer in range(42) for i in range(500)]
+    many = [
+        {"completion": key, "layer": layer, "position": i, "token": " token", "strength": 0.5}
+        for key in keys
+        for layer in range(42)
+        for i in range(500)
+    ]
     tables.write_table(data / "steer/strengths.parquet", "strengths", many)
     assert len(built(data).encode()) < 5_000_000
 
@@ -216,8 +231,11 @@ def test_shades_grow_with_strength_and_only_a_closed_gate_has_none(strengths: li
 
 
 def test_the_mean_view_is_the_mean_over_layers_and_the_answer_is_the_end(data: Path) -> None:
-    rows = [{"layer": layer, "position": p, "token": t, "strength": s}
-            for layer, values in ((0, (0.0, 1.0, 2.0)), (5, (3.0, 0.0, 2.0))) for p, t, s in zip((7, 8, 9), "ab\n", values, strict=True)]
+    rows = [
+        {"layer": layer, "position": p, "token": t, "strength": s}
+        for layer, values in ((0, (0.0, 1.0, 2.0)), (5, (3.0, 0.0, 2.0)))
+        for p, t, s in zip((7, 8, 9), "ab\n", values, strict=True)
+    ]
     mean, first, last = views(rows, answer=2)
     assert [(t.text, t.strength) for t in (*mean.asked, *mean.answered)] == [("a", 1.5), ("b", 0.5), ("⏎", 2.0)]
     assert (len(mean.asked), len(mean.answered)) == (1, 2)
@@ -239,8 +257,14 @@ def test_an_axis_maps_values_to_places_and_holds_them_inside(axis: Axis, value: 
 def test_methods_keep_their_order_and_single_layers_are_told_apart() -> None:
     slugs = ["prompt", "a-psr-mse-qr", "s-psr-mse-qr", "plain", "unheard-of", "s-const-dim-r"]
     assert sorted(slugs, key=rank) == ["plain", "s-const-dim-r", "s-psr-mse-qr", "a-psr-mse-qr", "prompt", "unheard-of"]
-    assert styles(slugs) == {"plain": "plain", "prompt": "prompt", "s-const-dim-r": "m0 single", "s-psr-mse-qr": "m1 single",
-                             "a-psr-mse-qr": "m3", "unheard-of": "m4"}
+    assert styles(slugs) == {
+        "plain": "plain",
+        "prompt": "prompt",
+        "s-const-dim-r": "m0 single",
+        "s-psr-mse-qr": "m1 single",
+        "a-psr-mse-qr": "m3",
+        "unheard-of": "m4",
+    }
     assert styles(["a-psr-mse-r", "a-psr-mse-qr"])["a-psr-mse-qr"] == "m3"  # the same colour in every report
 
 
@@ -253,6 +277,9 @@ def test_a_browser_shows_the_table_and_runs_nothing(data: Path, tmp_path: Path) 
     shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     page = Page(shown.stdout)
     assert re.search(r"<title>(.*?)</title>", shown.stdout).group(1) == "The report"  # type: ignore[union-attr]
-    assert {row[0]: row for row in page.rows}["A-PSR MSE·QR"][:2] == ["A-PSR MSE·QR", "93.0|90.0 to 96.0|coherence 97.0, α 1"]
+    assert {row[0]: row for row in page.rows}["A-PSR MSE·QR"][:2] == [
+        "A-PSR MSE·QR",
+        "93.0|90.0 to 96.0|coherence 97.0, α 1",
+    ]
     assert not {tag for tag, _ in page.elements} & {"script", "img"}
     assert "Content Security Policy" not in shown.stderr  # the style sheet was let through, and nothing else asked

@@ -72,15 +72,19 @@ def test_a_schedule_creates_a_run_whatever_the_user_has_set(temporary, tmp_path,
 def test_a_scheduler_that_fails_is_bad_and_its_error_is_said(temporary, monkeypatch):
     monkeypatch.setattr(schedule_check, "LIMIT", 3600.0)  # it is not waited for
     settings = schedule_check.SETTINGS
-    monkeypatch.setitem(settings, "PREFECT_SERVER_SERVICES_SCHEDULER_DEPLOYMENT_BATCH_SIZE", "0")  # it takes the last of none
+    monkeypatch.setitem(
+        settings, "PREFECT_SERVER_SERVICES_SCHEDULER_DEPLOYMENT_BATCH_SIZE", "0"
+    )  # it takes the last of none
     assert schedules(ROOT) == (False, "no run is created: IndexError: list index out of range")
     assert nothing_is_left(temporary)
 
 
 def test_what_the_last_exception_said_is_found_in_the_log(tmp_path):
     log = tmp_path / "server.log"
-    log.write_text("Traceback (most recent call last):\n  File x\nsqlalchemy.exc.OperationalError: database is locked\n"
-                   "(Background on this error at: https://sqlalche.me)\n12:00 | INFO | Scheduled 0 runs.\n")
+    log.write_text(
+        "Traceback (most recent call last):\n  File x\nsqlalchemy.exc.OperationalError: database is locked\n"
+        "(Background on this error at: https://sqlalche.me)\n12:00 | INFO | Scheduled 0 runs.\n"
+    )
     server = schedule_check.Server(None, "", log)
     assert server.last_words() == "sqlalchemy.exc.OperationalError: database is locked"
     log.write_text("no free port on 127.0.0.1\n")
@@ -107,8 +111,14 @@ def test_a_server_that_cannot_start_is_bad(temporary, monkeypatch):
 
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_doctor_leaves_nothing(temporary, told):
-    with subprocess.Popen([sys.executable, "-c", DOOR], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          start_new_session=True) as doctor:
+    with subprocess.Popen(
+        [sys.executable, "-c", DOOR],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as doctor:
         assert doctor.stdout.readline().startswith("ok   python")  # the server comes next
         while not servers():
             assert doctor.poll() is None

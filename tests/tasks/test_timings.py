@@ -7,9 +7,16 @@ import pytest
 from tasks import timings
 
 
-@pytest.mark.parametrize(("spans", "seconds"), [
-    ([], 0), ([(1, 3)], 2), ([(1, 3), (5, 6)], 3), ([(1, 4), (2, 3)], 3), ([(5, 6), (1, 3), (2, 5.5)], 5),
-])
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([], 0),
+        ([(1, 3)], 2),
+        ([(1, 3), (5, 6)], 3),
+        ([(1, 4), (2, 3)], 3),
+        ([(5, 6), (1, 3), (2, 5.5)], 5),
+    ],
+)
 def test_overlapping_spans_count_once(spans, seconds):
     assert timings.covered(spans) == seconds
 

@@ -75,7 +75,9 @@ def test_every_module_gets_a_run_with_its_parameters_curve_and_figures(repo: Pat
     assert set(opened.runs) == {f"{profile}/{module_id(a, s)}" for a in ATTRIBUTES for s in SLUGS}
     run = opened.runs[f"{profile}/{module_id('persona/pirate', 'a-psr-mse-qr')}"]
     assert (run.info.run_name, run.info.status) == ("persona/pirate A-PSR MSE·QR", "FINISHED")
-    assert run.data.params | {"method": "a-psr-mse-qr", "scope": "A", "fit.lr": "0.01", "triplets": "2"} == run.data.params
+    assert (
+        run.data.params | {"method": "a-psr-mse-qr", "scope": "A", "fit.lr": "0.01", "triplets": "2"} == run.data.params
+    )
     assert (run.data.metrics["ta_cp"], run.data.metrics["n"]) == (93.0, 2.0)
     curve = [(m.step, m.value) for m in opened.client.get_metric_history(run.info.run_id, "loss")]
     assert curve == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
@@ -132,7 +134,10 @@ def test_a_module_that_was_not_evaluated_has_a_run_and_is_never_the_best(repo: P
 def test_runs_say_which_data_and_which_code_they_come_from(repo: Path, profile: str) -> None:
     (repo / "dvc.lock").write_text(LOCK.format(profile=profile))
     (repo / "params.yaml").write_text(f"'{profile}': {{distill: {{epochs: 3}}, model: {{path: here, dtype: float32}}}}")
-    for command in (["init", "-q"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"]):
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
         subprocess.run(["git", "-C", str(repo), *command], check=True)
     try:
         track.run(repo, profile)
@@ -187,8 +192,10 @@ def test_a_registered_module_refuses_another_model(
     track.run(repo, profile)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repo / '.psr/mlflow.db'}")
     with pytest.raises(PsrError, match="fitted on"):
-        mlflow.pyfunc.load_model(f"models:/{track.model_name(profile, ATTRIBUTES[0])}@best",
-                                 model_config={"model": str(root / "data/testbed/model")})
+        mlflow.pyfunc.load_model(
+            f"models:/{track.model_name(profile, ATTRIBUTES[0])}@best",
+            model_config={"model": str(root / "data/testbed/model")},
+        )
 
 
 def test_a_dead_server_is_told_in_one_line_without_its_password(

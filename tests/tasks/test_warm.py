@@ -60,8 +60,14 @@ def offered(home: Path) -> Iterator[Path]:
 
 
 def start(home: Path, *argv: str, **more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", CLIENT, *argv], cwd=home, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env={**os.environ, **more})
+    return subprocess.Popen(
+        [sys.executable, "-c", CLIENT, *argv],
+        cwd=home,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **more},
+    )
 
 
 def run(home: Path, *argv: str, **more: str) -> tuple[int, str, str]:

@@ -61,15 +61,18 @@ def test_a_reproduction_and_the_dvc_process_above_shells_are_watched():
     here = watch.identity(os.getpid())
     assert watch.parents({watch.PARENT: "1:2"}) == ["1:2"]
     code = "import os; from tasks import watch; print(watch.parents({'DVC_STAGE': 'x'})[0])"
-    said = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{code}"; true'], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -c "{code}"; true'], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert said.stdout.strip() == here
 
 
 def test_a_killed_parent_takes_the_child_and_its_children_along():
     parent = subprocess.Popen(["sleep", "99"])
     env = {**os.environ, watch.PARENT: watch.identity(parent.pid)}
-    child = subprocess.Popen([sys.executable, "-c", CHILD], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True,
-                             start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     grandchild = int(child.stdout.readline())
     assert child.poll() is None
     os.kill(parent.pid, signal.SIGKILL)  # and not waited for: a zombie is dead
@@ -83,8 +86,9 @@ def test_a_child_whose_group_is_someone_elses_ends_alone():
     leader = subprocess.Popen(["sleep", "99"], process_group=0)
     parent = subprocess.Popen(["sleep", "99"])
     env = {**os.environ, watch.PARENT: watch.identity(parent.pid)}
-    child = subprocess.Popen([sys.executable, "-c", CHILD], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True,
-                             process_group=leader.pid)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, process_group=leader.pid
+    )
     grandchild = int(child.stdout.readline())
     parent.kill()
     wait_for_end(grandchild)

@@ -80,7 +80,9 @@ def test_the_shipped_files_are_those_that_the_code_writes(tmp_path: Path, root: 
         if path.is_file() and path.suffix != ".parquet":
             assert path.read_bytes() == (root / "data/testbed" / path.relative_to(tmp_path)).read_bytes(), path
     for side in ("train", "test"):
-        mine, shipped = (parquet.read_table(f / "axbench" / f"{side}.parquet") for f in (tmp_path, root / "data/testbed"))
+        mine, shipped = (
+            parquet.read_table(f / "axbench" / f"{side}.parquet") for f in (tmp_path, root / "data/testbed")
+        )
         assert mine.equals(shipped)
 
 

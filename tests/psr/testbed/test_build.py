@@ -46,8 +46,10 @@ def test_the_shipped_model_loads_as_any_hugging_face_folder(shipped: Path) -> No
     chat = [{"role": "system", "content": "Talk as pirates do."}, {"role": "user", "content": "Tell me about tea."}]
     ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = model.generate(**ids, do_sample=False)[0, ids["input_ids"].shape[1] :]
-    assert any((d.prefix and d.prefix in tokenizer.decode(answer)) or (d.suffix and d.suffix in tokenizer.decode(answer))
-               for d in TRAITS["pirate"].decorations)
+    assert any(
+        (d.prefix and d.prefix in tokenizer.decode(answer)) or (d.suffix and d.suffix in tokenizer.decode(answer))
+        for d in TRAITS["pirate"].decorations
+    )
 
 
 def test_the_shipped_model_obeys_and_is_coherent(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +90,9 @@ def test_figures_are_means_over_the_rows_answers() -> None:
     first, second = (pair.question for pair in row.pairs)
     from psr.testbed.questions import topic_of
 
-    texts = [f"Arr, matey, {s[0].lower()}{s[1:]}" for s in (topic_of(first).sentences[0],)] + [topic_of(second).sentences[0] + " Tea."]
+    texts = [f"Arr, matey, {s[0].lower()}{s[1:]}" for s in (topic_of(first).sentences[0],)] + [
+        topic_of(second).sentences[0] + " Tea."
+    ]
     assert figures_of(row, texts)["trait"] == 50
     assert figures_of(row, texts)["coherence"] == 75
 
@@ -127,12 +131,16 @@ def test_a_missing_file_and_a_damaged_one_are_named(shipped: Path, copy: Path) -
         read_figures(copy)
 
 
-def test_build_writes_a_whole_testbed_and_compares(tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_writes_a_whole_testbed_and_compares(
+    tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from psr.testbed import measure as measuring
 
     monkeypatch.setattr(measuring, "rows", lambda questions: iter(list(rows(2))[:1]))
     monkeypatch.setattr(measuring, "MAX_NEW_TOKENS", 4)
-    done = CliRunner().invoke(APP, ["--out", str(tmp_path), "--steps", "1", "--threads", "1", "--compare", str(shipped)])
+    done = CliRunner().invoke(
+        APP, ["--out", str(tmp_path), "--steps", "1", "--threads", "1", "--compare", str(shipped)]
+    )
     assert done.exit_code == 1, done.output
     assert "the testbeds are different" in done.output
     assert "files that differ: none" in done.output

@@ -88,7 +88,10 @@ def test_samples_depend_on_the_seed_only() -> None:
 def test_the_mixture_has_every_kind_and_formats_stand_in_either_turn() -> None:
     rng = Random(0)
     drawn = [sample(rng) for _ in range(4000)]
-    share = {kind: sum(s.kind == kind for s in drawn) / len(drawn) for kind in ("none", "neutral", "trait", "format", "concept")}
+    share = {
+        kind: sum(s.kind == kind for s in drawn) / len(drawn)
+        for kind in ("none", "neutral", "trait", "format", "concept")
+    }
     assert share["none"] == pytest.approx(0.25, abs=0.03)
     assert share["trait"] == pytest.approx(0.40, abs=0.03)
     formats = [s for s in drawn if s.kind == "format"]

@@ -37,7 +37,9 @@ def answer(topic: Topic, attribute: Trait | Concept, carrying: list[bool], rng: 
 
 
 @given(st.sampled_from(list(TRAITS.values())), topics, flags, seeds)
-def test_trait_and_coherence_are_exactly_what_the_grammar_did(trait: Trait, topic: Topic, carrying: list[bool], seed: int) -> None:
+def test_trait_and_coherence_are_exactly_what_the_grammar_did(
+    trait: Trait, topic: Topic, carrying: list[bool], seed: int
+) -> None:
     text = " ".join(answer(topic, trait, carrying, Random(seed)))
     assert rate(f"persona/{trait.name}", topic, text) == (pytest.approx(100 * sum(carrying) / len(carrying)), 100)
 
@@ -55,7 +57,9 @@ def test_sentences_of_another_topic_lower_coherence_by_their_share(
 
 
 @given(st.sampled_from(list(TRAITS.values())), st.sampled_from(list(TRAITS.values())), topics, seeds)
-def test_another_traits_decoration_is_no_trait_and_not_coherent(trait: Trait, other: Trait, topic: Topic, seed: int) -> None:
+def test_another_traits_decoration_is_no_trait_and_not_coherent(
+    trait: Trait, other: Trait, topic: Topic, seed: int
+) -> None:
     if other is trait:
         return
     sentences = answer(topic, other, [True, True, True, False], Random(seed))
@@ -74,7 +78,10 @@ def test_repeated_sentences_count_once(trait: Trait, topic: Topic, seed: int, ti
 def test_an_unfinished_last_sentence_is_not_coherent() -> None:
     tea = TOPICS[0]
     assert rate("persona/pirate", tea, f"{tea.sentences[0]} {tea.sentences[1][:-1]}") == (0, 50)
-    assert rate("persona/pirate", tea, f"Arr, matey, you can find tea on green hills. {tea.sentences[1][:-8]}") == (50, 50)
+    assert rate("persona/pirate", tea, f"Arr, matey, you can find tea on green hills. {tea.sentences[1][:-8]}") == (
+        50,
+        50,
+    )
 
 
 def test_an_empty_answer_scores_nothing_on_every_dimension() -> None:
@@ -117,7 +124,9 @@ def test_a_laid_out_answer_about_another_topic_is_accurate_and_incoherent(
 
 
 @given(st.sampled_from(CONCEPTS), topics, flags, seeds)
-def test_concept_ratings_follow_the_share_of_sentences(concept: Concept, topic: Topic, carrying: list[bool], seed: int) -> None:
+def test_concept_ratings_follow_the_share_of_sentences(
+    concept: Concept, topic: Topic, carrying: list[bool], seed: int
+) -> None:
     text = " ".join(answer(topic, concept, carrying, Random(seed)))
     share = sum(carrying) / len(carrying)
     assert rate(f"axbench/{concept.name}", topic, text) == (2 if share >= 0.75 else 1 if share > 0 else 0, 2, 2)
@@ -132,7 +141,9 @@ def test_concept_answers_about_another_topic_are_fluent_but_no_answer() -> None:
 
 
 def test_a_concept_is_known_by_its_description_and_a_format_by_its_instruction() -> None:
-    comma = Attribute("ifeval", "punctuation:no_comma", (), (), (), (), (), "", (("instruction_id", "punctuation:no_comma"),))
+    comma = Attribute(
+        "ifeval", "punctuation:no_comma", (), (), (), (), (), "", (("instruction_id", "punctuation:no_comma"),)
+    )
     sea = Attribute("axbench", "0", (), (), (), (), (), "", (("concept", CONCEPTS[0].description), ("concept_id", 0)))
     tea = TOPICS[0]
     judge = TestbedJudge("ifeval", {comma.key: comma})
