@@ -20,7 +20,7 @@ from rich.console import Console
 
 from flows import environment, params
 from flows.doors import answered
-from psr.pairs import sampling_seeds
+from psr.answers.pairs import sampling_seeds
 from tasks.adaptation.material import NEEDED, Told, load, wanted
 from tasks.adaptation.rows import rows_of
 from tasks.adaptation.table import adaptation_table, store

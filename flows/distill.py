@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.params import Benchmark, Distill, Model
 from flows.steps import stage
-from psr.methods import parse_method, trained
+from psr.fitting.methods import parse_method, trained
 from tasks.benchmarks import attributes_of
 from tasks.distill import distill_module, gather_modules
 from tasks.gather import gather

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.params import Profile
-from psr.methods import parse_method, trained
+from psr.fitting.methods import parse_method, trained
 from tasks.files import read_json
 from tasks.planning import Step
 from tasks.timings import read_timing

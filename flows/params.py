@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from psr.errors import PsrError
-from psr.methods import parse_method
-from psr.presets import AXBENCH_FACTORS
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import AXBENCH_FACTORS
 
 DEFAULT_PROFILE = "quick"
 FILE = "params.yaml"
@@ -109,7 +109,7 @@ class Extract(Section):
 class Distill(Section):
     """Fitting. `epochs`, `batch_size` and `lr` replace the preset's where they are given; `layer` is scope S's.
 
-    The regulariser and the normalised MSE come with the benchmark (psr.presets.PACKAGES).
+    The regulariser and the normalised MSE come with the benchmark (psr.fitting.presets.PACKAGES).
     """
 
     preset: Literal["fast", "paper"]
@@ -257,7 +257,7 @@ def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
     adapters = ", ".join(method.slug for method in named if method.adapts)
     if adapters:
         raise ValueError(
-            f"{adapters} changes the model's weights; the pipeline steers activations (`from psr.learn import learn` fits it)"
+            f"{adapters} changes the model's weights; the pipeline steers activations (`from psr.fitting.learning import learn` fits it)"
         )
     slugs = tuple(method.slug for method in named)
     if len(set(slugs)) < len(slugs):

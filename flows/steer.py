@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.params import Benchmark, Model, Sampling, Steer
 from flows.steps import stage
-from psr.pairs import sampling_seeds
+from psr.answers.pairs import sampling_seeds
 from tasks.benchmarks import attributes_of
 from tasks.gather import gather
 from tasks.models import ModelPlace

@@ -8,7 +8,6 @@ Heyman & Vandeputte, "Steer Like the LLM: Activation Steering that Mimics Prompt
         model.generate(...)
 
 Names are imported when first used: the pure parts (types, errors, the testbed's grammar and judges) need no torch.
-A function that shares its file's name is imported from there: `from psr.align import align`.
 """
 
 from importlib import import_module
@@ -18,17 +17,17 @@ _HOMES = {
     "AlignedTokens": "types", "Attribute": "types", "Completion": "types", "Example": "types", "Judgement": "types",
     "Message": "types", "Method": "types", "PromptPair": "types", "Triplet": "types",
     "PsrError": "errors", "JudgeError": "errors",
-    "METHODS": "methods", "parse_method": "methods",
-    "SteeringModule": "module", "load_module": "module", "save_module": "module",
-    "LanguageModel": "models", "load_model": "loading", "wrap": "models",
-    "encode_chat": "chats",
-    "Targets": "recording", "record": "recording", "recorded": "recording",
-    "Steer": "steering", "hooked": "steering", "steer": "steering", "steered": "steering",
-    "Request": "generation", "Sampling": "generation", "generate": "generation",
-    "token_strengths": "strengths",
-    "FitSettings": "presets", "fit": "fitting", "difference_of_means": "difference",
-    "Adapter": "adapter", "adapted": "adapt", "load_adapter": "adapter", "save_adapter": "adapter",
-    "judge_all": "judging",
+    "LanguageModel": "lm.models", "wrap": "lm.models", "load_model": "lm.loading", "encode_chat": "lm.chats",
+    "align": "lm.alignment", "Targets": "lm.recording", "record": "lm.recording", "recorded": "lm.recording",
+    "SteeringModule": "steering.module", "load_module": "steering.module", "save_module": "steering.module",
+    "Steer": "steering.hooks", "hooked": "steering.hooks", "steer": "steering.hooks", "steered": "steering.hooks",
+    "token_strengths": "steering.strengths",
+    "Adapter": "steering.adapter", "load_adapter": "steering.adapter", "save_adapter": "steering.adapter",
+    "Request": "answers.generation", "Sampling": "answers.generation", "generate": "answers.generation",
+    "judge_all": "judges.judging",
+    "METHODS": "fitting.methods", "parse_method": "fitting.methods", "FitSettings": "fitting.presets",
+    "fit": "fitting.loop", "learn": "fitting.learning", "difference_of_means": "fitting.difference",
+    "adapted": "fitting.lora",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

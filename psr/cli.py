@@ -29,9 +29,9 @@ from psr.errors import PsrError
 from psr.types import Chat, Message
 
 if TYPE_CHECKING:
-    from psr.generation import Answer
-    from psr.models import LanguageModel
-    from psr.module import SteeringModule
+    from psr.answers.generation import Answer
+    from psr.lm.models import LanguageModel
+    from psr.steering.module import SteeringModule
 
 DEFAULT_LENGTH = 128
 HELP = "/alpha NUMBER changes the strength, /quit ends, everything else is asked."
@@ -90,9 +90,9 @@ class Bench:
 
     def answer(self, rows: list[tuple[Chat, float]], seed: int) -> list[Answer]:
         """An answer to each chat, steered at its alpha, in one batch with the same random numbers."""
-        from psr.chats import encode_chat
-        from psr.generation import Request, generate
-        from psr.sampling import Sampling
+        from psr.answers.generation import Request, generate
+        from psr.answers.sampling import Sampling
+        from psr.lm.chats import encode_chat
 
         prompts = [encode_chat(self.lm.tokenizer, chat, context=self.lm.context) for chat, _ in rows]
         room = self.lm.context - max(len(prompt.ids) for prompt in prompts)
@@ -113,8 +113,8 @@ def _open(
 ) -> Bench:
     """The bench; what is wrong with alpha or the module is said before the model is loaded."""
     with Console(stderr=True).status("loading"):
-        from psr.loading import load_model
-        from psr.module import check_alpha, check_model, load_module
+        from psr.lm.loading import load_model
+        from psr.steering.module import check_alpha, check_model, load_module
 
         check_alpha(alpha)
         loaded = load_module(module)
@@ -209,7 +209,7 @@ class Talk:
         if not line.startswith("/"):
             return False
         name, _, value = line.partition(" ")
-        from psr.module import check_alpha
+        from psr.steering.module import check_alpha
 
         if name != "/alpha":
             raise PsrError("unknown command", got=repr(name), do=HELP)
@@ -258,7 +258,7 @@ def _ask(console: Console, alpha: float) -> str | None:
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a steering module.")]) -> None:
     """Say what a module is: its form, where it acts, which model it fits, where it came from, its vectors' lengths."""
     with _door():
-        from psr.module import load_module
+        from psr.steering.module import load_module
 
         console = Console()
         for table in describe(load_module(folder)):

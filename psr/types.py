@@ -179,9 +179,9 @@ class AlignedTokens:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of a table: where, what form, fitted how, on which span (psr.methods lists them).
+    """A row of a table: where, what form, fitted how, on which span (psr.fitting.methods lists them).
 
-    scope "S" (one layer) or "A" (all layers); form as in psr.forms ("Const", "PSR", "PSR4", …), or "LoRA" or "Full";
+    scope "S" (one layer) or "A" (all layers); form as in psr.steering.forms ("Const", "PSR", "PSR4", …), or "LoRA" or "Full";
     objective "DiM", "MSE", "LL", … Of LoRA and Full, which change weights and so act on every token, `span` only says
     how their examples are aligned.
     """
@@ -207,7 +207,7 @@ class Method:
 
     @property
     def adapts(self) -> bool:
-        """Whether it changes the model's weights (psr.adapt) and not its activations."""
+        """Whether it changes the model's weights (psr.fitting.lora) and not its activations."""
         return self.form.startswith(("LoRA", "Full"))
 
 

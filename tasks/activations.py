@@ -19,7 +19,7 @@ from psr.errors import PsrError
 if TYPE_CHECKING:
     import torch
 
-    from psr.recording import Targets
+    from psr.lm.recording import Targets
 
 INDEX = "index.json"
 
@@ -78,7 +78,7 @@ def read_targets(folder: Path, name: str) -> Targets:
     """The recording called `name`. Raises PsrError for a cache that is unfinished, damaged or lacks it."""
     import torch
 
-    from psr.recording import Targets
+    from psr.lm.recording import Targets
 
     index = _read_index(folder)
     entry = next((entry for entry in index["entries"] if entry["name"] == name), None)

@@ -9,23 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from psr.judging import Judge, judge_all
+from psr.judges.judging import Judge, judge_all
 from psr.types import Completion, JudgeItem, Judgement, PromptPair, short_hash
 from tasks.progress import progress
 from tasks.scratch import Scratch
 from tasks.tables import read_completions, read_judgements, write_completions, write_judgements
 
 if TYPE_CHECKING:
-    from psr.complete import Ask
-    from psr.models import LanguageModel
-    from psr.sampling import Sampling
+    from psr.answers.completions import Ask
+    from psr.answers.sampling import Sampling
+    from psr.lm.models import LanguageModel
 
 
 def complete_once(
     lm: LanguageModel, asks: Sequence[Ask], sampling: Sampling, scratch: Scratch, *, batch_size: int, label: str
 ) -> list[Completion]:
     """A completion for every ask, in order. Finished ones come from `scratch`; new ones go there batch by batch."""
-    from psr.complete import complete
+    from psr.answers.completions import complete
 
     made = {c.id: c for file in scratch.items("completions-") for c in read_completions(file)}
     ids = [ask.id(lm.fingerprint, sampling) for ask in asks]

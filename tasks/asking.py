@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psr.alpha_search import Scores
-from psr.judging import Judge
+from psr.evaluation.alpha_search import Scores
+from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, PLAIN, Completion, Judgement, PromptPair
 from tasks.answers import complete_once, judge_once
 from tasks.models import ModelPlace, open_model
@@ -17,8 +17,8 @@ from tasks.scratch import Scratch
 from tasks.tables import write_completions, write_judgements, write_pairs, write_table
 
 if TYPE_CHECKING:
-    from psr.complete import Ask
-    from psr.module import SteeringModule
+    from psr.answers.completions import Ask
+    from psr.steering.module import SteeringModule
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Asking:
 
     def ask(self, asks: Sequence[Ask], label: str) -> list[Completion]:
         """Complete and judge."""
-        from psr.sampling import Sampling
+        from psr.answers.sampling import Sampling
 
         told, pairs = f"{self.label} {label}".rstrip(), {ask.pair.id: ask.pair for ask in asks}
         made = complete_once(
@@ -56,7 +56,7 @@ class Asking:
 
     def unsteered(self) -> list[Completion]:
         """The plain and the instructed answers."""
-        from psr.complete import Ask
+        from psr.answers.completions import Ask
 
         return self.ask(
             [
@@ -70,7 +70,7 @@ class Asking:
 
     def steered(self, module: SteeringModule, alphas: Sequence[float]) -> list[Completion]:
         """One module's answers at every alpha but 0, in one batched call."""
-        from psr.complete import Ask
+        from psr.answers.completions import Ask
 
         return self.ask(
             [

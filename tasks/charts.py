@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from psr.methods import METHODS
+from psr.fitting.methods import METHODS
 
 KINDS = ("s-const-", "s-psr-", "a-const-", "a-psr-")
 COLOURS = 8  # classes m0 to m7 of the style sheet

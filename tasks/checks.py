@@ -110,7 +110,7 @@ def pipeline(root: Path) -> tuple[bool, str]:
 
 
 def steering(root: Path) -> tuple[bool, str]:
-    """The shipped model is read with a cache as without, and steered where it should be (psr/probe.py)."""
+    """The shipped model is read with a cache as without, and steered where it should be (psr/steering/probe.py)."""
     from tasks.models import ModelPlace, check_model
 
     try:

@@ -9,8 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from psr.claims import CLAIMS
 from psr.errors import PsrError
+from psr.evaluation.claims import CLAIMS
 from tasks.claims_rows import Row, with_claims_verdict
 from tasks.report_claims import DIGITS
 from tasks.tables import read_table, write_table

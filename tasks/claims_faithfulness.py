@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from psr.bootstrap import EVALUATE, Interval
-from psr.claims import Difference, error_difference, mean_difference
-from psr.resampling import Array, resample
+from psr.evaluation.bootstrap import EVALUATE, Interval
+from psr.evaluation.claims import Difference, error_difference, mean_difference
+from psr.evaluation.resampling import Array, resample
 from tasks.claims_rows import Measured, Part, Row, claim_row
 from tasks.claims_sql import method_sql, question
 from tasks.faithfulness import PARAPHRASE

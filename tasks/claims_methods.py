@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from psr.bootstrap import Figure
-from psr.claims import CONTRASTS, Contrast, difference, mean_difference
-from psr.methods import parse_method
+from psr.evaluation.bootstrap import Figure
+from psr.evaluation.claims import CONTRASTS, Contrast, difference, mean_difference
+from psr.fitting.methods import parse_method
 from tasks.claims_rows import Measured, Part, Row, claim_row
 from tasks.claims_sql import contrast_question
 from tasks.modules import rows_of_seed

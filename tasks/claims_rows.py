@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psr.bootstrap import Interval
-from psr.claims import CLAIMS, GOAL, combined, verdict
+from psr.evaluation.bootstrap import Interval
+from psr.evaluation.claims import CLAIMS, GOAL, combined, verdict
 from tasks.entries import known
 
 Row = dict[str, Any]

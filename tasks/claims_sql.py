@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from psr.claims import Contrast
+from psr.evaluation.claims import Contrast
 
 FILE = Path(__file__).parent / "sql" / "claims.sql"
 

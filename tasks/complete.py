@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from psr.pairs import fit_pairs
+from psr.answers.pairs import fit_pairs
 from psr.types import INSTRUCTED, PLAIN, Attribute, PromptPair
 from tasks.answers import complete_once
 from tasks.gather import part
@@ -18,7 +18,7 @@ from tasks.scratch import Scratch
 from tasks.tables import write_completions, write_pairs
 
 if TYPE_CHECKING:
-    from psr.complete import Ask
+    from psr.answers.completions import Ask
 
 
 @task(cache_policy=NO_CACHE)
@@ -36,7 +36,7 @@ def complete_attribute(
     batch_size: int,
 ) -> Path:
     """Ask the attribute's fitting pairs on both sides. Returns the part: pairs and completions."""
-    from psr.sampling import Sampling
+    from psr.answers.sampling import Sampling
 
     pairs = fit_pairs(attribute, questions, instructions)
     asks = fit_asks(pairs, instructions, samples, seed)
@@ -54,7 +54,7 @@ def complete_attribute(
 def fit_asks(pairs: Sequence[PromptPair], instructions: int, samples: int, seed: int) -> list[Ask]:
     """Both sides of every pair, `samples` times. Each instruction of a question has seeds of its own, so that the plain
     answers to one question differ too."""
-    from psr.complete import Ask
+    from psr.answers.completions import Ask
 
     return [
         Ask(pair, method, seed + sample * instructions + place % instructions)

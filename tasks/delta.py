@@ -15,8 +15,8 @@ KINDS = ("acc", "loc")
 def share_rows(study: Study) -> Rows:
     """Share of Δ's energy along its first r directions, per layer. The directions are those of all the questions; the
     intervals draw questions and keep the directions."""
-    from psr.faithfulness import RANKS, directions, energy, energy_along, intervals, ratio
-    from psr.resampling import once
+    from psr.evaluation.faithfulness import RANKS, directions, energy, energy_along, intervals, ratio
+    from psr.evaluation.resampling import once
 
     rows: Rows = []
     for kind in KINDS:
@@ -43,9 +43,9 @@ def strength_rows(study: Study) -> Rows:
     """Quantiles of ‖Δ‖ over tokens per layer, and the 99th over the 1st percentile (Fig. 2, claim 1)."""
     import numpy as np
 
-    from psr.bootstrap import interval_of
-    from psr.faithfulness import QUANTILES, quantiles, spread
-    from psr.resampling import once
+    from psr.evaluation.bootstrap import interval_of
+    from psr.evaluation.faithfulness import QUANTILES, quantiles, spread
+    from psr.evaluation.resampling import once
 
     question = np.repeat(np.arange(study.n), np.diff(study.offsets))
     rows: Rows = []
@@ -98,10 +98,10 @@ def read_rows(study: Study, fitted: Sequence[Triplet]) -> Rows:
     """R² of the token strength read off the activation, fitted on the triplets' questions and taken on the study's."""
     import numpy as np
 
-    from psr.delta import contrast
-    from psr.faithfulness import directions, intervals, per_question
-    from psr.readability import READINGS, r_squared, read_out
-    from psr.resampling import once
+    from psr.evaluation.delta import contrast
+    from psr.evaluation.faithfulness import directions, intervals, per_question
+    from psr.evaluation.readability import READINGS, r_squared, read_out
+    from psr.evaluation.resampling import once
 
     known = contrast(study.lm, aligned(study.lm, [t.pair for t in fitted], [t.completion for t in fitted]))
     tokens = np.diff(study.offsets).astype(np.float64)

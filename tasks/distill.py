@@ -23,10 +23,10 @@ from tasks.tables import write_curves, write_table
 from tasks.triplets import plain_answers, triplets_by_attribute
 
 if TYPE_CHECKING:
-    from psr.models import LanguageModel
-    from psr.module import SteeringModule
-    from psr.presets import FitSettings
-    from psr.recording import Targets
+    from psr.fitting.presets import FitSettings
+    from psr.lm.models import LanguageModel
+    from psr.lm.recording import Targets
+    from psr.steering.module import SteeringModule
 
 VERSION = 1  # of what fitting does; part of every module's id
 
@@ -51,7 +51,7 @@ class Material:
 
     def examples(self, method: Method) -> list[Example]:
         """The triplets aligned on the method's span, with their soft labels and the plain answer to the same question."""
-        from psr.align import align
+        from psr.lm.alignment import align
 
         return [
             Example(
@@ -92,7 +92,7 @@ def distill_module(
     home = Path("modules") / attribute.replace("/", "-") / method.slug / ("" if seed is None else f"seed-{seed}")
 
     def write(folder: Path) -> None:
-        from psr.module import save_module
+        from psr.steering.module import save_module
 
         material = material_of(attribute, complete, select, extract, model)
         lm = material.lm
@@ -120,8 +120,8 @@ def fit_module(
     material: Material, method: Method, layers: tuple[int, ...], told: dict[str, Any]
 ) -> tuple[SteeringModule, tuple[CurvePoint, ...]]:
     """The module that the method makes of the cached activations or of the examples; its id says what it was made from."""
-    from psr.learn import learn
-    from psr.module import SteeringModule
+    from psr.fitting.learning import learn
+    from psr.steering.module import SteeringModule
 
     settings = fit_settings(method, told, material.attribute.partition("/")[0])
     sources = [t.id for t in material.triplets]
@@ -162,7 +162,7 @@ def fit_module(
         raise PsrError(
             "this method changes the model's weights, not its activations",
             got=method.slug,
-            do="`from psr.learn import learn` fits it.",
+            do="`from psr.fitting.learning import learn` fits it.",
         )
     if fitted.dead:
         print(
@@ -176,8 +176,8 @@ def fit_settings(method: Method, told: dict[str, Any], benchmark: str) -> FitSet
 
     The benchmark's package (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
     """
-    from psr.methods import trained
-    from psr.presets import package, preset
+    from psr.fitting.methods import trained
+    from psr.fitting.presets import package, preset
 
     if not trained(method):
         return None

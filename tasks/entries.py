@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psr.bootstrap import Figure, over_seeds
-from psr.methods import parse_method
+from psr.evaluation.bootstrap import Figure, over_seeds
+from psr.fitting.methods import parse_method
 from psr.types import INSTRUCTED, PLAIN
 
 UNSTEERED = {PLAIN: "plain", INSTRUCTED: "prompt"}

@@ -14,7 +14,7 @@ from tasks.progress import progress
 from tasks.triplets import plain_answers, triplets_by_attribute
 
 if TYPE_CHECKING:
-    from psr.models import LanguageModel
+    from psr.lm.models import LanguageModel
 
 Runs = dict[tuple[str, str], tuple[list[tuple[int, ...]], list[int], str]]
 MEGABYTE = 1_000_000
@@ -25,8 +25,8 @@ def extract_activations(
     complete: Path, select: Path, model: ModelPlace, out: Path, *, dtype: str, shard_mb: float, batch_size: int
 ) -> None:
     """Record every layer on the instructed side of each triplet (QR) and on plain answers (R); print the size first."""
-    from psr.loading import DTYPES
-    from psr.recording import record
+    from psr.lm.loading import DTYPES
+    from psr.lm.recording import record
 
     lm = open_model(model)
     runs = runs_to_record(lm, complete, select)
@@ -62,8 +62,8 @@ def recording(attribute: str, side: str) -> str:
 
 def runs_to_record(lm: LanguageModel, complete: Path, select: Path) -> Runs:
     """(attribute, side) -> token ids, first kept positions, span."""
-    from psr.align import align
-    from psr.chats import encode_chat
+    from psr.lm.alignment import align
+    from psr.lm.chats import encode_chat
 
     runs: Runs = {}
     for attribute, triplets in triplets_by_attribute(complete, select).items():

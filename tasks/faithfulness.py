@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from psr.pairs import held_out_pairs
+from psr.answers.pairs import held_out_pairs
 from psr.types import INSTRUCTED, Attribute, PromptPair
 from tasks.answers import complete_once
 from tasks.delta import read_rows, share_rows, strength_rows, token_rows
@@ -24,8 +24,8 @@ from tasks.tables import read_table, write_completions, write_pairs, write_table
 from tasks.triplets import triplets_by_attribute
 
 if TYPE_CHECKING:
-    from psr.module import SteeringModule
-    from psr.resampling import Array
+    from psr.evaluation.resampling import Array
+    from psr.steering.module import SteeringModule
 
 Rows = list[dict[str, Any]]
 PARAPHRASE = "paraphrase"
@@ -69,7 +69,7 @@ def measure_attribute(
     triplets: so many, evenly spread, fit the read-outs of token strengths; strengths: answers kept token by token.
     drawn: seed of the bootstrap, one for all repetitions, so that they are compared on the same draws of questions.
     """
-    from psr.sampling import Sampling
+    from psr.answers.sampling import Sampling
 
     pairs = held_out_pairs(attribute, "evaluate", questions)
     name = f"{attribute.benchmark}-{attribute.name}-seed-{seed}"
@@ -119,8 +119,8 @@ def alphas_at_prompt(search: Path, seed: int) -> dict[str, float]:
 def deviation_rows(study: Study, modules: Sequence[SteeringModule], chosen: dict[str, float]) -> tuple[Rows, Rows]:
     """Relative RMSE per layer of every module at its chosen alpha and at 1, beside the paraphrases' (the noise floor);
     and the sums per question that it is made of."""
-    from psr.delta import steered_run
-    from psr.faithfulness import squared_errors
+    from psr.evaluation.delta import steered_run
+    from psr.evaluation.faithfulness import squared_errors
 
     seen = study.seen
     energy, floor = squared_errors(seen.plain, seen.instructed), paraphrase_errors(study)
@@ -141,8 +141,8 @@ def deviation_rows(study: Study, modules: Sequence[SteeringModule], chosen: dict
 def paraphrase_errors(study: Study) -> Array | None:
     """Σ_i ‖A[· | x'' y'] − A[· | x' y']‖² [layer, question], the mean over the other held-out paraphrases x'' of the
     instruction (the fitting ones where at most one was held out); None where there is no other."""
-    from psr.delta import instructed_run
-    from psr.faithfulness import squared_errors
+    from psr.evaluation.delta import instructed_run
+    from psr.evaluation.faithfulness import squared_errors
 
     told = study.attribute.held_out if len(study.attribute.held_out) > 1 else study.attribute.instructions
     shifts = range(1, len(told)) if {pair.instruction for pair in study.pairs} <= set(told) else range(len(told))
@@ -158,8 +158,8 @@ def paraphrase_errors(study: Study) -> Array | None:
 
 def error_rows(study: Study, errors: Array, energy: Array, floor: Array | None) -> Iterator[dict[str, Any]]:
     """A row a layer: relative RMSE, and how far it is above the floor on the same draws of questions."""
-    from psr.faithfulness import intervals, relative_rmse
-    from psr.resampling import once
+    from psr.evaluation.faithfulness import intervals, relative_rmse
+    from psr.evaluation.resampling import once
 
     def both(counts: Array) -> tuple[Array, Array]:
         own = relative_rmse(errors, energy, counts)
@@ -191,7 +191,7 @@ def _sums(study: Study, method: str, alpha: float, errors: Array, energy: Array)
 
 
 def _asks(pairs: Sequence[PromptPair], seed: int) -> list[Any]:
-    from psr.complete import Ask
+    from psr.answers.completions import Ask
 
     return [Ask(pair, INSTRUCTED, seed) for pair in pairs]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from psr.types import Attribute, Completion, PromptPair
 
 if TYPE_CHECKING:
-    from psr.bootstrap import Interval
-    from psr.delta import Contrast
-    from psr.models import LanguageModel
-    from psr.resampling import Array
+    from psr.evaluation.bootstrap import Interval
+    from psr.evaluation.delta import Contrast
+    from psr.evaluation.resampling import Array
+    from psr.lm.models import LanguageModel
     from psr.types import AlignedTokens
 
 
@@ -47,9 +47,9 @@ def study_of(
     seed: int,
 ) -> Study:
     """The answers aligned on span QR and run both ways; seed: of the draws of questions."""
-    from psr.bootstrap import EVALUATE
-    from psr.delta import contrast
-    from psr.resampling import resample
+    from psr.evaluation.bootstrap import EVALUATE
+    from psr.evaluation.delta import contrast
+    from psr.evaluation.resampling import resample
 
     tokens = aligned(lm, pairs, answers)
     return Study(
@@ -59,7 +59,7 @@ def study_of(
 
 def aligned(lm: LanguageModel, pairs: Sequence[PromptPair], answers: Sequence[Completion]) -> list[AlignedTokens]:
     """x y' and x' y' of every answer, on span QR."""
-    from psr.align import align
+    from psr.lm.alignment import align
 
     return [align(lm.tokenizer, pair, answer.token_ids, "QR") for pair, answer in zip(pairs, answers, strict=True)]
 

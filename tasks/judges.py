@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from psr.errors import PsrError
-from psr.judging import Judge
+from psr.judges.judging import Judge
 from psr.types import Attribute
 
 

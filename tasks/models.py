@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psr.models import LanguageModel
+    from psr.lm.models import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class ModelPlace:
 @cache
 def open_model(place: ModelPlace) -> LanguageModel:
     """The model at `place`, with torch set to its number of threads (matrix products differ in their last bits between
-    thread counts). Raises PsrError as psr.loading.load_model does."""
+    thread counts). Raises PsrError as psr.lm.loading.load_model does."""
     import torch
 
-    from psr.loading import load_model
+    from psr.lm.loading import load_model
 
     torch.set_num_threads(place.threads)
     return load_model(
@@ -50,7 +50,7 @@ def open_model(place: ModelPlace) -> LanguageModel:
 
 
 def check_model(place: ModelPlace) -> None:
-    """Open the model and probe reading and steering (psr/probe.py). Raises PsrError where either is wrong."""
-    from psr.probe import check_steering
+    """Open the model and probe reading and steering (psr/steering/probe.py). Raises PsrError where either is wrong."""
+    from psr.steering.probe import check_steering
 
     check_steering(open_model(place).model)

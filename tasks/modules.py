@@ -9,7 +9,7 @@ from psr.errors import PsrError
 from tasks.tables import read_table
 
 if TYPE_CHECKING:
-    from psr.module import SteeringModule
+    from psr.steering.module import SteeringModule
 
 
 def module_rows(distill: Path, attribute: str | None = None) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def rows_of_seed(distill: Path, attribute: str, seed: int | None) -> list[dict[s
 
 def modules_of(distill: Path, attribute: str, seed: int | None = None) -> list[SteeringModule]:
     """These modules, in the order of the table. Raises PsrError when a folder holds another module."""
-    from psr.module import load_module
+    from psr.steering.module import load_module
 
     found = []
     for row in rows_of_seed(distill, attribute, seed):

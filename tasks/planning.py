@@ -110,7 +110,7 @@ def _refuse_missing(root: Path, status: Mapping[str, Any], made: list[Path]) -> 
 
 
 def _reasons(changed: Any) -> tuple[str, ...]:
-    """DVC's account of a changed stage in short lines: `psr/fitting.py modified`, `quick.distill.lr modified`."""
+    """DVC's account of a changed stage in short lines: `psr/fitting/loop.py modified`, `quick.distill.lr modified`."""
     found: list[str] = []
     for entry in changed:
         if isinstance(entry, str):

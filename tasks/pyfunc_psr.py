@@ -24,8 +24,8 @@ with warnings.catch_warnings(record=True):
 
         def load_context(self, context) -> None:  # type: ignore[no-untyped-def]  # the signature MLflow looks for
             """Load both. Raises PsrError when the folder of the language model is gone or holds another one."""
-            from psr.loading import load_model
-            from psr.module import check_model, load_module
+            from psr.lm.loading import load_model
+            from psr.steering.module import check_model, load_module
 
             told = context.model_config
             self.module = load_module(context.artifacts["module"])
@@ -36,9 +36,9 @@ with warnings.catch_warnings(record=True):
 
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             """An answer per chat. params: alpha (0 is the unsteered model), seed, max_new_tokens, temperature."""
-            from psr.chats import encode_chat
-            from psr.generation import Request, generate
-            from psr.sampling import Sampling
+            from psr.answers.generation import Request, generate
+            from psr.answers.sampling import Sampling
+            from psr.lm.chats import encode_chat
 
             sampling = Sampling(int(params["max_new_tokens"]), float(params["temperature"]))
             prompts = [encode_chat(self.lm.tokenizer, chat, context=self.lm.context) for chat in chats(model_input)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from psr.claims import CLAIMS
+from psr.evaluation.claims import CLAIMS
 from tasks.bench.table import number
 from tasks.claims import ends, figure
 

@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from psr.errors import PsrError
-from psr.methods import BY_SLUG
+from psr.fitting.methods import BY_SLUG
 from tasks.charts import rank, styles
 from tasks.published import PUBLISHED
 from tasks.report_ablation import ablation_sections

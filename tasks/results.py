@@ -12,8 +12,8 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from psr.alpha_search import Scores
-from psr.bootstrap import Figure, matched, plain_mean
+from psr.evaluation.alpha_search import Scores
+from psr.evaluation.bootstrap import Figure, matched, plain_mean
 from psr.types import INSTRUCTED, PLAIN
 from tasks.entries import UNSTEERED, Columns, Entry, Figures, known, mean_rows, module_facts, seed_rows, unsteered_facts
 from tasks.modules import rows_of_seed
@@ -80,7 +80,7 @@ def persona_entries(
     """One repetition of a trait: plain, prompt, every module at matched coherence, and at alpha 1 on top of the prompt.
 
     alpha is chosen on the search questions and the figures are of the others. Figures keep their resampled values: two
-    methods of one seed, or of all seeds, can be compared by psr.bootstrap.paired.
+    methods of one seed, or of all seeds, can be compared by psr.evaluation.bootstrap.paired.
     """
     told = {"resamples": resamples, "seed": seed}
     model = evaluation.completions[0].model

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from psr.bootstrap import Figure, plain_mean
-from psr.dimensions import ASKED, LOOSE, RATINGS, SENSE
-from psr.ratings import at_best_strength
+from psr.evaluation.bootstrap import Figure, plain_mean
+from psr.evaluation.ratings import at_best_strength
+from psr.judges.dimensions import ASKED, LOOSE, RATINGS, SENSE
 from psr.types import INSTRUCTED, PLAIN
 from tasks.entries import Entry, Figures, known, module_facts, unsteered_facts
 from tasks.sides import WITH_PROMPT, Side

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from psr.alpha_search import Scores
-from psr.dimensions import RATINGS
-from psr.ratings import TOP, harmonic_mean
-from psr.resampling import Array
+from psr.evaluation.alpha_search import Scores
+from psr.evaluation.ratings import TOP, harmonic_mean
+from psr.evaluation.resampling import Array
+from psr.judges.dimensions import RATINGS
 from psr.types import Completion, Judgement, PromptPair
 
 Values = Mapping[tuple[str, str], float | None]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from psr.alpha_search import candidates, search
-from psr.judging import Judge
-from psr.pairs import held_out_pairs
-from psr.ratings import strengths
+from psr.answers.pairs import held_out_pairs
+from psr.evaluation.alpha_search import candidates, search
+from psr.evaluation.ratings import strengths
+from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, Attribute
 from tasks.asking import Asking
 from tasks.gather import part
@@ -29,7 +29,7 @@ from tasks.scratch import Scratch
 from tasks.tables import write_table
 
 if TYPE_CHECKING:
-    from psr.module import SteeringModule
+    from psr.steering.module import SteeringModule
 
 
 @dataclass(frozen=True)

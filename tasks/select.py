@@ -9,10 +9,10 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from psr.dimensions import asked_and_sense
+from psr.answers.selection import means, select
 from psr.errors import PsrError
-from psr.judging import Judge
-from psr.selection import means, select
+from psr.judges.dimensions import asked_and_sense
+from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, Dropped, Judgement, Triplet
 from tasks.answers import judge_once
 from tasks.scratch import Scratch

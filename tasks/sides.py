@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psr.alpha_search import Scores
+from psr.evaluation.alpha_search import Scores
 from psr.types import PLAIN, Completion, PromptPair
 from tasks.scores import Values, by_question, ratings_of, scores_of, values_of
 from tasks.tables import read_completions, read_judgements, read_pairs, read_table
 
-WITH_PROMPT = "+instructed"  # how completions of a module on top of the prompt are called (psr.complete)
+WITH_PROMPT = "+instructed"  # how completions of a module on top of the prompt are called (psr.answers.completions)
 
 
 @dataclass(frozen=True)

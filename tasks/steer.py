@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from psr.pairs import held_out_pairs
+from psr.answers.pairs import held_out_pairs
 from psr.types import INSTRUCTED, PLAIN, Attribute, Completion, PromptPair
 from tasks.answers import complete_once
 from tasks.asking import write_draws
@@ -21,9 +21,9 @@ from tasks.scratch import Scratch
 from tasks.tables import read_table, write_completions, write_pairs, write_table
 
 if TYPE_CHECKING:
-    from psr.complete import Ask
-    from psr.models import LanguageModel
-    from psr.module import SteeringModule
+    from psr.answers.completions import Ask
+    from psr.lm.models import LanguageModel
+    from psr.steering.module import SteeringModule
 
 
 @task(cache_policy=NO_CACHE)
@@ -48,7 +48,7 @@ def steer_attribute(
     Returns the part: pairs, completions, and the token strengths of the first `strengths` answers of each gated module
     at its chosen alpha. Modules of the methods `with_prompt` answer on top of the prompt too, at alpha 1.
     """
-    from psr.sampling import Sampling
+    from psr.answers.sampling import Sampling
 
     pairs = held_out_pairs(attribute, "evaluate", questions)
     name = f"{attribute.benchmark}-{attribute.name}-seed-{seed}"
@@ -103,7 +103,7 @@ def evaluation_asks(
     sampled: Sequence[int],
 ) -> list[Ask]:
     """Plain, instructed, and each module at each wanted alpha but 0, which is plain."""
-    from psr.complete import Ask
+    from psr.answers.completions import Ask
 
     methods: list[tuple[str, Any, float]] = [(PLAIN, None, 0.0), (INSTRUCTED, None, 0.0)]
     methods += [(module.id, module, alpha) for module in modules for alpha in wanted[module.id] if alpha != 0]
@@ -117,7 +117,7 @@ def evaluation_asks(
 
 def prompted_asks(pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], sampled: Sequence[int]) -> list[Ask]:
     """Each module on top of the prompt, at alpha 1."""
-    from psr.complete import Ask
+    from psr.answers.completions import Ask
 
     return [
         Ask(pair, module.id, seed, module, 1.0, instructed=True)
@@ -137,8 +137,8 @@ def strength_rows(
     label: str,
 ) -> list[dict[str, Any]]:
     """λ per layer and token for the first answers of each gated module at its chosen alpha."""
-    from psr.chats import encode_chat
-    from psr.strengths import token_strengths
+    from psr.lm.chats import encode_chat
+    from psr.steering.strengths import token_strengths
 
     by_id = {pair.id: pair for pair in pairs}
     gated = {module.id: module for module in modules if "w" in module.tensors}

@@ -146,7 +146,12 @@ def _fill(store: tracker.Store, cell: Cell, tags: Mapping[str, str]) -> str:
     series |= {name: [(0, float(known[name]))] for name in METRICS if known.get(name) is not None}
     told = {f"fit.{name}": value for name, value in cell.origin.get("settings", {}).items()}
     name = f"{row['attribute']} {known.get('name', row['method'])}"
-    own = {"psr.module": row["id"], "psr.model": row["model"], "psr.files": cell.files, "psr.folder": str(cell.folder)}
+    own = {
+        "psr.steering.module": row["id"],
+        "psr.model": row["model"],
+        "psr.files": cell.files,
+        "psr.folder": str(cell.folder),
+    }
     return tracker.fill(store, cell.key, name, {**tags, **own}, {**{n: row[n] for n in PARAMS}, **told}, series)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from psr.methods import BY_SLUG, trained
+from psr.fitting.methods import BY_SLUG, trained
 from psr.types import Completion, Judgement, PromptPair, short_hash
 from tasks import tables
 from tasks.results import write_results as results_of

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from psr.methods import BY_SLUG
+from psr.fitting.methods import BY_SLUG
 from psr.types import Completion, CurvePoint, Dropped, Judgement, Method, PromptPair, Triplet, short_hash
 from tasks import tables
 
@@ -485,7 +485,7 @@ def _headline_row(attribute: str, slug: str) -> dict[str, object]:
 def _write_adapters(data: Path) -> None:
     import torch
 
-    from psr.module import SteeringModule, save_module
+    from psr.steering.module import SteeringModule, save_module
 
     for row in tables.read_table(data / "distill/modules.parquet", "modules"):
         layers = LAYERS[row["method"]]

@@ -84,9 +84,9 @@ def measure(
     progress: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """The figures of the model in folder `model`, one row per attribute and side."""
-    from psr.chats import encode_chat
-    from psr.generation import Request, Sampling, generate
-    from psr.loading import load_model
+    from psr.answers.generation import Request, Sampling, generate
+    from psr.lm.chats import encode_chat
+    from psr.lm.loading import load_model
 
     lm = load_model(model)
     sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS, temperature=1.0)

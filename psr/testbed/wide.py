@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from psr.forms import form_named, init_params
-from psr.loading import DTYPES
-from psr.models import LanguageModel, wrap
-from psr.module import SteeringModule
+from psr.lm.loading import DTYPES
+from psr.lm.models import LanguageModel, wrap
+from psr.steering.forms import form_named, init_params
+from psr.steering.module import SteeringModule
 
 HEAD = 64  # width of an attention head
 
@@ -19,7 +19,7 @@ HEAD = 64  # width of an attention head
 def random_model(like: LanguageModel, width: int, layers: int, dtype: str) -> LanguageModel:
     """A Llama so wide and deep, on the device and with the tokenizer of `like`, its weights from one seed.
 
-    width: a multiple of 64; dtype: one of psr.loading.DTYPES.
+    width: a multiple of 64; dtype: one of psr.lm.loading.DTYPES.
     """
     config = LlamaConfig(
         vocab_size=len(like.tokenizer),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psr.alpha_search import Scores, candidates, choose_at, search
-from psr.bootstrap import Figure, matched, plain_mean
-from psr.dimensions import asked_and_sense
-from psr.pairs import sampling_seeds
-from psr.resampling import Array
+from psr.answers.pairs import sampling_seeds
+from psr.evaluation.alpha_search import Scores, candidates, choose_at, search
+from psr.evaluation.bootstrap import Figure, matched, plain_mean
+from psr.evaluation.resampling import Array
+from psr.judges.dimensions import asked_and_sense
 from psr.types import INSTRUCTED, PLAIN
 from tasks.ablation.material import Subject
 from tasks.asking import Asking
@@ -25,7 +25,7 @@ from tasks.scores import by_question, scores_of, values_of
 from tasks.scratch import Scratch
 
 if TYPE_CHECKING:
-    from psr.module import SteeringModule
+    from psr.steering.module import SteeringModule
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psr.dimensions import asked_and_sense
+from psr.answers.pairs import fit_pairs, held_out_pairs
+from psr.answers.selection import means, select
 from psr.errors import PsrError
-from psr.judging import Judge
-from psr.pairs import fit_pairs, held_out_pairs
-from psr.selection import means, select
+from psr.judges.dimensions import asked_and_sense
+from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, Attribute, PromptPair, Triplet
 from tasks.answers import complete_once, judge_once
 from tasks.benchmarks import load_attributes
@@ -104,7 +104,7 @@ def made(
     attribute: Attribute, told: Mapping[str, Any], model: ModelPlace, judge: Judge, scratch: Scratch
 ) -> tuple[Triplet, ...]:
     """The triplets that the profile's stages `complete` and `select` would have made of an attribute it does not have."""
-    from psr.sampling import Sampling
+    from psr.answers.sampling import Sampling
 
     asked, kept, sampling = (
         told["complete"],

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psr.bootstrap import over_seeds, paired
 from psr.errors import PsrError
+from psr.evaluation.bootstrap import over_seeds, paired
 from psr.types import Attribute, Example, short_hash
 from tasks.ablation.figures import Compared, compare, side
 from tasks.ablation.material import Subject, subjects
@@ -27,9 +27,9 @@ from tasks.scratch import Scratch, remove, scratch_of
 from tasks.tables import read_table, write_table
 
 if TYPE_CHECKING:
-    from psr.fitting import Fitted
-    from psr.models import LanguageModel
-    from psr.presets import FitSettings
+    from psr.fitting.loop import Fitted
+    from psr.fitting.presets import FitSettings
+    from psr.lm.models import LanguageModel
 
 MEASURED_BY = ("sampling", "complete", "select", "distill", "search", "steer", "results")  # sections of the parameters
 VERSION = 1  # of what a row means: kept rows of another version are measured again
@@ -78,8 +78,8 @@ class Study:
 
     def _fit(self, variant: Variant, benchmark: str, group: Sequence[Subject]) -> dict[tuple[str, int], Fitted]:
         """(attribute, seed) -> the module and its curve. Raises Diverged for a fit that left the finite numbers."""
-        from psr.fitting import Diverged
-        from psr.joint import fit_many
+        from psr.fitting.joint import fit_many
+        from psr.fitting.loop import Diverged
 
         settings, own = self._settings(variant, benchmark), {one.key: self._examples(one, variant) for one in group}
         ids = {
@@ -118,7 +118,7 @@ class Study:
         )
 
     def _examples(self, subject: Subject, variant: Variant) -> list[Example]:
-        from psr.align import align
+        from psr.lm.alignment import align
 
         return [
             Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, variant.method.span), t.trait)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psr.errors import PsrError
-from psr.methods import parse_method
+from psr.fitting.methods import parse_method
 from psr.types import Method
 
 REFERENCE = "a-psr-mse-qr"

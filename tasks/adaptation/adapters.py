@@ -1,6 +1,6 @@
 """LoRA and full fine-tuning of one attribute: fitted once, their strength chosen as a module's α, answering as a module does.
 
-    W0 + a · ΔW        a chosen on the search questions from ALPHAS by the rule of psr/alpha_search.py
+    W0 + a · ΔW        a chosen on the search questions from ALPHAS by the rule of psr/evaluation/alpha_search.py
 
 Scaling a learned change of weights is task arithmetic (Ilharco et al. 2023, arXiv:2212.04089); a = 0 is the untouched
 model, whose answers are stored. Questions, sampling and seeds are the profile's, so that a question is answered with
@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from psr.alpha_search import Scores, candidates, search
-from psr.judging import judge_all
-from psr.methods import parse_method
-from psr.presets import FAST_ADAPTER, FitSettings
+from psr.evaluation.alpha_search import Scores, candidates, search
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_ADAPTER, FitSettings
+from psr.judges.judging import judge_all
 from psr.types import INSTRUCTED, PLAIN, Completion, Example, Method, short_hash
 from tasks.adaptation.material import Case
 from tasks.answers import judge_item
@@ -26,7 +26,7 @@ from tasks.scores import scores_of, values_of
 from tasks.sides import Side
 
 if TYPE_CHECKING:
-    from psr.adapter import Adapter
+    from psr.steering.adapter import Adapter
 
 # 7 epochs in batches of 32 are the fast preset's for -log p(y'|x), the paper's number of epochs for that loss. The presets'
 # rates leave adapters underfitted in that time: these were the best of up to three tried each (LoRA 1e-3 to 1e-2, full
@@ -51,7 +51,7 @@ class Fit:
 
 def fit_adapter(case: Case, slug: str) -> Fit:
     """Fit the method on the attribute's triplets, with the repetition's fit seed."""
-    from psr.learn import learn
+    from psr.fitting.learning import learn
 
     method, settings = parse_method(slug), replace(SETTINGS[slug], seed=case.told.seed)
     examples = aligned(case, method)
@@ -67,7 +67,7 @@ def fit_adapter(case: Case, slug: str) -> Fit:
 
 def aligned(case: Case, method: Method) -> list[Example]:
     """The triplets on the method's span."""
-    from psr.align import align
+    from psr.lm.alignment import align
 
     return [
         Example(align(case.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in case.triplets
@@ -99,9 +99,9 @@ def scored(case: Case, adapter: Adapter, alphas: Sequence[float], side: Side, sa
 
 def answers(case: Case, adapter: Adapter, alpha: float, side: Side, sampled: Sequence[int]) -> list[Completion]:
     """Plain questions answered by the adapted model, as completions of the adapter's."""
-    from psr.adapt import adapted
-    from psr.complete import Ask, complete
-    from psr.sampling import Sampling
+    from psr.answers.completions import Ask, complete
+    from psr.answers.sampling import Sampling
+    from psr.fitting.lora import adapted
 
     asks = [Ask(pair, PLAIN, seed) for pair in side.pairs for seed in sampled]
     told = Sampling(case.told.sampling["max_new_tokens"], case.told.sampling["temperature"])

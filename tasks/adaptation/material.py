@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
-from psr.judging import Judge
+from psr.judges.judging import Judge
 from psr.types import PLAIN, AlignedTokens, Attribute, PromptPair, Triplet
 from tasks.models import ModelPlace, open_model
 from tasks.sides import Side, sides
 from tasks.triplets import triplets_by_attribute
 
 if TYPE_CHECKING:
-    from psr.models import LanguageModel
+    from psr.lm.models import LanguageModel
 
 NEEDED = (
     "complete/completions.parquet",
@@ -114,7 +114,7 @@ def unrelated_answers(
 ) -> list[AlignedTokens]:
     """Stored plain answers to other attributes' evaluation questions that this one is neither fitted nor evaluated on, one a
     question; in a profile without any, the answers to its own evaluation questions. x′ has its held-out instructions."""
-    from psr.align import align
+    from psr.lm.alignment import align
 
     own_questions = {*attribute.questions, *(pair.question for pair in own.pairs)}
     found = _plain(others)

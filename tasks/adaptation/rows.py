@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psr.alpha_search import Scores
-from psr.bootstrap import Figure, Interval, matched, plain_mean
 from psr.errors import PsrError
-from psr.methods import parse_method
+from psr.evaluation.alpha_search import Scores
+from psr.evaluation.bootstrap import Figure, Interval, matched, plain_mean
+from psr.fitting.methods import parse_method
 from psr.types import INSTRUCTED
 from tasks.adaptation.adapters import SETTINGS, Fit, aligned, answered, fit_adapter
 from tasks.adaptation.material import Case
@@ -24,8 +24,8 @@ from tasks.progress import progress
 from tasks.tables import read_table
 
 if TYPE_CHECKING:
-    from psr.drift import Drift
-    from psr.module import SteeringModule
+    from psr.evaluation.drift import Drift
+    from psr.steering.module import SteeringModule
 
 Row = dict[str, Any]
 MODULES = (("a-psr-mse-qr", "a-psr-mse-r"), ("s-psr-mse-qr", "s-psr-mse-r"))  # of each pair the first that was fitted
@@ -62,8 +62,8 @@ def chosen_modules(case: Case) -> list[Row]:
 
 def prompt_row(case: Case) -> Row:
     """The instruction: nothing to fit, text to ship, and tokens that every request pays for."""
-    from psr.chats import encode_chat
-    from psr.drift import prompt_drift
+    from psr.evaluation.drift import prompt_drift
+    from psr.lm.chats import encode_chat
 
     pairs, side = case.evaluation.pairs, case.evaluation
     lengths = [
@@ -83,8 +83,8 @@ def prompt_row(case: Case) -> Row:
 
 def module_row(case: Case, fitted: Row) -> Row:
     """A module of the profile at its α, fitted again for its seconds alone: those of the stage lie in its cached activations."""
-    from psr.drift import module_drift
-    from psr.module import load_module
+    from psr.evaluation.drift import module_drift
+    from psr.steering.module import load_module
 
     folder = case.data / "distill" / fitted["folder"]
     module, figures = load_module(folder), stored(case, fitted["method"])
@@ -104,8 +104,8 @@ def module_row(case: Case, fitted: Row) -> Row:
 
 def adapter_row(case: Case, fit: Fit) -> Row:
     """LoRA or full fine-tuning at the strength a that the search questions choose."""
-    from psr.adapter import save_adapter
-    from psr.drift import adapter_drift
+    from psr.evaluation.drift import adapter_drift
+    from psr.steering.adapter import save_adapter
 
     slug = fit.method.slug
     folder = save_adapter(
@@ -162,7 +162,7 @@ def coherence_at(case: Case, looked: Scores, taken: Scores) -> Figure:
 
 def refit_seconds(case: Case, module: SteeringModule) -> tuple[float, int]:
     """Seconds and epochs of the module's fit with the profile's settings, the recording of its targets included."""
-    from psr.learn import learn
+    from psr.fitting.learning import learn
 
     method = parse_method(str(module.origin["method"]))
     settings = fit_settings(method, {**case.told.distill, "seed": case.told.seed}, case.attribute.benchmark)

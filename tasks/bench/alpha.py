@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psr.alpha_search import POINTS, Point, Scores, crossings, search
-from psr.bisection import bisect
-from psr.resampling import Array
+from psr.evaluation.alpha_search import POINTS, Point, Scores, crossings, search
+from psr.evaluation.bisection import bisect
+from psr.evaluation.resampling import Array
 from psr.types import INSTRUCTED
 from tasks.bench.figures import Figure, Goal
 from tasks.bench.pairs import ratio

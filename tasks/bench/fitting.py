@@ -8,12 +8,12 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from psr.methods import parse_method
+from psr.fitting.methods import parse_method
 from tasks.bench.figures import Figure, Goal
 from tasks.bench.pairs import Ratio, Run, alternate, ratio
 
 if TYPE_CHECKING:
-    from psr.presets import FitSettings
+    from psr.fitting.presets import FitSettings
     from tasks.bench.material import Material
 
 TRIPLETS = 64  # two batches of the fast preset
@@ -23,9 +23,9 @@ SPARE = 0.1  # of an epoch at layer 0: what does not fall with the layer (batche
 
 def fit_speed(material: Material) -> list[Figure]:
     """All layers by MSE with the fast preset, targets recorded and everything else included, beside its two yardsticks."""
-    from psr.presets import FAST_MSE, PAPER_MSE
-    from psr.problem import pose
-    from psr.yardsticks import batches_of_epoch, floor_epochs, paper_loop
+    from psr.fitting.presets import FAST_MSE, PAPER_MSE
+    from psr.fitting.problem import pose
+    from psr.fitting.yardsticks import batches_of_epoch, floor_epochs, paper_loop
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     examples = material.examples(method, TRIPLETS)
@@ -68,8 +68,8 @@ def _compared(fitted: list[float], alone: list[float], looped: list[float]) -> l
 
 def fit_layers(material: Material) -> list[Figure]:
     """S-PSR at every layer: seconds of an epoch after the first (in which the frozen layers below are run once)."""
-    from psr.presets import FAST_MSE
-    from psr.recording import record
+    from psr.fitting.presets import FAST_MSE
+    from psr.lm.recording import record
 
     lm, method = material.lm, parse_method("s-psr-mse-qr")
     examples, settings = material.examples(method, TRIPLETS), replace(FAST_MSE, epochs=EPOCHS_BY_LAYER)
@@ -104,7 +104,7 @@ def _layer(layer: int, layers: int, found: Ratio, seconds: list[float]) -> Figur
 
 def _later_epochs(material: Material, examples: list[Any], settings: FitSettings, layer: int, targets: Any) -> float:
     """Seconds an epoch from the end of the first one on."""
-    from psr.fitting import fit
+    from psr.fitting.loop import fit
     from tasks.bench.material import settle
 
     ends: list[float] = []
@@ -131,8 +131,8 @@ def _later_epochs(material: Material, examples: list[Any], settings: FitSettings
 
 
 def _fit(material: Material, examples: list[Any]) -> None:
-    from psr.fitting import fit
-    from psr.presets import FAST_MSE
+    from psr.fitting.loop import fit
+    from psr.fitting.presets import FAST_MSE
 
     fit(
         material.lm,

@@ -11,8 +11,8 @@ from tasks.bench.figures import Figure, Goal
 from tasks.bench.pairs import ratio
 
 if TYPE_CHECKING:
-    from psr.generation import Request
-    from psr.models import LanguageModel
+    from psr.answers.generation import Request
+    from psr.lm.models import LanguageModel
     from tasks.bench.material import Material
 
 ROWS, NEW_TOKENS = 64, 48
@@ -87,8 +87,8 @@ def endless(lm: LanguageModel) -> LanguageModel:
 
 def requests(material: Material, rows: int, *, instructed: bool) -> list[Request]:
     """`rows` different requests from the attribute's triplets, plain or instructed."""
-    from psr.chats import encode_chat
-    from psr.generation import Request
+    from psr.answers.generation import Request
+    from psr.lm.chats import encode_chat
 
     pairs = [triplet.pair for triplet in material.triplets[material.attribute]]
     chats = [pair.instructed if instructed else pair.plain for pair in pairs]
@@ -97,8 +97,8 @@ def requests(material: Material, rows: int, *, instructed: bool) -> list[Request
 
 
 def _generate(lm: LanguageModel, asked: list[Request], new_tokens: int) -> None:
-    from psr.generation import generate
-    from psr.sampling import Sampling
+    from psr.answers.generation import generate
+    from psr.answers.sampling import Sampling
 
     generate(lm, asked, Sampling(new_tokens), batch_size=len(asked))
 

@@ -7,7 +7,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from psr.methods import parse_method
+from psr.fitting.methods import parse_method
 from tasks.bench.figures import Figure, Goal
 from tasks.bench.pairs import Run, ratio
 
@@ -24,10 +24,10 @@ MODULES, EPOCHS = (
 
 def joint_fitting(material: Material) -> list[Figure]:
     """16 attributes' A-PSR modules by MSE in one pass, targets included, against one forward + backward of all their tokens."""
-    from psr.joint import fit_many
-    from psr.presets import FAST_MSE
-    from psr.problem import pose
-    from psr.yardsticks import batches_of_epoch, floor_epochs
+    from psr.fitting.joint import fit_many
+    from psr.fitting.presets import FAST_MSE
+    from psr.fitting.problem import pose
+    from psr.fitting.yardsticks import batches_of_epoch, floor_epochs
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     examples, settings = attributes(material, method), FAST_MSE
@@ -56,10 +56,10 @@ def many_modules(material: Material) -> list[Figure]:
     """500 modules in one pass, the concepts' (else all attributes') triplets under a seed each, and the memory they take."""
     import psutil
 
-    from psr.joint import fit_many
-    from psr.presets import FAST_MSE
-    from psr.problem import pose
-    from psr.yardsticks import batches_of_epoch, floor_epochs
+    from psr.fitting.joint import fit_many
+    from psr.fitting.presets import FAST_MSE
+    from psr.fitting.problem import pose
+    from psr.fitting.yardsticks import batches_of_epoch, floor_epochs
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     settings, sets = replace(FAST_MSE, epochs=EPOCHS), list(attributes(material, method, "axbench/").values())

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psr.models import LanguageModel
+    from psr.lm.models import LanguageModel
 
 
 def machine(lm: LanguageModel) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from tasks.modules import modules_of
 from tasks.triplets import triplets_by_attribute
 
 if TYPE_CHECKING:
-    from psr.models import LanguageModel
-    from psr.module import SteeringModule
+    from psr.lm.models import LanguageModel
+    from psr.steering.module import SteeringModule
 
 NEEDED = (
     "complete/completions.parquet",
@@ -48,7 +48,7 @@ class Material:
 
     def examples(self, method: Method, limit: int, attribute: str | None = None) -> list[Example]:
         """At most `limit` of the attribute's triplets, aligned on the method's span."""
-        from psr.align import align
+        from psr.lm.alignment import align
 
         found = self.triplets[attribute or self.attribute][:limit]
         return [Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in found]

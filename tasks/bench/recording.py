@@ -6,7 +6,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from psr.methods import parse_method
+from psr.fitting.methods import parse_method
 from tasks.bench.figures import Figure, Goal
 from tasks.bench.pairs import ratio
 
@@ -20,7 +20,7 @@ TRIPLETS, BATCH = 64, 32
 
 def recording(material: Material) -> list[Figure]:
     """The instructed runs of the triplets recorded over QR, kept in memory, against the same batches run and forgotten."""
-    from psr.recording import record
+    from psr.lm.recording import record
 
     lm = material.lm
     tokens = [example.tokens for example in material.examples(parse_method("a-psr-mse-qr"), TRIPLETS)]
@@ -43,7 +43,7 @@ def recording(material: Material) -> list[Figure]:
 
 def _padded(material: Material, sequences: list[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
     """The batches that `record` makes: alike lengths together, padded on the right."""
-    from psr.padding import pad
+    from psr.lm.padding import pad
 
     ordered = sorted(sequences, key=len)
     return [

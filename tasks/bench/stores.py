@@ -7,14 +7,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from psr.errors import PsrError
-from psr.methods import parse_method
+from psr.fitting.methods import parse_method
 from tasks.bench.figures import Figure
 from tasks.bench.pairs import ratio
 
 if TYPE_CHECKING:
-    from psr.module import SteeringModule
-    from psr.problem import Problem
-    from psr.stores import Store
+    from psr.fitting.problem import Problem
+    from psr.fitting.stores import Store
+    from psr.steering.module import SteeringModule
     from tasks.bench.material import Material
 
 TRIPLETS = 64
@@ -22,12 +22,12 @@ TRIPLETS = 64
 
 def eight_bits(material: Material) -> list[Figure]:
     """A-PSR by MSE on targets in full and in 8 bits, a seed a pair: the objective that is left, both against the full ones."""
-    from psr.fitting import fit
-    from psr.preparing import normalised
-    from psr.presets import FAST_MSE
-    from psr.problem import pose
-    from psr.recording import Targets
-    from psr.stores import in_eight_bits
+    from psr.fitting.loop import fit
+    from psr.fitting.preparing import normalised
+    from psr.fitting.presets import FAST_MSE
+    from psr.fitting.problem import pose
+    from psr.fitting.stores import in_eight_bits
+    from psr.lm.recording import Targets
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
     examples = material.examples(method, TRIPLETS)
@@ -69,8 +69,8 @@ def objective(problem: Problem, module: SteeringModule) -> float:
     """The module's mean objective over the problem's examples, without gradients."""
     import torch
 
-    from psr.fitting import batch_loss
-    from psr.losses import MEASURING_BATCH
+    from psr.fitting.loop import batch_loss
+    from psr.fitting.losses import MEASURING_BATCH
 
     params = {name: tensor.to(problem.lm.device) for name, tensor in module.tensors.items()}
     total = 0.0

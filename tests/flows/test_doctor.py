@@ -94,8 +94,10 @@ def test_no_git_program_is_said(tmp_path, monkeypatch):
 
 def test_steering_that_loses_its_place_is_bad(monkeypatch):
     assert checks.steering(ROOT)[0]
-    monkeypatch.setattr("psr.probe._steered_well", set())
-    monkeypatch.setattr("psr.positions._past", lambda values: None)  # as when transformers renames what is read
+    monkeypatch.setattr("psr.steering.probe._steered_well", set())
+    monkeypatch.setattr(
+        "psr.steering.positions._past", lambda values: None
+    )  # as when transformers renames what is read
     good, found = checks.steering(ROOT)
     assert not good
     assert "steering, at the start of a forward" in found

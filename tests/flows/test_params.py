@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from flows import params
 from flows.estimate import amounts
-from psr.claims import GOAL
 from psr.errors import PsrError
+from psr.evaluation.claims import GOAL
 from tasks.dvc_file import stage_spec
 
 ROOT = Path(__file__).resolve().parents[2]

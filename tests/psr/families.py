@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from psr.models import LanguageModel, wrap
+from psr.lm.models import LanguageModel, wrap
 
 VOCABULARY, D_MODEL, LAYERS, CONTEXT = 300, 32, 3, 128
 PAD, BOS, EOS, START, END = "<pad>", "<bos>", "<eos>", "<|start|>", "<|end|>"

@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from psr.adapt import AdapterDiverged, adapted, default_settings, fit_adapter
-from psr.adapter import load_adapter, save_adapter
 from psr.errors import PsrError
-from psr.methods import parse_method
-from psr.module import CONFIG, WEIGHTS
-from psr.presets import FAST_ADAPTER
+from psr.fitting.lora import AdapterDiverged, adapted, default_settings, fit_adapter
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_ADAPTER
+from psr.steering.adapter import load_adapter, save_adapter
+from psr.steering.module import CONFIG, WEIGHTS
 from tests.psr.families import FAMILIES, family
 from tests.psr.test_contract import IDS, streams, triplets
 

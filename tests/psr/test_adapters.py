@@ -16,16 +16,16 @@ from peft import (
 from toy import example
 from written import IDS, generated, greedy, logits, strong_module
 
-from psr.chats import Prompt
+from psr.answers.generation import Request, generate
+from psr.answers.sampling import Sampling
 from psr.errors import PsrError
-from psr.fingerprint import fingerprint
-from psr.fitting import fit
-from psr.generation import Request, generate
-from psr.methods import parse_method
-from psr.models import wrap
-from psr.presets import FAST_MSE
-from psr.sampling import Sampling
-from psr.steering import steer
+from psr.fitting.loop import fit
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_MSE
+from psr.lm.chats import Prompt
+from psr.lm.fingerprints import fingerprint
+from psr.lm.models import wrap
+from psr.steering.hooks import steer
 
 USING = tokenizer("system")
 pytestmark = pytest.mark.filterwarnings(

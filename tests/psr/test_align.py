@@ -3,10 +3,10 @@ from families import TEMPLATES, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import psr.align
-from psr.align import align
-from psr.chats import Prompt, encode_chat
+import psr.lm.alignment
 from psr.errors import PsrError
+from psr.lm.alignment import align
+from psr.lm.chats import Prompt, encode_chat
 from psr.types import PromptPair
 
 PAIR = PromptPair("persona/x", "What is the color of the sun?", "Answer in the sky.")
@@ -43,7 +43,7 @@ def test_r_starts_at_the_last_prompt_token_and_qr_at_the_user_turn():
 
 
 def test_where_the_two_prompts_would_start_qr_apart_the_shorter_span_holds_on_both(monkeypatch):
-    monkeypatch.setattr("psr.chats.PROBES", ("Answer in verse.",))  # no probe ends as this instruction does
+    monkeypatch.setattr("psr.lm.chats.PROBES", ("Answer in verse.",))  # no probe ends as this instruction does
     using, pair = tokenizer("base", "unsplit"), PromptPair("persona/x", "\nthe", "a\n")  # line ends merge at the border
     plain, instructed = (encode_chat(using, chat) for chat in (pair.plain, pair.instructed))
     assert len(plain.ids) - plain.question > len(instructed.ids) - instructed.question
@@ -76,7 +76,7 @@ def test_an_unknown_span_is_refused():
 
 def test_prompts_that_end_differently_are_refused(monkeypatch):
     ends = iter([Prompt((1, 2, 3), 1), Prompt((1, 9, 2, 4), 2)])
-    monkeypatch.setattr(psr.align, "encode_chat", lambda *_: next(ends))
+    monkeypatch.setattr(psr.lm.alignment, "encode_chat", lambda *_: next(ends))
     with pytest.raises(PsrError, match="end with different tokens") as caught:
         align(tokenizer("system"), PAIR, (5,), "R")
     assert "\n" not in str(caught.value)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psr.alpha_search import Scores, candidates, choose
 from psr.errors import PsrError
+from psr.evaluation.alpha_search import Scores, candidates, choose
 
 
 def by_loop(alphas, trait, coherence, C, tolerance) -> tuple[int, bool]:

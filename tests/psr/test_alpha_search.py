@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psr.alpha_search import COARSE, Scores, candidates, choose_at, crossings, search
 from psr.errors import PsrError
+from psr.evaluation.alpha_search import COARSE, Scores, candidates, choose_at, crossings, search
 
 Curve = Callable[[float], float]
 QUESTIONS = 40

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psr.batches import epoch_batches, training_set
 from psr.errors import PsrError
+from psr.fitting.batches import epoch_batches, training_set
 from psr.types import AlignedTokens, Example
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psr.alpha_search import Scores
-from psr.bisection import bisect
 from psr.errors import PsrError
+from psr.evaluation.alpha_search import Scores
+from psr.evaluation.bisection import bisect
 
 PROMPT = np.full(4, 90.0)
 

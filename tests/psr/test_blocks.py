@@ -4,8 +4,8 @@ from families import FAMILIES, LAYERS
 from torch import nn
 from transformers import BloomConfig, BloomForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
-from psr.blocks import decoder_blocks
 from psr.errors import PsrError
+from psr.lm.blocks import decoder_blocks
 
 
 @pytest.mark.parametrize("name", FAMILIES)

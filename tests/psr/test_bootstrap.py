@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from psr.alpha_search import Scores, choose_at
-from psr.bootstrap import average, interval_of, matched, over_seeds, paired, plain_mean
 from psr.errors import PsrError
+from psr.evaluation.alpha_search import Scores, choose_at
+from psr.evaluation.bootstrap import average, interval_of, matched, over_seeds, paired, plain_mean
 
 ALPHAS = (0.0, 1.0, 2.0)
 

@@ -8,9 +8,9 @@ from families import FAMILIES, family
 from transformers import pipeline
 from written import IDS, TOLD, Said, generated, greedy, logits, strong_module
 
-from psr.cached import cache_argument
-from psr.chats import encode_chat
-from psr.steering import steer
+from psr.lm.cached import cache_argument
+from psr.lm.chats import encode_chat
+from psr.steering.hooks import steer
 from psr.types import Message
 
 NEW = 6

@@ -5,10 +5,10 @@ import torch
 from families import tokenizer
 from written import IDS, TOLD, generated, greedy, left_padded, logits, strong_module, written
 
-from psr.cached import cache_argument
-from psr.chats import encode_chat
-from psr.models import wrap
-from psr.steering import steer
+from psr.lm.cached import cache_argument
+from psr.lm.chats import encode_chat
+from psr.lm.models import wrap
+from psr.steering.hooks import steer
 from psr.types import Message
 
 NEW = 6

@@ -9,11 +9,11 @@ from families import FAMILIES, family
 from transformers import StaticCache
 from written import IDS, TOLD, generated, greedy, left_padded, strong_module
 
-from psr.cached import cache_argument
-from psr.chats import encode_chat
 from psr.errors import PsrError
-from psr.steering import Steer, hooked, steer, steered
-from psr.terms import terms_of
+from psr.lm.cached import cache_argument
+from psr.lm.chats import encode_chat
+from psr.steering.hooks import Steer, hooked, steer, steered
+from psr.steering.terms import terms_of
 from psr.types import Message
 
 TWO = torch.tensor([IDS, IDS[::-1]])

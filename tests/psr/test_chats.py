@@ -5,8 +5,8 @@ from families import BOS, KINDS, TEMPLATES, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psr.chats import Prompt, encode_chat
 from psr.errors import PsrError
+from psr.lm.chats import Prompt, encode_chat
 from psr.types import Message, PromptPair
 
 QUESTION, INSTRUCTION = "What is the color of the sun?", "Answer in the sky."

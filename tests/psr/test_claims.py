@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psr.bootstrap import Interval, plain_mean
-from psr.claims import (
+from psr.errors import PsrError
+from psr.evaluation.bootstrap import Interval, plain_mean
+from psr.evaluation.claims import (
     CLAIMS,
     CONTRASTS,
     Difference,
@@ -19,8 +20,7 @@ from psr.claims import (
     seed_shares,
     verdict,
 )
-from psr.errors import PsrError
-from psr.methods import parse_method
+from psr.fitting.methods import parse_method
 
 NUMBER = st.floats(-1e6, 1e6, allow_nan=False)
 VERDICTS = ("holds", "fails", "undecided", "not measured")

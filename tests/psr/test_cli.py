@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from psr import cli
-from psr.chats import encode_chat
+from psr.answers.generation import Answer, Request, generate
+from psr.answers.sampling import Sampling
 from psr.cli_text import clean
-from psr.generation import Answer, Request, generate
-from psr.module import SteeringModule, save_module
-from psr.sampling import Sampling
+from psr.lm.chats import encode_chat
+from psr.steering.module import SteeringModule, save_module
 from psr.types import Message
 
 QUESTION, SHORT = "What color is the sky?", ["--max-new-tokens", "6"]
@@ -89,14 +89,14 @@ def test_without_a_length_the_answer_gets_what_fits_the_context(run, monkeypatch
         asked.append(sampling.max_new_tokens + len(requests[0].prompt.ids))
         return [Answer((5,), "", True)] * len(requests)
 
-    monkeypatch.setattr("psr.generation.generate", answers)
+    monkeypatch.setattr("psr.answers.generation.generate", answers)
     assert run("steer", QUESTION).exit_code == 0
     assert asked == [family("llama").context]
 
 
 def test_model_text_is_shown_as_text(run, monkeypatch):
     answer = Answer((5,), "[red]:smile:[/nothing] \x1b[31mred\x1b[0m\x07 \u202egnp.exe", True)
-    monkeypatch.setattr("psr.generation.generate", lambda lm, requests, sampling: [answer] * len(requests))
+    monkeypatch.setattr("psr.answers.generation.generate", lambda lm, requests, sampling: [answer] * len(requests))
     for command, stdin, arguments in (("steer", "", [QUESTION]), ("chat", f"{QUESTION}\n", [])):
         result = run(command, *arguments, stdin=stdin)
         assert result.exit_code == 0
@@ -119,7 +119,7 @@ def test_chat_shows_both_sides_and_follows_alpha(run, monkeypatch):
         asked.append([(request.alpha, request.seed, len(request.prompt.ids)) for request in requests])
         return [Answer((5,), f"answer {request.alpha}", True) for request in requests]
 
-    monkeypatch.setattr("psr.generation.generate", answers)
+    monkeypatch.setattr("psr.answers.generation.generate", answers)
     lines = [
         QUESTION,
         "/alpha 0.25",
@@ -148,7 +148,7 @@ def test_chat_remembers_each_sides_own_conversation_only_if_told_to(run, monkeyp
         lengths.append([len(request.prompt.ids) for request in requests])
         return [Answer((5,), "sun " * (1 + 3 * (request.alpha > 0)), True) for request in requests]
 
-    monkeypatch.setattr("psr.generation.generate", answers)
+    monkeypatch.setattr("psr.answers.generation.generate", answers)
     run("chat", stdin="Why?\nWhy?\n")
     run("chat", "--remember", stdin="Why?\nWhy?\n")
     (first, again), (third, longer) = lengths[:2], lengths[2:]
@@ -221,7 +221,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(run, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("psr.generation.generate", interrupt)
+    monkeypatch.setattr("psr.answers.generation.generate", interrupt)
     for command, stdin, arguments in (("steer", "", [QUESTION]), ("chat", QUESTION, [])):
         result = run(command, *arguments, stdin=stdin)
         assert result.exit_code == 130

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from psr.errors import PsrError
-from psr.learn import learn
-from psr.methods import parse_method
-from psr.methods.actadd import single_pair
-from psr.methods.pairs import prompt_ends
-from psr.methods.pca import principal_direction
-from psr.methods.stolfo import projection_to_target
-from psr.recording import Targets
-from psr.steering import Steer, steered
+from psr.fitting.learning import learn
+from psr.fitting.methods import parse_method
+from psr.fitting.methods.actadd import single_pair
+from psr.fitting.methods.pairs import prompt_ends
+from psr.fitting.methods.pca import principal_direction
+from psr.fitting.methods.stolfo import projection_to_target
+from psr.lm.recording import Targets
+from psr.steering.hooks import Steer, steered
 from psr.types import Dropped
 from tests.psr import hand
 from tests.psr.test_objectives_by_hand import preferred

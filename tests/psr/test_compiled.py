@@ -8,10 +8,10 @@ import torch
 from families import FAMILIES, family
 from written import IDS, greedy, logits, strong_module
 
-from psr.blocks import decoder_blocks
-from psr.models import wrap
-from psr.recording import recorded
-from psr.steering import Steer, steer, steered
+from psr.lm.blocks import decoder_blocks
+from psr.lm.models import wrap
+from psr.lm.recording import recorded
+from psr.steering.hooks import Steer, steer, steered
 
 ids = torch.tensor([IDS])
 

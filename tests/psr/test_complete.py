@@ -7,12 +7,12 @@ import pytest
 import torch
 from families import FAMILIES, family
 
-from psr.chats import encode_chat
-from psr.complete import Ask, complete, row_seed
+from psr.answers.completions import Ask, complete, row_seed
+from psr.answers.generation import Request, generate
+from psr.answers.sampling import Sampling
 from psr.errors import PsrError
-from psr.generation import Request, generate
-from psr.module import SteeringModule
-from psr.sampling import Sampling
+from psr.lm.chats import encode_chat
+from psr.steering.module import SteeringModule
 from psr.types import INSTRUCTED, PLAIN, PromptPair
 
 SAMPLING = Sampling(max_new_tokens=8)

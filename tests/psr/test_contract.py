@@ -8,16 +8,16 @@ from functools import cache
 import pytest
 import torch
 
-from psr.adapt import Adapted, adapted
-from psr.adapter import load_adapter, save_adapter
 from psr.errors import PsrError
-from psr.learn import learn
-from psr.methods import METHODS, parse_method
-from psr.models import LanguageModel
-from psr.module import load_module, save_module
-from psr.presets import FAST_ADAPTER, REFT_R1, FitSettings, preset
-from psr.recording import recorded
-from psr.steering import Steer, steer, steered
+from psr.fitting.learning import learn
+from psr.fitting.lora import Adapted, adapted
+from psr.fitting.methods import METHODS, parse_method
+from psr.fitting.presets import FAST_ADAPTER, REFT_R1, FitSettings, preset
+from psr.lm.models import LanguageModel
+from psr.lm.recording import recorded
+from psr.steering.adapter import load_adapter, save_adapter
+from psr.steering.hooks import Steer, steer, steered
+from psr.steering.module import load_module, save_module
 from tests.psr.families import LAYERS, family, tokenizer
 from tests.psr.toy import example
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from toy import LAYERS, D, examples, toy
 
-from psr.delta import contrast, instructed_run, steered_run
 from psr.errors import PsrError
-from psr.faithfulness import relative_rmse, squared_errors
-from psr.module import SteeringModule
-from psr.resampling import once
+from psr.evaluation.delta import contrast, instructed_run, steered_run
+from psr.evaluation.faithfulness import relative_rmse, squared_errors
+from psr.evaluation.resampling import once
+from psr.steering.module import SteeringModule
 
 LM = toy()
 TOKENS = [example.tokens for example in examples("QR")]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from psr.difference import difference_of_means
 from psr.errors import PsrError
-from psr.recording import Targets
+from psr.fitting.difference import difference_of_means
+from psr.lm.recording import Targets
 
 
 def recording(seed: int, lengths: list[int], span: str = "R", model: str = "m", layers=(0, 1, 2)) -> Targets:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from toy import LAYERS, D, activations, examples, toy
 
-from psr.adapt import fit_adapter
-from psr.adapter import Adapter
-from psr.drift import Drift, adapter_drift, divergence, module_drift, prompt_drift
 from psr.errors import PsrError
-from psr.methods import parse_method
-from psr.module import SteeringModule
-from psr.presets import FAST_ADAPTER
+from psr.evaluation.drift import Drift, adapter_drift, divergence, module_drift, prompt_drift
+from psr.fitting.lora import fit_adapter
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_ADAPTER
+from psr.steering.adapter import Adapter
+from psr.steering.module import SteeringModule
 from tests.psr.drawn import drawn
 from tests.psr.families import family
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from psr import fitting
 from psr.errors import PsrError
-from psr.fitting import Diverged, fit
-from psr.methods import parse_method
-from psr.presets import FAST_LL, FAST_MSE, FitSettings, package
+from psr.fitting import loop as fitting
+from psr.fitting.loop import Diverged, fit
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_LL, FAST_MSE, FitSettings, package
 from tests.psr.test_objectives_by_hand import preferred
 from tests.psr.toy import D, examples, toy
 

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psr import faithfulness as f
 from psr.errors import PsrError
-from psr.recording import Targets
-from psr.resampling import once, resample
+from psr.evaluation import faithfulness as f
+from psr.evaluation.resampling import once, resample
+from psr.lm.recording import Targets
 
 OFFSETS = (0, 3, 7, 9)
 DELTA = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(3))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-import psr.fingerprint
-from psr.fingerprint import akin, fingerprint
-from psr.loading import load_model
+import psr.lm.fingerprints
+from psr.lm.fingerprints import akin, fingerprint
+from psr.lm.loading import load_model
 from psr.types import short_hash
 
 
@@ -50,7 +50,7 @@ def test_any_single_changed_weight_changes_it(data):
 
 def test_it_is_the_same_however_the_weights_are_streamed(monkeypatch):
     before = _name(_llama())
-    monkeypatch.setattr(psr.fingerprint, "_CHUNK", 7)
+    monkeypatch.setattr(psr.lm.fingerprints, "_CHUNK", 7)
     assert _name(_llama()) == before
 
 
@@ -158,9 +158,9 @@ def test_without_adapters_it_is_weights_config_stops_and_tokenizer_and_nothing_e
         kin += f"{name} {hashlib.sha256(f'float {shape} '.encode() + numbers).hexdigest()}\n"
         own += f"{name} {hashlib.sha256(f'torch.bfloat16 {shape} '.encode() + numbers).hexdigest()}\n"
     rest = (
-        psr.fingerprint._config(model),
-        psr.fingerprint._stops(model),
-        psr.fingerprint._tokenizer(tokenizer("system")),
+        psr.lm.fingerprints._config(model),
+        psr.lm.fingerprints._stops(model),
+        psr.lm.fingerprints._tokenizer(tokenizer("system")),
     )
     kin, own = (hashlib.sha256(text.encode()).hexdigest() for text in (kin, own))
     assert _name(model) == f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from psr import fitting
 from psr.errors import PsrError
-from psr.fitting import batch_loss, fit, unsteered_mse
-from psr.methods import METHODS, parse_method
-from psr.models import LanguageModel
-from psr.presets import FAST_MSE, PAPER_LL, PAPER_MSE, FitSettings
-from psr.problem import pose
-from psr.recording import Targets, record
+from psr.fitting import loop as fitting
+from psr.fitting.loop import batch_loss, fit, unsteered_mse
+from psr.fitting.methods import METHODS, parse_method
+from psr.fitting.presets import FAST_MSE, PAPER_LL, PAPER_MSE, FitSettings
+from psr.fitting.problem import pose
+from psr.lm.models import LanguageModel
+from psr.lm.recording import Targets, record
 from psr.types import Example
 from tests.psr.families import family
 from tests.psr.toy import D, adamw_by_hand, example, examples, loss_by_hand, toy

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from psr.batches import training_set
-from psr.floor import floor_step
-from psr.recording import recorded
+from psr.fitting.batches import training_set
+from psr.fitting.floor import floor_step
+from psr.lm.recording import recorded
 from tests.psr.drawn import drawn
 from tests.psr.families import LAYERS, family
 from tests.psr.toy import examples, toy

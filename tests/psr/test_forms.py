@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from psr.forms import PSR, form_named, init_params, orthonormal, steer_activation
-from psr.module import SteeringModule, load_module, save_module
+from psr.steering.forms import PSR, form_named, init_params, orthonormal, steer_activation
+from psr.steering.module import SteeringModule, load_module, save_module
 
 
 def params(form, d: int, layers: int = 1, seed: int = 0):

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from psr import fitting, preparing
-from psr.batches import training_set
-from psr.fitting import batch_loss, fit
-from psr.frozen import beginning_with, can_begin_at, frozen_stream, stream_of
-from psr.methods import parse_method
-from psr.presets import FAST_MSE
-from psr.problem import pose
-from psr.recording import recorded
+from psr.fitting import loop as fitting
+from psr.fitting import preparing
+from psr.fitting.batches import training_set
+from psr.fitting.frozen import beginning_with, can_begin_at, frozen_stream, stream_of
+from psr.fitting.loop import batch_loss, fit
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_MSE
+from psr.fitting.problem import pose
+from psr.lm.recording import recorded
 from tests.psr.drawn import drawn
 from tests.psr.families import FAMILIES, LAYERS, family
 from tests.psr.toy import examples, toy

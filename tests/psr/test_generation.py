@@ -9,14 +9,14 @@ import pytest
 import torch
 from families import FAMILIES, family
 
-from psr.cached import fresh_cache, next_logits
-from psr.chats import Prompt
+from psr.answers.generation import Request, generate
+from psr.answers.sampling import Sampling
 from psr.errors import PsrError
-from psr.generation import Request, generate
-from psr.models import LanguageModel, wrap
-from psr.module import SteeringModule
-from psr.padding import pad
-from psr.sampling import Sampling
+from psr.lm.cached import fresh_cache, next_logits
+from psr.lm.chats import Prompt
+from psr.lm.models import LanguageModel, wrap
+from psr.lm.padding import pad
+from psr.steering.module import SteeringModule
 
 SAMPLING = Sampling(max_new_tokens=20)  # with the longest prompt, beyond the sliding windows of 16
 every_family = pytest.mark.parametrize("name", sorted(FAMILIES))

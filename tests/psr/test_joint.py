@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psr import fitting
 from psr.errors import PsrError
-from psr.fitting import Diverged, Fitted, fit
-from psr.joint import fit_many, passes
-from psr.methods import parse_method
-from psr.presets import FAST_MSE, FitSettings
-from psr.recording import record
-from psr.stores import in_eight_bits
+from psr.fitting import loop as fitting
+from psr.fitting.joint import fit_many, passes
+from psr.fitting.loop import Diverged, Fitted, fit
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_MSE, FitSettings
+from psr.fitting.stores import in_eight_bits
+from psr.lm.recording import record
 from tests.psr.drawn import drawn
 from tests.psr.families import LAYERS, family
 from tests.psr.toy import examples, toy
@@ -72,7 +72,7 @@ def test_other_families_too(name):
 def test_the_same_examples_under_many_seeds_are_kept_once(monkeypatch):
     lm, method, own, asked = family("llama"), parse_method("a-psr-mse-r"), drawn(5, 1), []
     real = fitting.pose
-    from psr import joint as module
+    from psr.fitting import joint as module
 
     monkeypatch.setattr(module, "pose", lambda lm, pool, *rest: (asked.append(len(pool)), real(lm, pool, *rest))[1])
     data = {"a": own, "b": drawn(3, 2), "c": own}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import JudgeError, PsrError
-from psr.judging import judge_all
+from psr.judges.judging import judge_all
 from psr.types import JudgeItem, Judgement, Usage, Verdicts
 
 
@@ -72,7 +72,7 @@ def test_an_error_that_a_retry_may_mend_is_tried_again():
 
 def test_waits_grow_between_tries(monkeypatch):
     waits = []
-    monkeypatch.setattr("psr.judging.time.sleep", waits.append)
+    monkeypatch.setattr("psr.judges.judging.time.sleep", waits.append)
     judge_all(Scripted(errors=[JudgeError("busy", retryable=True)] * 4), items(1), retries=3, wait=0.5)
     assert waits == [0.5, 1.0, 2.0]
 

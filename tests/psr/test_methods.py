@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from psr.methods import BY_SLUG, GRADIENT, METHODS, parse_method
+from psr.fitting.methods import BY_SLUG, GRADIENT, METHODS, parse_method
 
 
 def test_slugs_and_names_are_unique_and_read_both_ways():

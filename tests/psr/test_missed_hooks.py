@@ -7,9 +7,9 @@ import torch
 from families import FAMILIES
 from written import IDS, logits, strong_module
 
-from psr.blocks import decoder_blocks
 from psr.errors import PsrError
-from psr.steering import Steer, steer, steered
+from psr.lm.blocks import decoder_blocks
+from psr.steering.hooks import Steer, steer, steered
 
 ids = torch.tensor([IDS])
 

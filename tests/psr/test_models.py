@@ -10,9 +10,9 @@ from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditional
 from transformers.utils import logging
 
 from psr.errors import PsrError
-from psr.fingerprint import fingerprint
-from psr.loading import load_model
-from psr.models import wrap
+from psr.lm.fingerprints import fingerprint
+from psr.lm.loading import load_model
+from psr.lm.models import wrap
 
 
 def _save(folder, model=None, using=None):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from psr.forms import FORMS, init_params
-from psr.module import CONFIG, WEIGHTS, SteeringModule, check_alpha, check_model, load_module, save_module
+from psr.steering.forms import FORMS, init_params
+from psr.steering.module import CONFIG, WEIGHTS, SteeringModule, check_alpha, check_model, load_module, save_module
 
 
 def module(form: str = "PSR", layers: tuple[int, ...] = (0, 2), d: int = 8, seed: int = 0) -> SteeringModule:

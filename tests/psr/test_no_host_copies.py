@@ -15,14 +15,14 @@ from families import D_MODEL, FAMILIES, LAYERS, family
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
-from psr.cached import cache_argument
-from psr.chats import Prompt
-from psr.forms import form_named, init_params
-from psr.generation import Request, _start, _step
-from psr.module import SteeringModule
-from psr.probe import check_steering
-from psr.sampling import Sampling
-from psr.steering import Live, Steer, steered
+from psr.answers.generation import Request, _start, _step
+from psr.answers.sampling import Sampling
+from psr.lm.cached import cache_argument
+from psr.lm.chats import Prompt
+from psr.steering.forms import form_named, init_params
+from psr.steering.hooks import Live, Steer, steered
+from psr.steering.module import SteeringModule
+from psr.steering.probe import check_steering
 
 READS = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero", "aten::equal", "aten::masked_select",
          "aten::unique_dim", "aten::_unique2")  # fmt: skip

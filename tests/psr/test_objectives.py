@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psr.objectives import dead_gates, dead_share, mean_squared_error, negative_log_likelihood, soft_alphas
+from psr.fitting.objectives import dead_gates, dead_share, mean_squared_error, negative_log_likelihood, soft_alphas
 
 
 def tensors(seed: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from psr import fitting
-from psr.fitting import fit
-from psr.methods import parse_method
-from psr.presets import FitSettings
-from psr.problem import pose
-from psr.teacher import Teacher
+from psr.fitting import loop as fitting
+from psr.fitting.loop import fit
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FitSettings
+from psr.fitting.problem import pose
+from psr.fitting.teacher import Teacher
 from tests.psr import hand
 from tests.psr.toy import LAYERS, D, examples, toy
 

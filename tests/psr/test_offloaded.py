@@ -8,13 +8,13 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from families import FAMILIES, tokenizer
 from written import IDS, generated, greedy, strong_module
 
-from psr.chats import Prompt
+from psr.answers.generation import Request, generate
+from psr.answers.sampling import Sampling
 from psr.errors import PsrError
-from psr.fingerprint import fingerprint
-from psr.generation import Request, generate
-from psr.models import wrap
-from psr.sampling import Sampling
-from psr.steering import Steer, steer, steered
+from psr.lm.chats import Prompt
+from psr.lm.fingerprints import fingerprint
+from psr.lm.models import wrap
+from psr.steering.hooks import Steer, steer, steered
 
 USING = tokenizer("system")
 PLACES = {

@@ -2,8 +2,8 @@
 
 import pytest
 
+from psr.answers.pairs import held_out_pairs, sampling_seeds, spread
 from psr.errors import PsrError
-from psr.pairs import held_out_pairs, sampling_seeds, spread
 from psr.types import Attribute
 
 ATTRIBUTE = Attribute("persona", "shy", ("be shy",), ("be quiet", "be timid"), ("f?",), ("s?",), ("a?", "b?", "c?"), "")

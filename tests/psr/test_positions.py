@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING, DynamicCache, EncoderDecoderCache, Stat
 from transformers.modeling_outputs import BaseModelOutput
 
 from psr.errors import PsrError
-from psr.positions import Given, read_forward
+from psr.steering.positions import Given, read_forward
 
 IDS = torch.tensor([[5, 40, 61], [9, 21, 35]])
 CONFIG = CONFIG_MAPPING["gemma3_text"](

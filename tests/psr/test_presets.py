@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from psr.errors import PsrError
-from psr.presets import FAST_LL, FAST_MSE, PAPER_LL, PAPER_MSE, FitSettings, package, preset
+from psr.fitting.presets import FAST_LL, FAST_MSE, PAPER_LL, PAPER_MSE, FitSettings, package, preset
 
 
 def test_paper_presets_hold_the_published_constants():

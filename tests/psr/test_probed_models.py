@@ -11,8 +11,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from written import IDS, generated, greedy, strong_module
 
 from psr.errors import PsrError
-from psr.models import wrap
-from psr.steering import steer
+from psr.lm.models import wrap
+from psr.steering.hooks import steer
 
 USING = tokenizer("system")
 _BASE = {

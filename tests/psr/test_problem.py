@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from psr.errors import PsrError
-from psr.fitting import fit
-from psr.methods import parse_method
-from psr.presets import FAST_LL, FAST_MSE
-from psr.problem import pose
-from psr.recording import Targets
+from psr.fitting.loop import fit
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import FAST_LL, FAST_MSE
+from psr.fitting.problem import pose
+from psr.lm.recording import Targets
 from tests.psr.toy import D, example, examples, toy
 
 A_PSR, S_PSR = parse_method("a-psr-mse-r"), parse_method("s-psr-mse-r")

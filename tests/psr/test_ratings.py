@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psr.alpha_search import Scores
 from psr.errors import PsrError
-from psr.ratings import at_best_strength, harmonic_mean, strengths
+from psr.evaluation.alpha_search import Scores
+from psr.evaluation.ratings import at_best_strength, harmonic_mean, strengths
 
 FACTORS = (0.4, 1.0, 2.0)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from psr.errors import PsrError
-from psr.readability import r_squared, read_out
-from psr.resampling import once, resample
+from psr.evaluation.readability import r_squared, read_out
+from psr.evaluation.resampling import once, resample
 
 A = torch.randn(2, 400, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 W, B = torch.tensor([[1.0, -2.0, 0.5, 0.0], [0.3, 0.0, 1.0, 2.0]]).double(), torch.tensor([0.7, -1.0]).double()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from psr.recording import Targets, record, recorded
+from psr.lm.recording import Targets, record, recorded
 
 families = pytest.mark.parametrize("name", list(FAMILIES))
 SEQUENCES = [(5, 40, 61, 90, 33, 12), (9, 21, 35), (7, 8, 9, 10, 11, 12, 13, 14, 15)]

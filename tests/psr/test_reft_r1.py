@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from psr.errors import PsrError
-from psr.fitting import Diverged
-from psr.methods import parse_method
-from psr.methods.reft_r1 import fit_reft_r1
-from psr.presets import REFT_R1
+from psr.fitting.loop import Diverged
+from psr.fitting.methods import parse_method
+from psr.fitting.methods.reft_r1 import fit_reft_r1
+from psr.fitting.presets import REFT_R1
 from tests.psr import hand
 from tests.psr.toy import D, examples, toy
 

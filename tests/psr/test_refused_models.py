@@ -17,13 +17,13 @@ from transformers import (
 )
 from written import IDS, strong_module
 
-from psr.chats import Prompt
+from psr.answers.generation import Request, generate
+from psr.answers.sampling import Sampling
 from psr.errors import PsrError
-from psr.generation import Request, generate
-from psr.models import wrap
-from psr.recording import record
-from psr.sampling import Sampling
-from psr.steering import steer
+from psr.lm.chats import Prompt
+from psr.lm.models import wrap
+from psr.lm.recording import record
+from psr.steering.hooks import steer
 
 USING = tokenizer("system")
 _BERT = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from psr.resampling import mean_and_error, once, resample
+from psr.evaluation.resampling import mean_and_error, once, resample
 
 
 def written_out(row: np.ndarray, counts: np.ndarray) -> np.ndarray:

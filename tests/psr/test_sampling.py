@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from psr.answers.sampling import Sampling, cut, pick, uniforms
 from psr.errors import PsrError
-from psr.sampling import Sampling, cut, pick, uniforms
 
 
 def test_tokens_come_as_often_as_softmax_says():

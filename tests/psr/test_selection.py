@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from psr.answers.pairs import fit_pairs, held_out_pairs, spread
+from psr.answers.selection import means, select
 from psr.errors import PsrError
-from psr.pairs import fit_pairs, held_out_pairs, spread
-from psr.selection import means, select
 from psr.types import Attribute, Completion, Judgement, PromptPair
 
 ATTRIBUTE = Attribute(

@@ -7,14 +7,14 @@ import pytest
 import torch
 from families import D_MODEL, FAMILIES, LAYERS, family, tokenizer
 
-from psr.blocks import decoder_blocks
-from psr.cached import cache_argument
-from psr.chats import encode_chat
 from psr.errors import PsrError
-from psr.forms import FORMS, PSR, form_named, gate, init_params, steer_activation
-from psr.module import SteeringModule
-from psr.recording import recorded
-from psr.steering import Steer, Term, hooked, steer, steered
+from psr.lm.blocks import decoder_blocks
+from psr.lm.cached import cache_argument
+from psr.lm.chats import encode_chat
+from psr.lm.recording import recorded
+from psr.steering.forms import FORMS, PSR, form_named, gate, init_params, steer_activation
+from psr.steering.hooks import Steer, Term, hooked, steer, steered
+from psr.steering.module import SteeringModule
 from psr.types import Message
 
 IDS = torch.tensor([[5, 40, 61, 90, 33, 12, 77, 8], [9, 21, 35, 66, 54, 18, 70, 25]])
@@ -193,7 +193,7 @@ def test_a_block_that_returns_a_tuple_is_steered_as_one_that_returns_a_tensor():
 
 
 def test_a_steered_tuple_keeps_its_other_entries():
-    from psr.steering import Live, _hook
+    from psr.steering.hooks import Live, _hook
 
     A = torch.randn(1, 2, D_MODEL)
     live = Live({0: []}, None)

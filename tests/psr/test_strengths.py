@@ -6,10 +6,10 @@ import pytest
 import torch
 from families import FAMILIES, family
 
-from psr.chats import Prompt
 from psr.errors import PsrError
-from psr.module import SteeringModule
-from psr.strengths import token_strengths
+from psr.lm.chats import Prompt
+from psr.steering.module import SteeringModule
+from psr.steering.strengths import token_strengths
 
 PROMPT = Prompt((7, 30, 12, 99, 45, 8), 2)
 ANSWER = (50, 61, 72, 83, 2)

@@ -7,11 +7,11 @@ import pytest
 from families import FAMILIES, TEMPLATES, tokenizer
 from transformers.utils import logging
 
-from psr.chats import encode_chat
 from psr.errors import PsrError
-from psr.loading import load_model
-from psr.models import wrap
-from psr.templates import with_options
+from psr.lm.chats import encode_chat
+from psr.lm.loading import load_model
+from psr.lm.models import wrap
+from psr.lm.templates import with_options
 from psr.types import Message
 
 PARTS = (

@@ -26,7 +26,7 @@ def told() -> Iterator[tuple[str, str]]:
 
 
 def test_errors_name_only_functions_that_psr_exports_under_that_name() -> None:
-    """A function that shares its file's name is not exported: `psr.learn` is the file."""
+    """A function that shares its file's name is not exported: `psr.fitting.learning` is the file."""
     named = [
         (file, text, name) for file, text in told() for name in re.findall(r"(?<!from )(?<!-m )\bpsr\.(\w+)", text)
     ]
@@ -35,7 +35,7 @@ def test_errors_name_only_functions_that_psr_exports_under_that_name() -> None:
 
 def test_imports_that_errors_tell_of_work() -> None:
     named = {found for _, text in told() for found in re.findall(r"from (psr(?:\.\w+)+) import (\w+)", text)}
-    assert ("psr.learn", "learn") in named
+    assert ("psr.fitting.learning", "learn") in named
     assert all(callable(getattr(import_module(module), name)) for module, name in named)
 
 

@@ -10,13 +10,13 @@ from families import FAMILIES, family
 from transformers import TextIteratorStreamer
 from written import IDS, TOLD, generated, greedy, logits, strong_module, written
 
-from psr.chats import Prompt, encode_chat
+from psr.answers.generation import Request, generate
+from psr.answers.sampling import Sampling
 from psr.errors import PsrError
-from psr.generation import Request, generate
-from psr.models import wrap
-from psr.sampling import Sampling
-from psr.steering import Steer, hooked, steer, steered
-from psr.terms import terms_of
+from psr.lm.chats import Prompt, encode_chat
+from psr.lm.models import wrap
+from psr.steering.hooks import Steer, hooked, steer, steered
+from psr.steering.terms import terms_of
 from psr.types import Message
 
 ROUNDS, PATIENCE = 6, 30
@@ -204,7 +204,7 @@ def test_a_probe_that_fails_gives_the_model_free(lm, module, monkeypatch):
     def fails(*_):
         raise PsrError("no good")
 
-    monkeypatch.setattr("psr.probe._compare", fails)
+    monkeypatch.setattr("psr.steering.probe._compare", fails)
     for _ in range(2):
         with pytest.raises(PsrError, match="no good"):
             elsewhere(lambda: steer(model, module).__enter__())

@@ -48,7 +48,7 @@ def test_plain_and_instructed_differ_by_the_instruction_only():
 
 def test_importing_psr_and_its_types_needs_no_torch_and_no_pipeline():
     code = (
-        "import sys, psr, psr.types, psr.errors, psr.methods; "
+        "import sys, psr, psr.types, psr.errors, psr.fitting.methods; "
         "print([m for m in ('torch', 'transformers', 'prefect', 'dvc', 'mlflow', 'duckdb') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

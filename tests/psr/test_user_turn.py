@@ -1,4 +1,4 @@
-"""On span QR steering by hand begins where psr.generation begins, for chats rendered by any of these templates."""
+"""On span QR steering by hand begins where psr.answers.generation begins, for chats rendered by any of these templates."""
 
 import pytest
 import torch
@@ -7,11 +7,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from written import strong_module
 
-from psr.chats import encode_chat
-from psr.models import wrap
-from psr.steering import steer
+from psr.lm.chats import encode_chat
+from psr.lm.models import wrap
+from psr.lm.turns import user_turn
+from psr.steering.hooks import steer
 from psr.types import Message
-from psr.user_turn import user_turn
 
 EXACT = ("system", "strips", "default_system", "dated")
 FOLDED = ("no_system", "ignores_system", "base", "base_bos")

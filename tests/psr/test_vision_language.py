@@ -7,12 +7,12 @@ from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 from transformers.utils import logging
 from written import IDS, TOLD, generated, greedy, strong_module, written
 
-from psr.blocks import decoder_blocks
-from psr.chats import Prompt, encode_chat
-from psr.generation import Request, generate
-from psr.loading import load_model
-from psr.sampling import Sampling
-from psr.steering import Steer, steer, steered
+from psr.answers.generation import Request, generate
+from psr.answers.sampling import Sampling
+from psr.lm.blocks import decoder_blocks
+from psr.lm.chats import Prompt, encode_chat
+from psr.lm.loading import load_model
+from psr.steering.hooks import Steer, steer, steered
 from psr.types import Message
 
 IMAGE, NEW = 290, 4

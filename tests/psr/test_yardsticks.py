@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from toy import LAYERS, examples, toy
 
-from psr import yardsticks
-from psr.fitting import batch_loss, initial_params
-from psr.methods import parse_method
-from psr.presets import PAPER_MSE
-from psr.problem import pose
-from psr.recording import record
-from psr.yardsticks import batches_of_epoch, floor_epochs, paper_loop
+from psr.fitting import yardsticks
+from psr.fitting.loop import batch_loss, initial_params
+from psr.fitting.methods import parse_method
+from psr.fitting.presets import PAPER_MSE
+from psr.fitting.problem import pose
+from psr.fitting.yardsticks import batches_of_epoch, floor_epochs, paper_loop
+from psr.lm.recording import record
 
 METHOD, ALL = parse_method("a-psr-mse-r"), tuple(range(LAYERS))
 BARE = replace(PAPER_MSE, regulariser=0.0, normalise=False)

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from psr.models import LanguageModel
-from psr.presets import FitSettings
+from psr.fitting.presets import FitSettings
+from psr.lm.models import LanguageModel
 from psr.types import AlignedTokens, Example
 
 D, WORDS, LAYERS = 6, 11, 2

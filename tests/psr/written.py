@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from psr.blocks import decoder_blocks
-from psr.forms import form_named, init_params
-from psr.module import SteeringModule
+from psr.lm.blocks import decoder_blocks
+from psr.steering.forms import form_named, init_params
+from psr.steering.module import SteeringModule
 
 IDS = (5, 40, 61, 90, 33, 12, 77, 8)
 TOLD = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None}  # for model.generate

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from psr.recording import Targets
+from psr.lm.recording import Targets
 from tasks.activations import INDEX, read_targets, size_of, write_index, write_shards
 
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from psr.adapter import Adapter
-from psr.complete import Ask, complete
+from psr.answers.completions import Ask, complete
+from psr.answers.sampling import Sampling
 from psr.errors import PsrError
-from psr.sampling import Sampling
+from psr.steering.adapter import Adapter
 from psr.types import INSTRUCTED, PLAIN, Attribute, JudgeItem, Judgement, PromptPair, Verdicts
 from tasks.adaptation import adapters
 from tasks.adaptation.adapters import ALPHAS, answered, answers
@@ -129,7 +129,7 @@ def test_unrelated_answers_are_of_questions_that_the_attribute_is_neither_fitted
 
 
 def test_coherence_repeats_the_choice_of_the_traits_alpha():
-    from psr.alpha_search import Scores
+    from psr.evaluation.alpha_search import Scores
 
     one = case()
     prompt = one.search.mean(INSTRUCTED, "coherence")  # 90

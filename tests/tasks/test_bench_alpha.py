@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from psr.alpha_search import Scores
+from psr.evaluation.alpha_search import Scores
 from tasks.bench.alpha import Replay, alpha_search, costs, curves, width
 from tasks.bench.material import Material
 from tests.results_folder import SLUGS, write_results

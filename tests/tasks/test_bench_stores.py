@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from psr.methods import parse_method
-from psr.module import SteeringModule
-from psr.preparing import normalised
-from psr.presets import FAST_MSE
-from psr.problem import pose
-from psr.recording import Targets
-from psr.stores import EightBit
+from psr.fitting.methods import parse_method
+from psr.fitting.preparing import normalised
+from psr.fitting.presets import FAST_MSE
+from psr.fitting.problem import pose
+from psr.fitting.stores import EightBit
+from psr.lm.recording import Targets
+from psr.steering.module import SteeringModule
 from tasks.ablation.material import subjects, wanted_attributes
 from tasks.bench import joint, stores
 from tasks.bench.material import Material
@@ -50,15 +50,15 @@ def test_the_objective_of_a_module_is_the_share_of_the_unsteered_error_that_it_l
 
 
 def test_eight_bits_are_a_quarter_of_the_bytes_and_lose_little(material, monkeypatch):
-    import psr.fitting
+    import psr.fitting.loop
 
-    seen, real = [], psr.fitting.fit
+    seen, real = [], psr.fitting.loop.fit
 
     def watched(*given, targets, **more):
         seen.append(type(targets))
         return real(*given, targets=targets, **more)
 
-    monkeypatch.setattr(psr.fitting, "fit", watched)
+    monkeypatch.setattr(psr.fitting.loop, "fit", watched)
     monkeypatch.setattr(stores, "TRIPLETS", 4)
     (figure,) = stores.eight_bits(replace(material, repeats=2))
     assert (figure.name, figure.ratio.n, figure.goal) == ("store-8-bit", 2, None)
@@ -69,16 +69,16 @@ def test_eight_bits_are_a_quarter_of_the_bytes_and_lose_little(material, monkeyp
 
 
 def test_many_modules_are_the_concepts_under_a_seed_each(material, monkeypatch):
-    import psr.joint
+    import psr.fitting.joint
 
     given = {}
-    real = psr.joint.fit_many
+    real = psr.fitting.joint.fit_many
 
     def watched(lm, examples, *more, seeds, **others):
         given.update({name: (id(examples[name]), seeds[name]) for name in examples})
         return real(lm, examples, *more, seeds=seeds, **others)
 
-    monkeypatch.setattr(psr.joint, "fit_many", watched)
+    monkeypatch.setattr(psr.fitting.joint, "fit_many", watched)
     for name, value in (("MODULES", 20), ("EPOCHS", 1), ("TRIPLETS", 2), ("ATTRIBUTES", 3)):
         monkeypatch.setattr(joint, name, value)
     (figure,) = joint.many_modules(material)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from psr.claims import CONTRASTS
 from psr.errors import PsrError
+from psr.evaluation.claims import CONTRASTS
 from tasks import index, report, tables
 from tasks.claims import check_finished, claim_rows, claims_table, measure, questions, store
 from tasks.claims_faithfulness import sums_of

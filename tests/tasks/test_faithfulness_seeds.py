@@ -11,11 +11,11 @@ import torch
 
 import flows.faithfulness
 from flows.params import load
-from psr.complete import Ask, complete
-from psr.loading import load_model
-from psr.module import SteeringModule, save_module
-from psr.pairs import fit_pairs
-from psr.sampling import Sampling
+from psr.answers.completions import Ask, complete
+from psr.answers.pairs import fit_pairs
+from psr.answers.sampling import Sampling
+from psr.lm.loading import load_model
+from psr.steering.module import SteeringModule, save_module
 from psr.types import Attribute, Triplet
 from tasks import index
 from tasks.benchmarks import load_attributes

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from psr.complete import Ask, complete
-from psr.loading import load_model
-from psr.module import SteeringModule
-from psr.pairs import held_out_pairs
-from psr.sampling import Sampling
+from psr.answers.completions import Ask, complete
+from psr.answers.pairs import held_out_pairs
+from psr.answers.sampling import Sampling
+from psr.lm.loading import load_model
+from psr.steering.module import SteeringModule
 from psr.types import Triplet
 from tasks.benchmarks import load_attributes
 from tasks.delta import read_rows, share_rows, strength_rows, token_rows

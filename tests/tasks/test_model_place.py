@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from psr.errors import PsrError
-from psr.loading import load_model
+from psr.lm.loading import load_model
 from tasks.models import ModelPlace, open_model
 
 ROOT = Path(__file__).resolve().parents[2]

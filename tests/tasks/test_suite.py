@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from psr.methods import parse_method, trained
-from psr.pairs import sampling_seeds
+from psr.answers.pairs import sampling_seeds
+from psr.fitting.methods import parse_method, trained
 from psr.testbed.verifiers import follows, follows_loosely
 from tasks import index
 from tasks.benchmarks import attributes_of

@@ -160,8 +160,8 @@ def test_a_registered_module_answers_chats_and_takes_alpha(
     import mlflow
     import torch
 
-    from psr.loading import load_model
-    from psr.module import SteeringModule, save_module
+    from psr.lm.loading import load_model
+    from psr.steering.module import SteeringModule, save_module
 
     lm = load_model(root / "data/testbed/model")
     path = repo / "data" / profile / "distill"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import JudgeError, PsrError
-from psr.judging import judge_all
+from psr.judges.judging import judge_all
 from psr.testbed.concepts import CONCEPTS, Concept
 from psr.testbed.decorations import decorate
 from psr.testbed.formats import FORMATS, Format

@@ -1,0 +1,1 @@
+"""How strongly to steer, how sure a figure is, how faithful a module is, what the paper claims. Fits nothing."""

@@ -1,0 +1,44 @@
+"""A sequential bisection for one point of comparison: what the batched search for alpha (psr/evaluation/alpha_search.py) replaces.
+
+It knows one crossing and assumes that there is no other; one alpha a call, each of which waits for the one before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from psr.errors import PsrError
+from psr.evaluation.alpha_search import SLACK, Evaluate, Point, Scores, crossings
+
+
+def bisect(
+    evaluate: Evaluate, unsteered: Scores, point: Point, prompt: ArrayLike, *, alpha_max: float, width: float
+) -> tuple[float, float] | None:
+    """Halve [0, alpha_max] around where coherence crosses `point` until the bracket is at most `width` wide.
+
+    evaluate: scores of the alphas asked; unsteered: those of alpha 0; prompt: as `psr.evaluation.alpha_search.search`.
+    Returns the bracket (low, high); None when alpha_max is on the same side as alpha 0.
+    Raises PsrError for a width that is not positive.
+    """
+    if not width > 0:
+        raise PsrError("a bisection needs a width to end at", expected="a positive width", got=width)
+    low, high = unsteered, evaluate((alpha_max,))
+    if not crossings(point, _beside(low, high), prompt):
+        return None
+    while high.alphas[0] - low.alphas[0] > width + SLACK:
+        middle = evaluate(((low.alphas[0] + high.alphas[0]) / 2,))
+        if crossings(point, _beside(low, middle), prompt):
+            high = middle
+        else:
+            low = middle
+    return low.alphas[0], high.alphas[0]
+
+
+def _beside(low: Scores, high: Scores) -> Scores:
+    """Two single alphas as one table."""
+    return Scores(
+        (*low.alphas, *high.alphas),
+        np.concatenate([low.trait, high.trait]),
+        np.concatenate([low.coherence, high.coherence]),
+    )

@@ -1,0 +1,120 @@
+"""Difference of means (DiM): constant steering without training.
+
+    own    z[l] = mean(A[l | x' y']) − mean(A[l | x y])       each side on its own sampled answers (persona vectors)
+    same   z[l] = mean(A[l | x' y']) − mean(A[l | x y'])      the mean of Δ_PS (Eq. 3)
+    last   z[l] = mean(A[l | x'])    − mean(A[l | x])         at the last prompt token only (CAA)
+
+`own` and `same` average over answer tokens, each token with equal weight; `last` over prompts. x plain, x' instructed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from psr.errors import PsrError
+from psr.lm.recording import Targets
+from psr.steering.module import SteeringModule
+from psr.types import Span
+
+Kind = Literal["own", "same", "last"]
+
+
+def difference_of_means(
+    instructed: Targets,
+    plain: Targets,
+    layers: Sequence[int],
+    span: Span,
+    *,
+    module_id: str,
+    kind: Kind = "own",
+    responses: tuple[Sequence[int], Sequence[int]] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> SteeringModule:
+    """A Const module at `layers` whose z is the difference of means; it will steer `span`.
+
+    instructed, plain: recordings of x' y' and of x y (own), or x y' (same; last takes either). responses: answer tokens
+    of each sequence, (instructed, plain); needed unless both were recorded on span R, where an answer is all tokens
+    but the first. Raises PsrError when the two come from different models, lack a layer or hold nothing to average.
+    """
+    ordered = tuple(sorted(set(layers)))
+    _check(instructed, plain, ordered, kind)
+    counts = responses or (answer_lengths(instructed), answer_lengths(plain))
+    if kind == "same" and list(counts[0]) != list(counts[1]):
+        raise PsrError(
+            "the two sides hold different answers",
+            where="difference of means, same",
+            expected="equal lengths",
+            got=f"{sum(counts[0])} and {sum(counts[1])} tokens",
+            do="Record the same y' on both sides.",
+        )
+    z = mean_activation(instructed, ordered, counts[0], kind) - mean_activation(plain, ordered, counts[1], kind)
+    told = {**(origin or {}), "difference": kind, "examples": len(instructed)}
+    return SteeringModule(
+        id=module_id,
+        form="Const",
+        layers=ordered,
+        span=span,
+        model=instructed.model,
+        tensors={"z": z.float().contiguous()},
+        origin=told,
+    )
+
+
+def answer_lengths(targets: Targets) -> list[int]:
+    """Answer tokens of each sequence of a recording on span R: all but the last prompt token, which comes first."""
+    if targets.span != "R":
+        raise PsrError(
+            "the recording does not say where its answers begin",
+            expected="span R, or responses=…",
+            got=f"span {targets.span}",
+            do="Give the number of answer tokens of each sequence.",
+        )
+    return [end - start - 1 for start, end in zip(targets.offsets, targets.offsets[1:], strict=False)]
+
+
+def mean_activation(targets: Targets, layers: Sequence[int], responses: Sequence[int], kind: Kind) -> Tensor:
+    """Mean over answer tokens (own, same) or last prompt tokens (last), in fp64. Returns [layer, d] on the CPU."""
+    if len(responses) != len(targets):
+        raise PsrError("answer lengths for other sequences", expected=f"{len(targets)} lengths", got=len(responses))
+    spans = zip(targets.offsets, targets.offsets[1:], responses, strict=False)
+    chosen: list[int] = []
+    for i, (start, end, response) in enumerate(spans):
+        if not start <= end - response - (kind == "last"):
+            raise PsrError(
+                "an answer is longer than its recorded span",
+                where=f"sequence {i}",
+                expected=f"at most {end - start} tokens",
+                got=response,
+            )
+        chosen += [end - response - 1] if kind == "last" else range(end - response, end)
+    if not chosen:
+        raise PsrError(
+            "nothing to average", where=f"difference of means, {kind}", expected="at least one token", got="none"
+        )
+    index = torch.tensor(chosen, device=targets.values.device)
+    rows = [targets.layers.index(layer) for layer in layers]
+    return torch.stack([targets.values[row].index_select(0, index).double().mean(dim=0) for row in rows]).cpu()
+
+
+def _check(instructed: Targets, plain: Targets, layers: Sequence[int], kind: Kind) -> None:
+    if kind not in get_args(Kind):
+        raise PsrError("unknown difference of means", expected=f"one of {', '.join(get_args(Kind))}", got=repr(kind))
+    if instructed.model != plain.model:
+        raise PsrError(
+            "the two recordings come from different models",
+            expected=instructed.model,
+            got=plain.model,
+            do="Extract them again.",
+        )
+    for side, targets in (("instructed", instructed), ("plain", plain)):
+        if not layers or not set(layers) <= set(targets.layers):
+            raise PsrError(
+                f"the {side} recording lacks layers",
+                expected=tuple(layers) or "at least one layer",
+                got=targets.layers,
+                do="Extract them again.",
+            )

@@ -1,0 +1,166 @@
+"""Recording the residual stream: what each decoder block returns, before the final norm, at the span's tokens.
+
+`hidden_states[-1]` of a Hugging Face model is after the final norm; hooks on the blocks are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from psr.errors import PsrError
+from psr.lm.blocks import decoder_blocks
+from psr.lm.exclusive import eager
+from psr.lm.padding import check_ids, pad
+
+if TYPE_CHECKING:
+    from psr.lm.models import LanguageModel
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Activations at the span's tokens of n sequences, ragged.
+
+    values: [layer, token, d] where sequence i owns tokens offsets[i]:offsets[i + 1]; offsets has n + 1 entries.
+    layers: the decoder blocks recorded, 0-based. model: fingerprint. span: "R" or "QR".
+    """
+
+    values: Tensor
+    offsets: tuple[int, ...]
+    layers: tuple[int, ...]
+    model: str
+    span: str
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def sequence(self, i: int) -> Tensor:
+        """[layer, n_i, d]: the activations of sequence i."""
+        return self.values[:, self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where `at` wants its places and gives its result."""
+        return self.values.device
+
+    def at(self, rows: Tensor, place: Tensor) -> Tensor:
+        """The values at layers rows [layer] and tokens place [batch, token]: [layer, batch, token, d]."""
+        laid = self.values.new_empty(len(rows), place.numel(), self.values.shape[-1])
+        for at, row in enumerate(rows.tolist()):  # whole rows are copied: twice as fast as an index of two tensors
+            torch.index_select(self.values[row], 0, place.flatten(), out=laid[at])
+        return laid.view(len(rows), *place.shape, -1)
+
+    def last(self, lengths: Sequence[int], span: str) -> Targets:
+        """The last lengths[i] tokens of each sequence: R is the end of QR. Raises PsrError when one is not that long."""
+        ends = self.offsets[1:]
+        short = [i for i, n in enumerate(lengths) if n > ends[i] - self.offsets[i]]
+        if short or len(lengths) != len(self):
+            raise PsrError(
+                "a recording is shorter than the span asked of it",
+                where=f"sequence {short[:1]}, span {span}",
+                expected=f"{len(self)} sequences of span {self.span}",
+                got=f"{len(lengths)} lengths",
+            )
+        keep = torch.cat([torch.arange(end - n, end) for end, n in zip(ends, lengths, strict=True)])
+        return Targets(self.values[:, keep], tuple(accumulate(lengths, initial=0)), self.layers, self.model, span)
+
+
+@contextmanager
+def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """While open, every forward fills {layer: [batch, token, d]} with what the blocks return.
+
+    Opened inside a steering context it sees the steered activations. Gradients flow.
+    """
+    blocks = decoder_blocks(model)
+    activations: dict[int, Tensor] = {}
+
+    def hook_for(layer: int) -> Callable[..., None]:
+        def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            activations[layer] = output if isinstance(output, Tensor) else output[0]
+
+        return hook
+
+    handles = []
+    try:
+        for layer in layers:
+            handles.append(blocks[layer].register_forward_hook(hook_for(layer)))
+        with eager():
+            yield activations
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record(
+    lm: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    layers: Sequence[int],
+    *,
+    span: str,
+    batch_size: int = 32,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int], None] | None = None,
+    around: Callable[[Sequence[int]], AbstractContextManager[object]] | None = None,
+) -> Targets:
+    """Run the model on token id sequences and keep the activations from each one's start to its end, on CPU.
+
+    starts[i]: first kept position of sequence i. progress(n) is called after each batch with the sequences done in it.
+    around(rows): what is open during the forward of these sequences (right-padded, in this order), such as steering.
+    Raises PsrError for a layer that the model does not have or a start outside its sequence.
+    """
+    _check(lm, sequences, starts, layers)
+    lengths = [len(ids) - start for ids, start in zip(sequences, starts, strict=True)]
+    offsets = list(accumulate(lengths, initial=0))
+    values = torch.empty((len(layers), offsets[-1], lm.d_model), dtype=dtype)
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))  # alike lengths share a batch: less padding
+    for at in range(0, len(order), batch_size):
+        rows = order[at : at + batch_size]
+        with around(rows) if around else nullcontext():
+            kept, place = _forward(
+                lm, [sequences[i] for i in rows], [starts[i] for i in rows], [offsets[i] for i in rows], layers
+            )
+        values[:, place] = kept.to("cpu", dtype)
+        if progress is not None:
+            progress(len(rows))
+    return Targets(values, tuple(offsets), tuple(layers), lm.fingerprint, span)
+
+
+def _forward(
+    lm: LanguageModel, sequences: list[Sequence[int]], starts: list[int], offsets: list[int], layers: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """One right-padded batch: activations [layer, kept, d] and where each kept token goes in the ragged values."""
+    ids, attention = pad(sequences, lm.pad_id, side="right", device=lm.device)
+    with torch.inference_mode(), recorded(lm.model, layers) as activations:
+        lm.base(input_ids=ids, attention_mask=attention, use_cache=False)
+        position = torch.arange(ids.shape[1])
+        start = torch.tensor(starts).unsqueeze(-1)
+        inside = (position >= start) & attention.bool().cpu()
+        place = (torch.tensor(offsets).unsqueeze(-1) + position - start)[inside]
+        return torch.stack([activations[layer][inside.to(lm.device)] for layer in layers]), place
+
+
+def _check(lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: Sequence[int]) -> None:
+    wrong = [layer for layer in layers if not 0 <= layer < lm.n_layers]
+    if wrong or not layers:
+        raise PsrError("no such layer to record", expected=f"0 to {lm.n_layers - 1}", got=wrong or "none")
+    for i, (ids, start) in enumerate(zip(sequences, starts, strict=True)):
+        if not 0 <= start < len(ids):
+            raise PsrError(
+                "a span lies outside its sequence", where=f"sequence {i}", expected=f"0 to {len(ids) - 1}", got=start
+            )
+        check_ids(ids, lm.vocabulary, f"sequence {i}")
+        if len(ids) > lm.context:
+            raise PsrError(
+                "a sequence is longer than the model's context",
+                where=f"sequence {i}",
+                expected=f"at most {lm.context} tokens",
+                got=len(ids),
+                do="Use shorter questions or answers.",
+            )

@@ -1,0 +1,175 @@
+"""A steering module: what was learned, for which model, and where it acts. Saved as a folder, loaded bit-exact.
+
+    folder/adapter_model.safetensors   z [layer, d], and for PSR w [layer, d], b [layer]; fp32
+    folder/adapter_config.json         form, layers, span, d_model, fingerprint of model and tokenizer, origin
+
+The file names follow PEFT's habit. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from psr.errors import PsrError
+from psr.lm.fingerprints import akin
+from psr.steering.forms import form_named
+from psr.types import Span
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+FORMAT = "psr-1"
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringModule:
+    """Parameters of one module. tensors[name]: [len(layers), *shape] fp32 on CPU; layers: decoder blocks, 0-based.
+
+    `model` is the fingerprint of the model and tokenizer it was fitted on. `origin` is JSON-able: attribute, method,
+    fit settings, ids of what it was made from. `id` names the module in completions.
+    """
+
+    id: str
+    form: str
+    layers: tuple[int, ...]
+    span: Span
+    model: str
+    tensors: Mapping[str, Tensor]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shapes = form_named(self.form).shapes(self.d_model)
+        got = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        expected = {name: (len(self.layers), *shape) for name, shape in shapes.items()}
+        if got != expected:
+            raise PsrError("a steering module's tensors do not fit its form", where=self.id, expected=expected, got=got)
+        for name, tensor in self.tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise PsrError(
+                    "a steering module holds values that are not finite",
+                    where=f"{self.id}, {name}",
+                    do="Fit it again with a lower learning rate.",
+                )
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream it steers."""
+        return int(self.tensors["z"].shape[-1])
+
+
+def check_alpha(alpha: float) -> float:
+    """`alpha` as a float. Raises PsrError when it is nan or infinite."""
+    if not math.isfinite(alpha):
+        raise PsrError("alpha is not a finite number", expected="a number such as 1.0", got=alpha)
+    return float(alpha)
+
+
+def check_model(module: SteeringModule, fingerprint: str, d_model: int, n_layers: int) -> None:
+    """Raise PsrError, with the reason, unless `module` was fitted on the model with this fingerprint, in whatever dtype."""
+    if module.d_model != d_model:
+        raise PsrError(
+            "this module was fitted on a model of another width",
+            where=module.id,
+            expected=f"d_model {module.d_model}",
+            got=d_model,
+            do="Load the model it was fitted on.",
+        )
+    if max(module.layers) >= n_layers:
+        raise PsrError(
+            "this module steers a layer that the model does not have",
+            where=module.id,
+            expected=f"more than {max(module.layers)} layers",
+            got=n_layers,
+            do="Load the model it was fitted on.",
+        )
+    if not akin(module.model, fingerprint):
+        raise PsrError(
+            "this module was fitted on another model or tokenizer",
+            where=module.id,
+            expected=f"fingerprint {module.model}",
+            got=fingerprint,
+            do="Load the model it was fitted on, or fit it again.",
+        )
+
+
+def save_module(module: SteeringModule, folder: Path | str) -> Path:
+    """Write `module` into `folder` (made if missing), each file aside and then moved into place. Returns the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "peft_type": "PSR",
+        "format": FORMAT,
+        "id": module.id,
+        "form": module.form,
+        "layers": list(module.layers),
+        "span": module.span,
+        "d_model": module.d_model,
+        "model": module.model,
+        "origin": dict(module.origin),
+    }
+    aside = folder / (WEIGHTS + ".part")
+    save_file({name: tensor.contiguous() for name, tensor in module.tensors.items()}, aside)
+    os.replace(aside, folder / WEIGHTS)
+    aside = folder / (CONFIG + ".part")
+    aside.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    os.replace(aside, folder / CONFIG)
+    return folder
+
+
+def load_module(folder: Path | str) -> SteeringModule:
+    """Read a module back, bit-exact. Raises PsrError when the folder is missing, damaged or of another format."""
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise PsrError(
+                "not a steering module",
+                where=folder,
+                expected=f"{CONFIG} and {WEIGHTS}",
+                got=f"no {name}",
+                do="Give the folder that `save_module` wrote.",
+            )
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        tensors = load_file(folder / WEIGHTS)
+    except Exception as error:  # safetensors and json raise types of their own
+        raise PsrError(
+            "a steering module's file is damaged",
+            where=folder,
+            got=f"{type(error).__name__}: {error}",
+            do="Fetch or fit it again.",
+        ) from error
+    return _build(config, tensors, folder)
+
+
+def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> SteeringModule:
+    if config.get("format") != FORMAT:
+        raise PsrError(
+            "a steering module of an unknown format", where=folder, expected=FORMAT, got=config.get("format")
+        )
+    try:
+        if config["span"] not in get_args(Span):
+            raise KeyError(f"span {config['span']!r}")
+        return SteeringModule(
+            id=config["id"],
+            form=config["form"],
+            layers=tuple(config["layers"]),
+            span=config["span"],
+            model=config["model"],
+            tensors=tensors,
+            origin=config["origin"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PsrError(
+            "a steering module's config is incomplete",
+            where=folder / CONFIG,
+            got=f"missing or wrong: {error}",
+            do="Fetch or fit it again.",
+        ) from error
