@@ -19,12 +19,12 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from psr.errors import PsrError
-from tasks.ablation.material import wanted_attributes
-from tasks.ablation.study import Study, study_of
-from tasks.ablation.table import ablation_rows, ablation_table, store, summary
-from tasks.ablation.variants import Variant, grid, parse_variant
-from tasks.locks import reproducing
-from tasks.models import ModelPlace, open_model
+from tasks.asking.models import ModelPlace, open_model
+from tasks.engine.locks import reproducing
+from tasks.studies.ablation.material import wanted_attributes
+from tasks.studies.ablation.study import Study, study_of
+from tasks.studies.ablation.table import ablation_rows, ablation_table, store, summary
+from tasks.studies.ablation.variants import Variant, grid, parse_variant
 
 WIDE = 200  # columns where nobody watches
 
@@ -58,8 +58,8 @@ def _ablate(root: Path, told: argparse.Namespace) -> None:
 
 def _keep(root: Path, data: Path, study: Study, variants: Sequence[Variant], title: str) -> None:
     """Store every row as soon as it is there; then the view, and the profile's report with the figures in it."""
-    from tasks.index import rebuild
-    from tasks.report import build_beside
+    from tasks.shown.index import rebuild
+    from tasks.shown.report import build_beside
 
     for row in study.rows(variants):
         store(data, [row])

@@ -2,7 +2,7 @@
 
 All on the same triplets of a finished profile, on its questions, with its sampling, seeds and judge. Prompt and modules are
 taken from its tables; LoRA and full fine-tuning are fitted here, once an attribute, for a few epochs
-(tasks/adaptation/adapters.py says how many), and brought to the prompt's coherence by scaling what they learned.
+(tasks/studies/adaptation/adapters.py says how many), and brought to the prompt's coherence by scaling what they learned.
 Stored in data/PROFILE/adaptation, in the view `adaptation` and in a report. No stage of DVC's: seconds are no outputs
 that come out equal.
 """
@@ -21,14 +21,14 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from psr.answers.pairs import sampling_seeds
-from tasks.adaptation.material import NEEDED, Told, load, wanted
-from tasks.adaptation.rows import rows_of
-from tasks.adaptation.table import adaptation_table, store
-from tasks.bench.material import check_finished
-from tasks.benchmarks import attributes_of
-from tasks.judges import judges_named
-from tasks.locks import reproducing
-from tasks.models import ModelPlace
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.judges import judges_named
+from tasks.engine.locks import reproducing
+from tasks.studies.adaptation.material import NEEDED, Told, load, wanted
+from tasks.studies.adaptation.rows import rows_of
+from tasks.studies.adaptation.table import adaptation_table, store
+from tasks.studies.bench.material import check_finished
 
 WIDE = 200  # columns where nobody watches
 
@@ -71,8 +71,8 @@ def _told(settings: params.Profile) -> Told:
 
 def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> None:
     """The table, its view, and the profile's report with the comparison in it."""
-    from tasks.index import rebuild
-    from tasks.report import build_beside
+    from tasks.shown.index import rebuild
+    from tasks.shown.report import build_beside
 
     store(data, rows)
     rebuild(root)

@@ -19,11 +19,11 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from psr.errors import PsrError
-from tasks.bench.material import check_finished, load
-from tasks.bench.measures import MEASURES, chosen, measure
-from tasks.bench.table import bench_table, machine_line, store
-from tasks.locks import reproducing
-from tasks.models import ModelPlace
+from tasks.asking.models import ModelPlace
+from tasks.engine.locks import reproducing
+from tasks.studies.bench.material import check_finished, load
+from tasks.studies.bench.measures import MEASURES, chosen, measure
+from tasks.studies.bench.table import bench_table, machine_line, store
 
 WIDE = 160  # columns where nobody watches
 
@@ -53,8 +53,8 @@ def _bench(root: Path, told: argparse.Namespace) -> None:
 
 def _keep(root: Path, data: Path, rows: list[dict[str, Any]], title: str) -> None:
     """The table, its view, and the profile's report with the figures in it."""
-    from tasks.index import rebuild
-    from tasks.report import build_beside
+    from tasks.shown.index import rebuild
+    from tasks.shown.report import build_beside
 
     store(data, rows)
     rebuild(root)

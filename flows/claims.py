@@ -16,8 +16,8 @@ from rich.console import Console
 
 from flows import environment, params
 from flows.doors import answered
-from tasks.claims import check_finished, claims_table, measure, questions, store
-from tasks.locks import reproducing
+from tasks.engine.locks import reproducing
+from tasks.studies.claims.table import check_finished, claims_table, measure, questions, store
 
 WIDE = 190  # columns where nobody watches
 
@@ -47,8 +47,8 @@ def _claims(root: Path, profile: str) -> None:
 
 def _show(root: Path, data: Path, title: str) -> None:
     """The view, and the profile's report with the claims in it."""
-    from tasks.index import rebuild
-    from tasks.report import build_beside
+    from tasks.shown.index import rebuild
+    from tasks.shown.report import build_beside
 
     rebuild(root)
     build_beside(data, title)

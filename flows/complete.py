@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flows.params import Benchmark, Complete, Model, Sampling
 from flows.steps import stage
-from tasks.benchmarks import attributes_of
-from tasks.complete import complete_attribute
-from tasks.gather import gather
-from tasks.models import ModelPlace
-from tasks.place import Place
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.engine.gather import gather
+from tasks.engine.place import Place
+from tasks.steps.complete import complete_attribute
 
 
 @stage

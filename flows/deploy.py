@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows import environment, params
 from psr.errors import PsrError
-from tasks.prefect_server import check_server
+from tasks.engine.server import check_server
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment

@@ -5,11 +5,11 @@ from __future__ import annotations
 from flows.params import Benchmark, Distill, Model
 from flows.steps import stage
 from psr.fitting.methods import parse_method, trained
-from tasks.benchmarks import attributes_of
-from tasks.distill import distill_module, gather_modules
-from tasks.gather import gather
-from tasks.models import ModelPlace
-from tasks.place import Place
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.engine.gather import gather
+from tasks.engine.place import Place
+from tasks.steps.distill import distill_module, gather_modules
 
 
 @stage

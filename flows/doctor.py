@@ -9,8 +9,8 @@ import signal
 import sys
 
 from flows import environment
-from tasks.checks import findings
-from tasks.terminal import clean
+from tasks.doctor.checks import findings
+from tasks.engine.terminal import clean
 
 
 def main() -> int:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 
 from psr.errors import PsrError
-from tasks.disk import disk_error
-from tasks.terminal import clean
+from tasks.engine.disk import disk_error
+from tasks.engine.terminal import clean
 
 
 def answered(work: Callable[[], None], stopped: str) -> int:

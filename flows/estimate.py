@@ -15,9 +15,9 @@ from rich.text import Text
 
 from flows.params import Profile
 from psr.fitting.methods import parse_method, trained
-from tasks.files import read_json
-from tasks.planning import Step
-from tasks.timings import read_timing
+from tasks.engine.files import read_json
+from tasks.engine.planning import Step
+from tasks.engine.timings import read_timing
 
 STARTING = 3.0  # seconds a stage takes to start: DVC, Python, Prefect
 ALL = 48  # questions, where a profile asks all that a benchmark has

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flows.params import Extract, Model
 from flows.steps import stage
-from tasks.extract import extract_activations
-from tasks.models import ModelPlace
-from tasks.place import Place
+from tasks.asking.models import ModelPlace
+from tasks.engine.place import Place
+from tasks.steps.extract import extract_activations
 
 
 @stage

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flows.params import Benchmark, Judge
 from flows.steps import stage
-from tasks.benchmarks import attributes_of
-from tasks.judges import judges_named
-from tasks.place import Place
-from tasks.select import judge_completions
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.judges import judges_named
+from tasks.engine.place import Place
+from tasks.steps.select import judge_completions
 
 
 @stage

@@ -16,13 +16,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import environment, params
-from tasks.dvc_repair import keep, repair
-from tasks.locks import reproducing
-from tasks.models import ModelPlace, check_model
-from tasks.planning import Step, plan, to_do
-from tasks.publish import index, open_tracker, sources, track
-from tasks.stages import StageFailed, begin, run_stage, stop_all
-from tasks.warm import warm
+from tasks.asking.models import ModelPlace, check_model
+from tasks.engine.locks import reproducing
+from tasks.engine.planning import Step, plan, to_do
+from tasks.engine.publish import index, open_tracker, sources, track
+from tasks.engine.repair import keep, repair
+from tasks.engine.stages import StageFailed, begin, run_stage, stop_all
+from tasks.engine.warm import warm
 
 SIDE_BY_SIDE = 4
 
@@ -40,7 +40,7 @@ def reproduce(
 ) -> dict[str, str]:
     """Bring every stage of `profile` up to date, then the index and the tracker.
 
-    planned: tasks.planning's steps as mappings, where they were planned just now.
+    planned: tasks.engine.planning's steps as mappings, where they were planned just now.
     Returns stage -> "Cached" or "Completed". Raises StageFailed for the first stage that could not be brought there.
     """
     root = environment.repository()

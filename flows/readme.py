@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flows.environment import repository
 from psr.errors import PsrError
-from tasks.readme import answered_parts, fill, measured_parts, steady_parts, write_figure
+from tasks.shown.readme import answered_parts, fill, measured_parts, steady_parts, write_figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:

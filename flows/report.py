@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.params import Report
 from flows.steps import stage
-from tasks.place import Place
-from tasks.report import write_report
+from tasks.engine.place import Place
+from tasks.shown.report import write_report
 
 
 @stage

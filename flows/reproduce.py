@@ -23,15 +23,15 @@ from rich.console import Console
 from flows import environment, params
 from flows.estimate import plan_table, total_line
 from psr.errors import PsrError
-from tasks.disk import disk_error
-from tasks.dvc_repair import keep, repair
-from tasks.headline import benchmark_tables, headline_rows, headline_table
-from tasks.locks import reproducing
-from tasks.models import ModelPlace, check_model
-from tasks.planning import Step, plan, to_do
-from tasks.prefect_server import server
-from tasks.timings import covered, read_timing
-from tasks.warm import warm
+from tasks.asking.models import ModelPlace, check_model
+from tasks.engine.disk import disk_error
+from tasks.engine.locks import reproducing
+from tasks.engine.planning import Step, plan, to_do
+from tasks.engine.repair import keep, repair
+from tasks.engine.server import server
+from tasks.engine.timings import covered, read_timing
+from tasks.engine.warm import warm
+from tasks.shown.headline import benchmark_tables, headline_rows, headline_table
 
 WIDE = 160  # columns where nobody watches
 
@@ -105,7 +105,7 @@ def overhead_line(root: Path, ran: Sequence[str], began: float) -> str:
 
 def _up_to_date(root: Path, profile: str, steps: Sequence[Step]) -> int:
     _say(f"Nothing to do: all {len(steps)} stages of {profile} are up to date.")
-    from tasks.publish import publish
+    from tasks.engine.publish import publish
 
     publish(root, profile, steps)
     _headline(root, profile)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.params import Results
 from flows.steps import stage
-from tasks.place import Place
-from tasks.results import write_metrics, write_results
+from tasks.engine.place import Place
+from tasks.steps.results import write_metrics, write_results
 
 
 @stage

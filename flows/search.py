@@ -5,12 +5,12 @@ from __future__ import annotations
 from flows.params import Benchmark, Judge, Model, Sampling, Search
 from flows.steps import stage
 from psr.answers.pairs import sampling_seeds
-from tasks.benchmarks import attributes_of
-from tasks.gather import gather
-from tasks.judges import judges_named
-from tasks.models import ModelPlace
-from tasks.place import Place
-from tasks.search import search_attribute
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.judges import judges_named
+from tasks.engine.gather import gather
+from tasks.engine.place import Place
+from tasks.steps.search import search_attribute
 
 
 @stage

@@ -22,8 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from psr.errors import PsrError
-from tasks.query import Answer, ask
-from tasks.terminal import clean
+from tasks.engine.terminal import clean
+from tasks.shown.query import Answer, ask
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDE = 10_000  # columns where nobody watches: a row stays a line

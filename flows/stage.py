@@ -17,13 +17,13 @@ from typing import Any
 
 from flows import environment, params
 from psr.errors import PsrError
-from tasks import timings, warm, watch
-from tasks.disk import disk_error
-from tasks.dvc_file import StageSpec, stage_spec
-from tasks.inputs import changes, read_inputs
-from tasks.place import Place
-from tasks.prefect_server import server
-from tasks.scratch import scratch
+from tasks.engine import timings, warm, watch
+from tasks.engine.disk import disk_error
+from tasks.engine.dvc_file import StageSpec, stage_spec
+from tasks.engine.inputs import changes, read_inputs
+from tasks.engine.place import Place
+from tasks.engine.scratch import scratch
+from tasks.engine.server import server
 
 
 def main(argv: Sequence[str] | None = None) -> int:

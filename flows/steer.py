@@ -5,11 +5,11 @@ from __future__ import annotations
 from flows.params import Benchmark, Model, Sampling, Steer
 from flows.steps import stage
 from psr.answers.pairs import sampling_seeds
-from tasks.benchmarks import attributes_of
-from tasks.gather import gather
-from tasks.models import ModelPlace
-from tasks.place import Place
-from tasks.steer import steer_attribute
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.engine.gather import gather
+from tasks.engine.place import Place
+from tasks.steps.steer import steer_attribute
 
 
 @stage

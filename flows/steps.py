@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect import Flow, flow
 
-from tasks.timings import working
+from tasks.engine.timings import working
 
 
 def stage(body: Callable[..., None]) -> Flow[..., None]:

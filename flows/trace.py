@@ -14,8 +14,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from psr.errors import PsrError
-from tasks.terminal import clean
-from tasks.trace import Node, trace
+from tasks.engine.terminal import clean
+from tasks.shown.trace import Node, trace
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("question", "instruction", "text")

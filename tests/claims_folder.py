@@ -11,8 +11,8 @@ import numpy as np
 
 from psr.fitting.methods import BY_SLUG, trained
 from psr.types import Completion, Judgement, PromptPair, short_hash
-from tasks import tables
-from tasks.results import write_results as results_of
+from tasks.steps.results import write_results as results_of
+from tasks.tables import parquet as tables
 from tests.results_folder import MODEL, write_results
 
 SEEDS = (1, 2)

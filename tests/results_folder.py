@@ -4,7 +4,7 @@ from pathlib import Path
 
 from psr.fitting.methods import BY_SLUG
 from psr.types import Completion, CurvePoint, Dropped, Judgement, Method, PromptPair, Triplet, short_hash
-from tasks import tables
+from tasks.tables import parquet as tables
 
 MODEL = "0123456789abcdef"
 ATTRIBUTES = ("persona/gloomy", "persona/pirate")

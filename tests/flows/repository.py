@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tasks.code_deps import write
+from tasks.engine.code_deps import write
 
 HERE = Path(__file__).resolve().parents[2]
 ITEMS = 4

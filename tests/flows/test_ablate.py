@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from flows import ablate
-from tasks.ablation import study
-from tasks.ablation.table import ablation_rows
-from tasks.query import ask
+from tasks.shown.query import ask
+from tasks.studies.ablation import study
+from tasks.studies.ablation.table import ablation_rows
 from tests.results_folder import ablation_row, write_results
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from flows import adapt, params
-from tasks import report, tables
-from tasks.adaptation.table import adaptation_rows, store
-from tasks.query import ask
+from tasks.shown import report
+from tasks.shown.query import ask
+from tasks.studies.adaptation.table import adaptation_rows, store
+from tasks.tables import parquet as tables
 from tests.results_folder import ATTRIBUTES, adaptation_row, write_results
 
 ROOT = Path(__file__).resolve().parents[2]

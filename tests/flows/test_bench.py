@@ -12,12 +12,13 @@ import pytest
 
 from flows import bench
 from psr.errors import PsrError
-from tasks import report, tables
-from tasks.bench import material, measures
-from tasks.bench.figures import Figure, Goal
-from tasks.bench.pairs import Ratio
-from tasks.bench.table import bench_rows, store
-from tasks.query import ask
+from tasks.shown import report
+from tasks.shown.query import ask
+from tasks.studies.bench import material, measures
+from tasks.studies.bench.figures import Figure, Goal
+from tasks.studies.bench.pairs import Ratio
+from tasks.studies.bench.table import bench_rows, store
+from tasks.tables import parquet as tables
 from tests.results_folder import bench_row, write_results
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import pytest
 from repository import GRAPH, build
 
 from psr.errors import PsrError
-from tasks.checkout import commit
-from tasks.planning import check_readable, plan
+from tasks.engine.checkout import commit
+from tasks.engine.planning import check_readable, plan
 
 COMMITTED = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "all")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows import claims
-from tasks.claims import claim_rows
-from tasks.query import ask
+from tasks.shown.query import ask
+from tasks.studies.claims.table import claim_rows
 from tests.claims_folder import write_claims_folder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from repository import GRAPH, ITEMS, build, environment, family, journal, started, until
 
-from tasks.prefect_server import answers
+from tasks.engine.server import answers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,7 @@ def ask(url: str, path: str, body: dict) -> dict | list:
 def test_a_server_shows_it_inactive_and_a_run_by_hand_reproduces(tmp_path):
     folder = build(tmp_path / "repository")
     home = {"PREFECT_HOME": str(tmp_path / "home")}
-    with started(folder, module="tasks.prefect_server", **home) as server:
+    with started(folder, module="tasks.engine.server", **home) as server:
         url = server.stdout.readline().strip()
         until(lambda: answers(url), 300)
         home["PREFECT_API_URL"] = url

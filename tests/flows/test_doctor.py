@@ -10,7 +10,7 @@ import pytest
 from repository import GRAPH, build
 
 from flows import doctor
-from tasks import checks
+from tasks.doctor import checks
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,7 +22,7 @@ ORPHANS = 30  # seconds a loaded machine gets; an idle one needs three
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small repository with Prefect's database made and nothing run."""
     folder = build(tmp_path_factory.mktemp("kill"))
-    code = "from pathlib import Path; from tasks.prefect_server import server\nwith server(Path.cwd()): pass"
+    code = "from pathlib import Path; from tasks.engine.server import server\nwith server(Path.cwd()): pass"
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
@@ -78,8 +78,8 @@ def test_kill_9_of_the_parent_leaves_no_process_and_loses_no_finished_item(folde
 def test_kill_9_at_any_moment(folder, moment):
     with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
         moments = {
-            "server": lambda: process_of(folder, "tasks.prefect_server") is not None,
-            "start": lambda: process_of(folder, "tasks.dvc_repro") is not None,
+            "server": lambda: process_of(folder, "tasks.engine.server") is not None,
+            "start": lambda: process_of(folder, "tasks.engine.dvc_repro") is not None,
         }
         until(moments.get(moment, running(folder, moment)), 200)
         os.kill(parent.pid, signal.SIGKILL)
@@ -88,14 +88,14 @@ def test_kill_9_at_any_moment(folder, moment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["tasks.dvc_repro", "flows.stage", "tasks.prefect_server"])
+@pytest.mark.parametrize("victim", ["tasks.engine.dvc_repro", "flows.stage", "tasks.engine.server"])
 def test_kill_9_of_any_child_ends_in_a_finished_run_or_a_clear_line(folder, victim):
     with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
         until(running(folder, "make 1"), 120)
         os.kill(process_of(folder, victim) or 0, signal.SIGKILL)
         said, _ = parent.communicate(timeout=200)
     until(lambda: family(folder) == [], ORPHANS)  # a stage whose tools died under it may be ending still
-    if victim == "tasks.prefect_server":
+    if victim == "tasks.engine.server":
         assert parent.returncode != 0
         assert "Prefect server" in said
     else:

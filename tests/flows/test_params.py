@@ -14,7 +14,7 @@ from flows import params
 from flows.estimate import amounts
 from psr.errors import PsrError
 from psr.evaluation.claims import GOAL
-from tasks.dvc_file import stage_spec
+from tasks.engine.dvc_file import stage_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "params.yaml"

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from repository import environment, family, started, until
 
-from tasks.files import read_json
-from tasks.planning import plan
+from tasks.engine.files import read_json
+from tasks.engine.planning import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("complete", "select", "extract", "distill", "search", "steer", "judge", "results", "report")

@@ -9,7 +9,7 @@ import pytest
 
 from flows.params import load
 from psr.errors import PsrError
-from tasks.readme import PRINTED, SHOWN, fill, headline, metrics_file, read_metrics, steady_parts, tree
+from tasks.shown.readme import PRINTED, SHOWN, fill, headline, metrics_file, read_metrics, steady_parts, tree
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from repository import GRAPH, ITEMS, build, family, journal, reproduce
 
-from tasks.timings import Timing
+from tasks.engine.timings import Timing
 
 ONE = {"make": GRAPH["make"]}
 

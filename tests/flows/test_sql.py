@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import sql, trace
-from tasks import index
-from tasks.query import ask
-from tasks.terminal import clean
+from tasks.engine.terminal import clean
+from tasks.shown import index
+from tasks.shown.query import ask
 from tests.results_folder import module_id, write_results
 
 HOSTILE = "\x1b[31mred\x1b[0m [bold]ice[/bold] <script>alert(1)</script> a|b\nnext \u202eline"

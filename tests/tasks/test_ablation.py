@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from psr.errors import PsrError
-from tasks import report, tables
-from tasks.ablation.goal import chosen, verdict, within
-from tasks.ablation.table import ablation_rows, ablation_table, store, summary
-from tasks.ablation.variants import grid, parse_variant
+from tasks.shown import report
+from tasks.studies.ablation.goal import chosen, verdict, within
+from tasks.studies.ablation.table import ablation_rows, ablation_table, store, summary
+from tasks.studies.ablation.variants import grid, parse_variant
+from tasks.tables import parquet as tables
 from tests.results_folder import ablation_row, write_results
 
 

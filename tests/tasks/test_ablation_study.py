@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.ablation import study as studying
-from tasks.ablation.material import Subject, subjects, wanted_attributes
-from tasks.ablation.study import Study
-from tasks.ablation.table import store
-from tasks.ablation.variants import parse_variant
-from tasks.models import ModelPlace
-from tasks.scratch import Scratch
+from tasks.asking.models import ModelPlace
+from tasks.engine.scratch import Scratch
+from tasks.studies.ablation import study as studying
+from tasks.studies.ablation.material import Subject, subjects, wanted_attributes
+from tasks.studies.ablation.study import Study
+from tasks.studies.ablation.table import store
+from tasks.studies.ablation.variants import parse_variant
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLD: dict[str, Any] = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from psr.errors import PsrError
 from psr.lm.recording import Targets
-from tasks.activations import INDEX, read_targets, size_of, write_index, write_shards
+from tasks.tables.activations import INDEX, read_targets, size_of, write_index, write_shards
 
 
 def targets(lengths: list[int], layers: int = 2, d: int = 3, dtype: torch.dtype = torch.float32) -> Targets:

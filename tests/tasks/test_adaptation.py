@@ -14,16 +14,16 @@ from psr.answers.sampling import Sampling
 from psr.errors import PsrError
 from psr.steering.adapter import Adapter
 from psr.types import INSTRUCTED, PLAIN, Attribute, JudgeItem, Judgement, PromptPair, Verdicts
-from tasks.adaptation import adapters
-from tasks.adaptation.adapters import ALPHAS, answered, answers
-from tasks.adaptation.material import Case, Told, load, unrelated_answers, wanted
-from tasks.adaptation.rows import chosen_modules, coherence_at, rows_of, stored
-from tasks.adaptation.table import cells, size
-from tasks.judges import judges_named
-from tasks.models import ModelPlace
-from tasks.scores import values_of
-from tasks.sides import Side
-from tasks.tables import read_table, write_table
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.judges import judges_named
+from tasks.figures.scores import values_of
+from tasks.figures.sides import Side
+from tasks.studies.adaptation import adapters
+from tasks.studies.adaptation.adapters import ALPHAS, answered, answers
+from tasks.studies.adaptation.material import Case, Told, load, unrelated_answers, wanted
+from tasks.studies.adaptation.rows import chosen_modules, coherence_at, rows_of, stored
+from tasks.studies.adaptation.table import cells, size
+from tasks.tables.parquet import read_table, write_table
 from tests.psr.families import family
 from tests.results_folder import ATTRIBUTES, adaptation_row, write_results
 from tests.tasks.test_suite import CHOSEN, SAMPLING, SEEDS
@@ -187,7 +187,7 @@ def test_what_was_not_reached_or_not_scored_says_so():
 @pytest.mark.slow
 def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch):  # noqa: F811
     quick = {slug: replace(one, epochs=2, batch_size=2) for slug, one in adapters.SETTINGS.items()}
-    monkeypatch.setattr("tasks.adaptation.rows.SETTINGS", quick)
+    monkeypatch.setattr("tasks.studies.adaptation.rows.SETTINGS", quick)
     monkeypatch.setattr(adapters, "SETTINGS", quick)
     place, (pirate, *_) = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1, False), _attributes()
     sampling = {name: SAMPLING[name] for name in ("max_new_tokens", "temperature")}
@@ -223,6 +223,6 @@ def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch):  # noqa: F8
 
 
 def _attributes():
-    from tasks.benchmarks import attributes_of
+    from tasks.benchmarks.catalogue import attributes_of
 
     return attributes_of([SimpleNamespace(**vars(CHOSEN[0]))])

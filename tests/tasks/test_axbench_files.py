@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from psr.errors import PsrError
-from tasks.benchmarks import load_attributes
-from tasks.code_deps import closure
+from tasks.benchmarks.catalogue import load_attributes
+from tasks.engine.code_deps import closure
 from tests.benchmark_files import concept_row, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +135,7 @@ def test_files_without_a_concept_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_loader_of_public_files_needs_the_testbed() -> None:
-    assert not [path for path in closure(ROOT, ["tasks.benchmarks"]) if path.startswith("psr/testbed")]
+    assert not [path for path in closure(ROOT, ["tasks.benchmarks.catalogue"]) if path.startswith("psr/testbed")]
 
 
 def test_the_testbeds_concepts_are_asked_for_in_the_words_that_its_model_has_learned() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-from tasks import bars
-from tasks.bars import say
-from tasks.progress import MARK, RELAY, progress
+from tasks.engine import bars
+from tasks.engine.bars import say
+from tasks.engine.progress import MARK, RELAY, progress
 
 
 class Terminal(io.StringIO):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from psr.evaluation.alpha_search import Scores
-from tasks.bench.alpha import Replay, alpha_search, costs, curves, width
-from tasks.bench.material import Material
+from tasks.studies.bench.alpha import Replay, alpha_search, costs, curves, width
+from tasks.studies.bench.material import Material
 from tests.results_folder import SLUGS, write_results
 
 ALPHAS = (0.0, 1.0, 2.0, 3.0, 4.0)
@@ -60,14 +60,16 @@ def test_every_module_of_a_profile_is_replayed(tmp_path, monkeypatch):
 
 
 def test_only_modules_at_a_matched_coherence_are_replayed(tmp_path, monkeypatch):
-    monkeypatch.setattr("tasks.sides.sides", lambda *_: {(f"{name}/x", 1): None for name in ("ifeval", "axbench")})
+    monkeypatch.setattr(
+        "tasks.figures.sides.sides", lambda *_: {(f"{name}/x", 1): None for name in ("ifeval", "axbench")}
+    )
     assert curves(Material(tmp_path, None, {}, {})) == []
 
 
 def _with_unsteered(data, monkeypatch) -> Material:
     """The folder's search with plain and instructed answers, which its small fixture leaves out."""
     from psr.types import INSTRUCTED, PLAIN
-    from tasks import tables
+    from tasks.tables import parquet as tables
     from tests.results_folder import answer, verdicts
 
     pairs = tables.read_pairs(data / "search/pairs.parquet")

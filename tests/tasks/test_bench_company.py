@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from psr.errors import PsrError
-from tasks.bench import company
-from tasks.bench.company import SETTING
+from tasks.studies.bench import company
+from tasks.studies.bench.company import SETTING
 
 
 def test_without_the_setting_there_is_nothing_to_measure(monkeypatch):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from tasks.bench.figures import Figure, Goal
-from tasks.bench.pairs import Ratio, alternate, ratio
+from tasks.studies.bench.figures import Figure, Goal
+from tasks.studies.bench.pairs import Ratio, alternate, ratio
 
 seconds = st.floats(1e-3, 1e3)
 pairs = st.lists(st.tuples(seconds, seconds), min_size=1, max_size=40)

@@ -15,11 +15,11 @@ from psr.fitting.problem import pose
 from psr.fitting.stores import EightBit
 from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule
-from tasks.ablation.material import subjects, wanted_attributes
-from tasks.bench import joint, stores
-from tasks.bench.material import Material
-from tasks.models import ModelPlace, open_model
-from tasks.scratch import Scratch
+from tasks.asking.models import ModelPlace, open_model
+from tasks.engine.scratch import Scratch
+from tasks.studies.ablation.material import subjects, wanted_attributes
+from tasks.studies.bench import joint, stores
+from tasks.studies.bench.material import Material
 from tests.tasks.test_ablation_study import TOLD
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from psr.errors import PsrError
-from tasks.benchmarks import load_attributes
-from tasks.questions import distinct, divide
+from tasks.benchmarks.catalogue import load_attributes
+from tasks.benchmarks.questions import distinct, divide
 from tests.benchmark_files import concept_row, line, trait, write_concepts, write_lines, write_persona, write_rows
 
 

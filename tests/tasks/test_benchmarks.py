@@ -11,7 +11,7 @@ import pytest
 
 from psr.errors import PsrError
 from psr.types import Attribute
-from tasks.benchmarks import load_attributes
+from tasks.benchmarks.catalogue import load_attributes
 from tests.benchmark_files import line, trait, write_concepts, write_lines, write_persona
 
 

@@ -7,12 +7,13 @@ import pytest
 
 from psr.errors import PsrError
 from psr.evaluation.claims import CONTRASTS
-from tasks import index, report, tables
-from tasks.claims import check_finished, claim_rows, claims_table, measure, questions, store
-from tasks.claims_faithfulness import sums_of
-from tasks.claims_methods import figures_of, published
-from tasks.claims_sql import question
-from tasks.query import ask
+from tasks.shown import index, report
+from tasks.shown.query import ask
+from tasks.studies.claims.faithfulness import sums_of
+from tasks.studies.claims.methods import figures_of, published
+from tasks.studies.claims.sql import question
+from tasks.studies.claims.table import check_finished, claim_rows, claims_table, measure, questions, store
+from tasks.tables import parquet as tables
 from tests.claims_folder import DRAWN, LAYERS, PROMPT, QUESTIONS, SEEDS, module_id, write_claims_folder
 from tests.results_folder import write_results
 

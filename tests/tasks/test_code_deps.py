@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.code_deps import PACKAGES, closure, code_of
-from tasks.dvc_file import stage_names, stage_spec
+from tasks.engine.code_deps import PACKAGES, closure, code_of
+from tasks.engine.dvc_file import stage_names, stage_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADED = """
@@ -29,7 +29,7 @@ def test_the_code_of_every_stage_is_among_its_deps(stage):
     named = {
         dep for dep in stage_spec(ROOT, stage, "quick").deps if dep.endswith(".py") and dep.split("/")[0] in PACKAGES
     }
-    assert named == set(code_of(ROOT, stage)), "run python -m tasks.code_deps"
+    assert named == set(code_of(ROOT, stage)), "run python -m tasks.engine.code_deps"
 
 
 @pytest.mark.parametrize("stage", ["complete", "report"])

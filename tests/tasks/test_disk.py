@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from tasks.disk import disk_error
+from tasks.engine.disk import disk_error
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from flows import params
 from psr.errors import PsrError
-from tasks.dvc_file import stage_names, stage_spec
+from tasks.engine.dvc_file import stage_names, stage_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = ("smoke", "quick", "full", "all")

@@ -12,7 +12,7 @@ from dvc.utils.serialize import dumps_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import dvc_lock
+from tasks.engine import dvc_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 names = st.text("abcdefghij0123456789_-./@ é", min_size=1, max_size=90)

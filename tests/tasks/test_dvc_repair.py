@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dvc_repair import keep, repair
+from tasks.engine.repair import keep, repair
 
 WHOLE = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n"
 

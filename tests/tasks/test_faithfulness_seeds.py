@@ -17,17 +17,17 @@ from psr.answers.sampling import Sampling
 from psr.lm.loading import load_model
 from psr.steering.module import SteeringModule, save_module
 from psr.types import Attribute, Triplet
-from tasks import index
-from tasks.benchmarks import load_attributes
-from tasks.delta import read_rows, share_rows, strength_rows, token_rows
-from tasks.faithfulness import PARAPHRASE, TABLES, deviation_rows, measure_attribute
-from tasks.faithfulness_study import study_of
-from tasks.gather import gather
-from tasks.models import ModelPlace
-from tasks.query import ask
-from tasks.report_faithfulness import faithfulness, over_seeds
-from tasks.scratch import Scratch
-from tasks.tables import (
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.catalogue import load_attributes
+from tasks.engine.gather import gather
+from tasks.engine.scratch import Scratch
+from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
+from tasks.figures.study import study_of
+from tasks.shown import index
+from tasks.shown.query import ask
+from tasks.shown.report_faithfulness import faithfulness, over_seeds
+from tasks.steps.faithfulness import PARAPHRASE, TABLES, deviation_rows, measure_attribute
+from tasks.tables.parquet import (
     read_completions,
     read_pairs,
     read_table,

@@ -15,12 +15,12 @@ from psr.answers.sampling import Sampling
 from psr.lm.loading import load_model
 from psr.steering.module import SteeringModule
 from psr.types import Triplet
-from tasks.benchmarks import load_attributes
-from tasks.delta import read_rows, share_rows, strength_rows, token_rows
-from tasks.faithfulness import PARAPHRASE, alphas_at_prompt, deviation_rows, paraphrase_errors
-from tasks.faithfulness_study import Study, study_of
-from tasks.report_faithfulness import faithfulness, shown
-from tasks.tables import SCHEMAS, read_table, write_table
+from tasks.benchmarks.catalogue import load_attributes
+from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
+from tasks.figures.study import Study, study_of
+from tasks.shown.report_faithfulness import faithfulness, shown
+from tasks.steps.faithfulness import PARAPHRASE, alphas_at_prompt, deviation_rows, paraphrase_errors
+from tasks.tables.parquet import SCHEMAS, read_table, write_table
 from tests.results_folder import SLUGS, module_id, write_results
 
 ROOT = Path(__file__).resolve().parents[2]

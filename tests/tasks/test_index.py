@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from psr.errors import PsrError
-from tasks import index, tables
-from tasks.query import ask
-from tasks.schemas import SCHEMAS
+from tasks.shown import index
+from tasks.shown.query import ask
+from tasks.tables import parquet as tables
+from tasks.tables.schemas import SCHEMAS
 from tests.results_folder import SLUGS, write_results
 
 VIEWS = (

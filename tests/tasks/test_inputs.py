@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from psr.errors import PsrError
-from tasks.inputs import changes, read_inputs
+from tasks.engine.inputs import changes, read_inputs
 
 SECTIONS = {"distill": {"lr": 0.1}}
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from psr.errors import PsrError
-from tasks.locks import reproducing
+from tasks.engine.locks import reproducing
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from tasks.locks import reproducing
+from tasks.engine.locks import reproducing
 with reproducing(Path(sys.argv[1]), "the other one", wait=False, say=print):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

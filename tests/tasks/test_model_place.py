@@ -10,7 +10,7 @@ import pytest
 
 from psr.errors import PsrError
 from psr.lm.loading import load_model
-from tasks.models import ModelPlace, open_model
+from tasks.asking.models import ModelPlace, open_model
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "data/testbed/model"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from psr.errors import PsrError
-from tasks import prefect_server
-from tasks.prefect_server import answers, check_server, server
+from tasks.engine import server as prefect_server
+from tasks.engine.server import answers, check_server, server
 
 
 @pytest.fixture

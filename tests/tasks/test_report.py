@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from tasks import report, tables
-from tasks.charts import Axis, rank, styles
-from tasks.report_tokens import SHADES, shade, views
+from tasks.shown import report
+from tasks.shown.charts import Axis, rank, styles
+from tasks.shown.report_tokens import SHADES, shade, views
+from tasks.tables import parquet as tables
 from tests.results_folder import ATTRIBUTES, write_results, write_suite
 
 HOSTILE = "<script>document.title='owned'</script> <img src=x onerror=alert(1)> \x1b[31m & \u202e end"

@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import schedule_check
-from tasks.schedule_check import schedules
+from tasks.doctor import schedule as schedule_check
+from tasks.doctor.schedule import schedules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOOR = """
 import runpy
-from tasks import checks
+from tasks.doctor import checks
 checks.packages = lambda root: iter(())
 checks.CHECKS = {"schedules": checks.schedules}
 runpy.run_module("flows.doctor", run_name="__main__")
@@ -41,7 +41,7 @@ def servers() -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "tasks.prefect_server" in process.cmdline() and process.environ().get("TMPDIR") == os.environ["TMPDIR"]:
+            if "tasks.engine.server" in process.cmdline() and process.environ().get("TMPDIR") == os.environ["TMPDIR"]:
                 found.append(process.pid)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -3,7 +3,7 @@
 import numpy as np
 
 from psr.types import Completion, Judgement, PromptPair
-from tasks.scores import by_question, scores_of, values_of
+from tasks.figures.scores import by_question, scores_of, values_of
 
 PAIRS = [PromptPair("persona/pirate", q, "be a pirate") for q in ("a?", "b?")]
 

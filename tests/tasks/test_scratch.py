@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.scratch import Scratch, discard, scratch, scratch_of
+from tasks.engine.scratch import Scratch, discard, scratch, scratch_of
 
 
 def write(text: str):

@@ -12,21 +12,21 @@ import pytest
 from psr.answers.pairs import sampling_seeds
 from psr.fitting.methods import parse_method, trained
 from psr.testbed.verifiers import follows, follows_loosely
-from tasks import index
-from tasks.benchmarks import attributes_of
-from tasks.complete import complete_attribute
-from tasks.distill import distill_module, gather_modules
-from tasks.extract import extract_activations
-from tasks.gather import gather
-from tasks.judges import judges_named
-from tasks.models import ModelPlace
-from tasks.query import ask
-from tasks.results import write_results
-from tasks.scratch import Scratch
-from tasks.search import search_attribute
-from tasks.select import judge_completions, select_triplets
-from tasks.steer import steer_attribute
-from tasks.tables import read_completions, read_pairs, read_table
+from tasks.asking.models import ModelPlace
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.judges import judges_named
+from tasks.engine.gather import gather
+from tasks.engine.scratch import Scratch
+from tasks.shown import index
+from tasks.shown.query import ask
+from tasks.steps.complete import complete_attribute
+from tasks.steps.distill import distill_module, gather_modules
+from tasks.steps.extract import extract_activations
+from tasks.steps.results import write_results
+from tasks.steps.search import search_attribute
+from tasks.steps.select import judge_completions, select_triplets
+from tasks.steps.steer import steer_attribute
+from tasks.tables.parquet import read_completions, read_pairs, read_table
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from psr.errors import PsrError
 from psr.types import Completion, CurvePoint, Dropped, Judgement, PromptPair, Triplet
-from tasks import tables
-from tasks.schemas import SCHEMAS
+from tasks.tables import parquet as tables
+from tasks.tables.schemas import SCHEMAS
 
 PAIR = PromptPair("persona/pirate", "What is ice?", "Talk like a pirate.")
 ANSWER = Completion(PAIR.id, "instructed", 0.0, 7, "f" * 16, "t1", (3, 1, 2), "Arr, ice.", True)

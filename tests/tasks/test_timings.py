@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks import timings
+from tasks.engine import timings
 
 
 @pytest.mark.parametrize(

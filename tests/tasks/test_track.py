@@ -12,7 +12,8 @@ import pytest
 
 from psr.errors import PsrError
 from psr.types import short_hash
-from tasks import tables, track, tracker
+from tasks.shown import track, tracker
+from tasks.tables import parquet as tables
 from tests.results_folder import ATTRIBUTES, SLUGS, module_id, write_results
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's own, on import

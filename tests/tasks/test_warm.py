@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import warm
+from tasks.engine import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = "import sys; from tasks import warm; status = warm.hand_over(sys.argv[1:]); sys.exit(99 if status is None else status)"
 STAGE = """
 import os, sys, time
-from tasks import watch
+from tasks.engine import watch
 def main(argv):
     watch.follow()
     what = argv[0]

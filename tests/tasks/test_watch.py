@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 
-from tasks import watch
+from tasks.engine import watch
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import subprocess, time
-from tasks import watch
+from tasks.engine import watch
 watch.follow()
 print(subprocess.Popen(["sleep", "99"]).pid, flush=True)
 time.sleep(99)

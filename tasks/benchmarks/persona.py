@@ -1,0 +1,66 @@
+"""Persona vectors' format: extract/{trait}.json and eval/{trait}.json, each one object with
+
+    instruction: [{"pos": …, "neg": …} × 5], questions: [ … × 20], eval_prompt: …
+
+Chen et al., "Persona Vectors" (safety-research/persona_vectors, data_generation/trait_data_extract and _eval).
+Modules are fitted on `extract`; the even questions of `eval` choose alpha and the odd ones give the figures.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from psr.errors import PsrError
+from psr.types import Attribute
+from tasks.benchmarks.questions import Loaded, distinct, divide
+
+COLUMNS = {"instruction": [{"pos": str, "neg": (str, None)}], "questions": [str], "eval_prompt": str}
+SIDES = (("extract", "trait_data_extract"), ("eval", "trait_data_eval"))
+
+
+def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Loaded, ...]:
+    """One attribute per trait that has a file on both sides."""
+    extract, held_out = (_side(folder, spellings) for spellings in SIDES)
+    known = sorted({path.stem for path in extract.glob("*.json")} & {path.stem for path in held_out.glob("*.json")})
+    for name in names or ():
+        if name not in known:
+            raise PsrError("unknown attribute", where=folder, expected=f"one of {', '.join(known)}", got=repr(name))
+    return tuple(_attribute(name, extract, held_out, read) for name in (known if names is None else names))
+
+
+def _side(folder: Path, spellings: Sequence[str]) -> Path:
+    for name in spellings:
+        if (folder / name).is_dir():
+            return folder / name
+    raise PsrError("a benchmark's folder lacks a part", where=folder, expected=f"a folder {' or '.join(spellings)}")
+
+
+def _attribute(name: str, extract: Path, held_out: Path, read: Callable[..., Any]) -> Loaded:
+    fit, test = (_object(side / f"{name}.json", read) for side in (extract, held_out))
+    told, unseen = distinct(_said(fit)), distinct(_said(test), known=_said(fit))
+    sides = divide(fit["questions"], test["questions"])
+    if not sides.evaluate:
+        raise PsrError(
+            "too few questions to choose alpha on some and evaluate on others",
+            where=held_out / f"{name}.json",
+            expected="at least 2 that are not in the fitting file",
+            got=len(sides.search),
+        )
+    return Loaded(Attribute("persona", name, told, unseen, *sides[:3], test["eval_prompt"]), sides)
+
+
+def _object(path: Path, read: Callable[..., Any]) -> dict[str, Any]:
+    """The file's one object."""
+    rows = read(path, "json", COLUMNS)
+    if len(rows) != 1:
+        raise PsrError(
+            "a benchmark's file has another layout", where=path, expected="one object", got=f"{len(rows)} of them"
+        )
+    if not rows[0]["instruction"] or not rows[0]["questions"]:
+        raise PsrError("a benchmark's file is empty", where=path, expected="at least one instruction and one question")
+    return rows[0]  # type: ignore[no-any-return]
+
+
+def _said(row: dict[str, Any]) -> list[str]:
+    """The instructions that ask for the trait."""
+    return [pair["pos"] for pair in row["instruction"]]

@@ -1,0 +1,1 @@
+"""Whether this machine and these versions can do the work."""

@@ -1,0 +1,116 @@
+"""Whether a schedule creates a run here: tried on a Prefect server of its own, in a folder that is removed afterwards.
+
+Prefect's scheduler is a loop inside the server. Where it fails, as with SQLAlchemy 2.1 under Prefect 3.8, the server still
+answers and shows the schedule, and no run is ever created: only the server's log says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from psr.errors import PsrError
+from tasks.engine.server import PATIENCE, start
+
+CRON = "0 3 * * *"
+LIMIT = 60.0  # seconds for the first run; the scheduler looks once a second
+ENOUGH = 5  # failures after which there is no use in waiting
+SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
+    # A second loop looks after deployments that were changed just now. The nightly run depends on the first one.
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "3600",
+}
+RAISED = re.compile(r"^[\w.]+(?:Error|Exception)\b.*", re.MULTILINE)  # the last line of a traceback
+LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's loopback
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server process, where its API is, and its log."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+
+    def answer(self, path: str, body: dict[str, Any], limit: float = 30.0) -> Any:
+        """The answer to a POST; asked again while the server starts or is busy, for `limit` seconds."""
+        request = urllib.request.Request(  # noqa: S310
+            f"{self.url}/{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        end = time.monotonic() + limit
+        while True:
+            try:
+                with LOCAL.open(request, timeout=10) as reply:
+                    return json.load(reply)
+            except OSError as error:
+                if time.monotonic() > end or self.process.poll() is not None:
+                    raise PsrError(
+                        "the Prefect server does not answer", where=path, got=self.last_words() or error
+                    ) from error
+            time.sleep(0.2)
+
+    def raised(self) -> list[str]:
+        """What exceptions said, in the order of the log."""
+        return RAISED.findall(self.log.read_text(encoding="utf-8", errors="replace"))
+
+    def last_words(self) -> str:
+        """The last exception, or else the last line of the log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return (self.raised() or lines or [""])[-1]
+
+
+def schedules(root: Path) -> tuple[bool, str]:
+    """Whether the scheduler creates a run, and after how long; or its own error line."""
+    with TemporaryDirectory(prefix="psr-doctor-", ignore_cleanup_errors=True) as home:
+        try:
+            with _server(root, Path(home)) as server:
+                return _scheduled(server)
+        except PsrError as error:
+            return False, str(error)
+
+
+def _scheduled(server: Server) -> tuple[bool, str]:
+    """Nothing but the scheduler creates runs here: Prefect's API stores a deployment and its schedule, and no run."""
+    flow = server.answer("flows/", {"name": "doctor"}, PATIENCE)
+    schedule = {"active": True, "schedule": {"cron": CRON}}
+    deployment = server.answer("deployments/", {"name": "nightly", "flow_id": flow["id"], "schedules": [schedule]})
+    began, before = time.monotonic(), len(server.raised())
+    theirs = {"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}}}
+    while time.monotonic() - began < LIMIT and len(server.raised()) < before + ENOUGH:
+        if server.answer("flow_runs/filter", theirs):
+            return True, f"a run was created after {time.monotonic() - began:.1f} s"
+        time.sleep(0.2)
+    why = server.last_words() or f"none in {time.monotonic() - began:.0f} s, and the server's log is empty"
+    return False, f"no run is created: {why}"
+
+
+@contextmanager
+def _server(root: Path, home: Path) -> Iterator[Server]:
+    """A server that knows nothing of the user's settings, profile or database; killed when the context ends."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    paths = [str(root), *filter(None, [kept.get("PYTHONPATH")])]
+    own = {**SETTINGS, "PREFECT_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
+    log = home / "server.log"
+    with start(home, log, {**kept, **own}) as process:
+        try:
+            url = process.stdout.readline().strip() if process.stdout else ""
+            server = Server(process, url, log)
+            if not url:
+                raise PsrError("the Prefect server did not start", got=server.last_words() or "no message")
+            yield server
+        finally:
+            process.kill()

@@ -1,0 +1,152 @@
+"""The Prefect server of a run: one process on the loopback interface that ends with the run.
+
+`python -m tasks.engine.server` is that process. It takes a free port itself and prints its address.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from psr.errors import PsrError
+from tasks.engine import watch
+
+HOST = "127.0.0.1"
+PATIENCE = 300.0  # seconds; a new database takes ten on an idle machine, and minutes on one with other work
+
+
+@contextmanager
+def server(root: Path) -> Iterator[str]:
+    """The address of a running server: the one named by PREFECT_API_URL, or a new one for as long as the context lasts."""
+    named = os.environ.get("PREFECT_API_URL")
+    if named:
+        check_server()
+        yield named
+        return
+    log = root / ".psr" / "prefect" / "server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = start(root, log, os.environ)
+    ended = threading.Event()
+    try:
+        url = _address(process, log)
+        os.environ["PREFECT_API_URL"] = url  # before prefect is imported, which reads it then
+        import_module("prefect")  # takes as long as the server needs
+        _wait(process, url, log)
+        threading.Thread(target=_end_with, args=(process, log, ended), daemon=True, name="watch-server").start()
+        yield url
+    finally:
+        ended.set()
+        os.environ.pop("PREFECT_API_URL", None)
+        process.kill()
+        process.wait()
+
+
+def check_server(timeout: float = 10.0) -> None:
+    """Raises PsrError when PREFECT_API_URL names a server that does not answer. Without the variable: nothing to check."""
+    url = os.environ.get("PREFECT_API_URL")
+    if url and not answers(url, timeout):
+        raise PsrError(
+            "the Prefect server does not answer",
+            where=url,
+            do="Start it, or unset PREFECT_API_URL: then a run starts its own.",
+        )
+
+
+def answers(url: str, timeout: float = 2.0) -> bool:
+    """Whether the API at `url` is healthy."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=timeout) as reply:  # noqa: S310
+            return reply.status == 200
+    except (OSError, ValueError, urllib.error.URLError):
+        return False
+
+
+def _end_with(process: subprocess.Popen[str], log: Path, ended: threading.Event) -> None:
+    """End this process and what it started when the server dies under it: Prefect would try to reach it for minutes."""
+    process.wait()
+    if not ended.is_set():
+        last = _last_line(log)
+        problem = PsrError(
+            "the Prefect server died",
+            where=log,
+            got=f"status {process.returncode} {last}".strip(),
+            do="Run again: what was finished is kept.",
+        )
+        print(problem, file=sys.stderr, flush=True)
+        watch.end_children()
+        os._exit(1)
+
+
+def start(folder: Path, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """A server process that works in `folder`, writes to `log` and ends with this one."""
+    with open(log, "w", encoding="utf-8") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tasks.engine.server"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env={**environment, watch.PARENT: watch.identity(os.getpid())},
+        )
+
+
+def _address(process: subprocess.Popen[str], log: Path) -> str:
+    line = process.stdout.readline().strip() if process.stdout else ""
+    if not line.startswith("http"):
+        raise PsrError(
+            "the Prefect server did not start",
+            where=log,
+            got=_last_line(log) or "no message",
+            do="See python -m flows.doctor.",
+        )
+    return line
+
+
+def _wait(process: subprocess.Popen[str], url: str, log: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not answers(url):
+        if process.poll() is not None or time.monotonic() > end:
+            raise PsrError(
+                "the Prefect server did not start",
+                where=log,
+                got=_last_line(log) or "no message",
+                do="See python -m flows.doctor.",
+            )
+        time.sleep(0.1)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def main() -> int:
+    """Serve until the parent ends."""
+    watch.follow()
+    try:
+        port = socket.create_server((HOST, 0))
+    except OSError as error:
+        print(f"no free port on {HOST}: {error}", file=sys.stderr)
+        return 1
+    print(f"http://{HOST}:{port.getsockname()[1]}/api", flush=True)
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    uvicorn.Server(uvicorn.Config(create_app(), log_level="warning", lifespan="on")).run(sockets=[port])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

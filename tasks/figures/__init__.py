@@ -1,0 +1,1 @@
+"""Rows of figures from what was answered, judged and run."""

@@ -1,0 +1,136 @@
+"""What is compared on: one attribute of a finished profile, its triplets, its answers and judgements, its first repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psr.errors import PsrError
+from psr.judges.judging import Judge
+from psr.types import PLAIN, AlignedTokens, Attribute, PromptPair, Triplet
+from tasks.asking.models import ModelPlace, open_model
+from tasks.figures.sides import Side, sides
+from tasks.tables.triplets import triplets_by_attribute
+
+if TYPE_CHECKING:
+    from psr.lm.models import LanguageModel
+
+NEEDED = (
+    "complete/completions.parquet",
+    "select/triplets.parquet",
+    "distill/modules.parquet",
+    "search/judgements.parquet",
+    "steer/completions.parquet",
+    "judge/judgements.parquet",
+    "results/headline_seeds.parquet",
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the profile says, by its sections of params.yaml. seed: the first repetition's fit seed; searched and
+    evaluated: its sampling seeds."""
+
+    seed: int
+    searched: Sequence[int]
+    evaluated: Sequence[int]
+    sampling: Mapping[str, Any]
+    distill: Mapping[str, Any]
+    search: Mapping[str, Any]
+    steer: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attribute. search, evaluation: the stored answers to both sets of questions; unrelated: plain answers to
+    questions that other attributes are evaluated on, aligned with this one's prompts on span QR."""
+
+    data: Path
+    attribute: Attribute
+    lm: LanguageModel
+    judge: Judge
+    triplets: Sequence[Triplet]
+    search: Side
+    evaluation: Side
+    unrelated: Sequence[AlignedTokens]
+    told: Told
+
+
+def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attribute, ...]:
+    """Persona's attributes, or those of them called `names`. Raises PsrError that lists the known ones.
+
+    The other benchmarks have no trait alignment at the prompt's coherence: their strengths are chosen otherwise.
+    """
+    known = {attribute.name: attribute for attribute in attributes if attribute.benchmark == "persona"}
+    if not known:
+        raise PsrError(
+            "adaptation is compared at the prompt's coherence",
+            expected="a profile with attributes of persona",
+            got="none",
+            do="Choose another --profile.",
+        )
+    bare = [name.removeprefix("persona/") for name in names]
+    unknown = [name for name in bare if name not in known]
+    if unknown:
+        raise PsrError(
+            "no such attribute of the profile",
+            where="--attribute",
+            expected=f"some of {', '.join(known)}",
+            got=", ".join(map(repr, unknown)),
+            do="Correct the name.",
+        )
+    return tuple(known[name] for name in known if name in bare or not bare)
+
+
+def load(data: Path, model: ModelPlace, attributes: Sequence[Attribute], judge: Judge, told: Told) -> list[Case]:
+    """A case an attribute. Raises PsrError: tables that are missing or damaged, an attribute without triplets or answers."""
+    lm = open_model(model)
+    triplets = triplets_by_attribute(data / "complete", data / "select")
+    searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
+    cases = []
+    for attribute in attributes:
+        key = (attribute.key, told.seed)
+        if attribute.key not in triplets or key not in searched or key not in evaluated:
+            raise PsrError(
+                "an attribute has no triplets or answers",
+                where=data,
+                expected=f"{attribute.key}, seed {told.seed}",
+                got="none",
+                do="Reproduce the profile again.",
+            )
+        others = [side for (_, seed), side in sorted(evaluated.items(), key=lambda item: item[0]) if seed == told.seed]
+        unrelated = unrelated_answers(lm, attribute, others, evaluated[key])
+        cases.append(
+            Case(data, attribute, lm, judge, triplets[attribute.key], searched[key], evaluated[key], unrelated, told)
+        )
+    return cases
+
+
+def unrelated_answers(
+    lm: LanguageModel, attribute: Attribute, others: Sequence[Side], own: Side
+) -> list[AlignedTokens]:
+    """Stored plain answers to other attributes' evaluation questions that this one is neither fitted nor evaluated on, one a
+    question; in a profile without any, the answers to its own evaluation questions. x′ has its held-out instructions."""
+    from psr.lm.alignment import align
+
+    own_questions = {*attribute.questions, *(pair.question for pair in own.pairs)}
+    found = _plain(others)
+    foreign = {question: ids for question, ids in found.items() if question not in own_questions} or _plain([own])
+    instructions = attribute.held_out or attribute.instructions
+    return [
+        align(lm.tokenizer, PromptPair(attribute.key, question, instructions[i % len(instructions)]), ids, "QR")
+        for i, (question, ids) in enumerate(foreign.items())
+    ]
+
+
+def _plain(sides: Sequence[Side]) -> dict[str, tuple[int, ...]]:
+    """question -> the tokens of its first plain answer."""
+    found: dict[str, tuple[int, ...]] = {}
+    for side in sides:
+        questions = {pair.id: pair.question for pair in side.pairs}
+        for answer in side.of(PLAIN):
+            found.setdefault(questions[answer.pair], answer.token_ids)
+    return found

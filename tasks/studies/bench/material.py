@@ -1,0 +1,108 @@
+"""What the bench works on: a finished profile's triplets, modules and search, and the model that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psr.errors import PsrError
+from psr.types import Example, Method, Triplet
+from tasks.asking.models import ModelPlace, open_model
+from tasks.studies.bench.pairs import Run, alternate
+from tasks.tables.modules import modules_of
+from tasks.tables.triplets import triplets_by_attribute
+
+if TYPE_CHECKING:
+    from psr.lm.models import LanguageModel
+    from psr.steering.module import SteeringModule
+
+NEEDED = (
+    "complete/completions.parquet",
+    "select/triplets.parquet",
+    "distill/modules.parquet",
+    "search/completions.parquet",
+)
+
+
+@dataclass(frozen=True)
+class Material:
+    """One attribute of a profile, and what the profile says about searching. search: the section of params.yaml.
+
+    repeats: how many times everything is timed; advance(1): called after each.
+    """
+
+    data: Path
+    lm: LanguageModel
+    triplets: Mapping[str, Sequence[Triplet]]
+    search: Mapping[str, Any]
+    repeats: int = 1
+    advance: Callable[[int], None] = lambda n: None
+
+    @property
+    def attribute(self) -> str:
+        """The first attribute, whose material is used where one is enough."""
+        return min(self.triplets)
+
+    def examples(self, method: Method, limit: int, attribute: str | None = None) -> list[Example]:
+        """At most `limit` of the attribute's triplets, aligned on the method's span."""
+        from psr.lm.alignment import align
+
+        found = self.triplets[attribute or self.attribute][:limit]
+        return [Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in found]
+
+    def module(self) -> SteeringModule:
+        """The attribute's all-layer PSR module. Raises PsrError when the profile fitted none."""
+        found = [
+            m
+            for m in modules_of(self.data / "distill", self.attribute)
+            if m.form == "PSR" and len(m.layers) == self.lm.n_layers
+        ]
+        if not found:
+            raise PsrError(
+                "the bench needs an all-layer PSR module",
+                where=self.data / "distill",
+                expected="a-psr-mse-qr among the profile's methods",
+                got="none",
+                do="Add it to params.yaml and reproduce.",
+            )
+        return found[0]
+
+    def seconds(self, runs: Sequence[Run], *, warm_up: bool = True) -> list[list[float]]:
+        """Seconds of each run, [run][repeat], timed in turn."""
+        return alternate(
+            runs, self.repeats, settle=partial(settle, self.lm.device), advance=self.advance, warm_up=warm_up
+        )
+
+
+def settle(device: Any) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+def check_finished(data: Path, profile: str, needed: Sequence[str] = NEEDED, who: str = "the bench") -> None:
+    """Raise PsrError unless the profile's outputs that `who` works on are there."""
+    missing = [name for name in needed if not (data / name).is_file()]
+    if missing:
+        raise PsrError(
+            f"{who} works on a finished profile",
+            where=f"data/{profile}",
+            expected="the outputs of its stages",
+            got=f"no {', '.join(missing)}",
+            do=f"Run `python -m flows.reproduce --profile {profile}` first.",
+        )
+
+
+def load(data: Path, model: ModelPlace, search: Mapping[str, Any]) -> Material:
+    """The material in the profile's folder `data`. Raises PsrError: no triplets, or tables that are damaged."""
+    triplets = triplets_by_attribute(data / "complete", data / "select")
+    if not triplets:
+        raise PsrError(
+            "the bench needs triplets", where=data / "select", expected="at least one kept triplet", got="none"
+        )
+    return Material(data, open_model(model), triplets, search)

@@ -1,0 +1,130 @@
+"""Claims 2, 3, 4 and 7: methods compared by what people judge, with the results' own draws of questions.
+
+Figures are computed again from the judged completions, since the tables keep their intervals but not their draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from psr.evaluation.bootstrap import Figure
+from psr.evaluation.claims import CONTRASTS, Contrast, difference, mean_difference
+from psr.fitting.methods import parse_method
+from tasks.figures.published import PUBLISHED
+from tasks.figures.sides import sides
+from tasks.steps.results import TABLES
+from tasks.studies.claims.rows import Measured, Part, Row, claim_row
+from tasks.studies.claims.sql import contrast_question
+from tasks.tables.modules import rows_of_seed
+
+COLUMNS = {
+    "ta_cp": ("cp", "TA@Cp"),
+    "ta_c80": ("c80", "TA@C80"),
+    "strict": ("strict", "strict accuracy"),
+    "overall": ("overall", "harmonic mean (in % of 2)"),
+}  # column -> its figure, its name
+Figures = Mapping[tuple[str, str, str], Mapping[int, Figure]]  # (column, method, attribute) -> by seed
+
+
+def method_rows(data: Path, profile: str, *, resamples: int, seed: int) -> list[Row]:
+    """A row a contrast. resamples, seed: those of the profile's results."""
+    figures = figures_of(data, resamples, seed)
+    return [claim_row(part_of(contrast), compare(contrast, figures, profile)) for contrast in CONTRASTS]
+
+
+def figures_of(data: Path, resamples: int, seed: int) -> dict[tuple[str, str, str], dict[int, Figure]]:
+    """The figures of every method that a claim names, with their resampled values."""
+    wanted = {name.removesuffix("+prompt") for contrast in CONTRASTS for name in (contrast.ours, contrast.other)}
+    searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
+    found: dict[tuple[str, str, str], dict[int, Figure]] = {}
+    for (attribute, run), taken in sorted(evaluated.items(), key=lambda item: item[0]):
+        modules = [row for row in rows_of_seed(data / "distill", attribute, run) if row["method"] in wanted]
+        entries = TABLES[attribute.partition("/")[0]].entries
+        for entry in entries(attribute, run, modules, searched[attribute, run], taken, resamples, seed):
+            for column, (name, _) in COLUMNS.items():
+                figure = entry.figures.get(name)
+                if figure is not None and not np.isnan(figure.value):
+                    found.setdefault((column, entry.facts["method"], attribute), {})[run] = figure
+    return found
+
+
+def compare(contrast: Contrast, figures: Figures, profile: str) -> Measured | str:
+    """The mean difference over every attribute and seed that has both figures; or what is missing."""
+    sides_ = [
+        {
+            attribute: by_seed
+            for (column, method, attribute), by_seed in figures.items()
+            if (column, method) == (contrast.column, name) and attribute.startswith(f"{contrast.benchmark}/")
+        }
+        for name in (contrast.ours, contrast.other)
+    ]
+    absent = [printed(name) for name, side in zip((contrast.ours, contrast.other), sides_, strict=True) if not side]
+    if absent:
+        return f"no {' and no '.join(absent)} on {contrast.benchmark}"
+    ours, other = sides_
+    common = {
+        attribute: sorted(set(ours[attribute]) & set(other[attribute])) for attribute in sorted(set(ours) & set(other))
+    }
+    prompts = {
+        attribute: contrast.scale * float(np.mean([other[attribute][run].value for run in runs]))
+        for attribute, runs in common.items()
+        if runs
+    }
+    low, high = contrast.prompt or (-np.inf, np.inf)
+    kept = [attribute for attribute, mean in prompts.items() if low <= mean <= high]
+    if not kept:
+        return _none_kept(contrast, prompts)
+    differences = {
+        attribute: [
+            difference(ours[attribute][run], other[attribute][run], contrast.scale) for run in common[attribute]
+        ]
+        for attribute in kept
+    }
+    return Measured(
+        mean_difference(differences),
+        min(len(common[attribute]) for attribute in kept),
+        kept,
+        contrast_question(contrast, TABLES[contrast.benchmark].name, profile),
+    )
+
+
+def _none_kept(contrast: Contrast, prompts: Mapping[str, float]) -> str:
+    if not prompts or contrast.prompt is None:
+        return f"no attribute of {contrast.benchmark} has both"
+    told = ", ".join(f"{attribute.partition('/')[2]} {mean:.1f}" for attribute, mean in prompts.items())
+    return f"no attribute whose prompt is at {contrast.prompt[0]:g} to {contrast.prompt[1]:g} ({told})"
+
+
+def part_of(contrast: Contrast) -> Part:
+    """What is compared in words, and the paper's own difference."""
+    words = f"{COLUMNS[contrast.column][1]} of {printed(contrast.ours)} less {printed(contrast.other)}"
+    return Part(contrast.claim, contrast.part, words, published(contrast))
+
+
+def printed(method: str) -> str:
+    """A method as tables print it; on top of the prompt: METHOD + prompt."""
+    if method == "prompt":
+        return method
+    return parse_method(method.removesuffix("+prompt")).name + (" + prompt" if method.endswith("+prompt") else "")
+
+
+def published(contrast: Contrast) -> float | None:
+    """The paper's own difference, rounded as its figures are; None where it printed none."""
+    table = PUBLISHED[contrast.benchmark]
+    place = {"TA@Cp": 0, "TA@C80": 1, "strict accuracy": 0}.get(COLUMNS[contrast.column][1])
+    if place is None:
+        return None
+    rows: dict[str, Any] = {**table.rows, **{f"{name}": values for name, *values in table.others}}
+    first, second = (
+        rows.get(name, rows.get(_named_there(name), (None, None)))[place] for name in (contrast.ours, contrast.other)
+    )
+    return None if first is None or second is None else round(first - second, 1)
+
+
+def _named_there(method: str) -> str:
+    """How the paper names it without a span: S-PSR LL + prompt."""
+    return printed(method).replace("·R", "").replace("·QR", "")

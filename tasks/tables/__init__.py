@@ -1,0 +1,1 @@
+"""How things lie on disk: schemas, parquet, recorded activations, modules."""
