@@ -257,7 +257,7 @@ def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
     adapters = ", ".join(method.slug for method in named if method.adapts)
     if adapters:
         raise ValueError(
-            f"{adapters} changes the model's weights; the pipeline steers activations (`from psr.fitting.learning import learn` fits it)"
+            f"{adapters} changes the model's weights; the pipeline steers activations (`psr.learn` fits it)"
         )
     slugs = tuple(method.slug for method in named)
     if len(set(slugs)) < len(slugs):

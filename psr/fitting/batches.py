@@ -7,7 +7,8 @@ gather rows of like length, in an order that the seed alone decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from psr.errors import PsrError
 from psr.fitting.presets import LabelSpan
 from psr.lm.padding import pad
 from psr.types import Example
+
+if TYPE_CHECKING:
+    from psr.lm.models import LanguageModel
 
 POOL = 8  # batches that are sorted by length together: enough to save padding, few enough to keep batches mixed
 MULTIPLE = 8  # accelerators reuse kernels and memory when lengths repeat
@@ -99,6 +103,32 @@ def training_set(examples: Sequence[Example], label_span: LabelSpan, pad_id: int
         trait=torch.tensor([float(example.trait) for example in examples]),
         offset=spans.cumsum(0) - spans,
     )
+
+
+def rejected_set(lm: LanguageModel, examples: Sequence[Example]) -> TrainingSet:
+    """The examples with their plain answers in place of y'. Raises PsrError where there is none, or it is too long."""
+    plain = []
+    for i, example in enumerate(examples):
+        if not example.rejected:
+            raise PsrError(
+                "a preference needs the plain answer too",
+                where=f"example {i}",
+                expected="rejected tokens",
+                got="none",
+                do="Give Example(…, rejected=…).",
+            )
+        ids = (*example.prompt_ids, *example.rejected)
+        if len(ids) > lm.context:
+            raise PsrError(
+                "a plain answer is longer than the model's context",
+                where=f"example {i}",
+                expected=f"at most {lm.context} tokens",
+                got=len(ids),
+                do="Leave it out.",
+            )
+        tokens = replace(example.tokens, plain_ids=ids, response=len(example.rejected))
+        plain.append(replace(example, tokens=tokens))
+    return training_set(plain, "response", lm.pad_id)
 
 
 def epoch_batches(length: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

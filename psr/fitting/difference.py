@@ -52,7 +52,7 @@ def difference_of_means(
             do="Record the same y' on both sides.",
         )
     z = mean_activation(instructed, ordered, counts[0], kind) - mean_activation(plain, ordered, counts[1], kind)
-    told = {**(origin or {}), "difference": kind, "examples": len(instructed)}
+    about = {**(origin or {}), "difference": kind, "examples": len(instructed)}
     return SteeringModule(
         id=module_id,
         form="Const",
@@ -60,7 +60,7 @@ def difference_of_means(
         span=span,
         model=instructed.model,
         tensors={"z": z.float().contiguous()},
-        origin=told,
+        origin=about,
     )
 
 

@@ -4,8 +4,8 @@
     loss       Σ_a  1/n_a Σ_{i of a} ( objective_i / scale_a + regulariser_i )      a's gradient is that of a fitted alone
     pass       the rows sorted by length and cut into passes of at most `tokens` tokens, whatever their attributes
 
-Rows do not see one another, so the loss of a step is a sum over rows and may be cut anywhere. Each attribute is a `course`
-of its own (psr/fitting/loop.py): its seed, order, optimiser, schedule and end are those of the fit alone, and so is its module,
+Rows do not see one another, so the loss of a step is a sum over rows and may be cut anywhere. Each attribute takes the `steps`
+of a fit alone (psr/fitting/loop.py): its seed, order, optimiser, schedule and end are those of that fit, and so is its module,
 up to the rounding of batches of another shape. What it costs is the frozen model's work on the tokens.
 """
 
@@ -19,14 +19,11 @@ import torch
 from torch import Tensor
 
 from psr.errors import PsrError
-from psr.fitting.loop import Course, Diverged, Fitted, Params, course, finished, started
-from psr.fitting.losses import row_losses
+from psr.fitting.loop import Diverged, Fitted, Params, Run, begun, ended, pose, steps
+from psr.fitting.losses import Problem, mean_error, row_losses, unsteered_errors
 from psr.fitting.objectives import dead_gates
-from psr.fitting.preparing import checked_scale, prepared, unsteered_errors
 from psr.fitting.presets import FitSettings
-from psr.fitting.problem import Problem, pose
 from psr.fitting.stores import Store, joined
-from psr.steering.module import SteeringModule
 from psr.types import Example, Method
 
 if TYPE_CHECKING:
@@ -35,27 +32,13 @@ if TYPE_CHECKING:
 TOKENS = 2048  # on two cores 2000 to 3000 were quickest: more no longer fit the cache
 
 
-@dataclass(eq=False)
-class Member:
-    """One attribute's fit. own: its examples among the pooled ones, [n]; rows, factor: its next batch; result: its end."""
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One attribute's next step: its batch's rows among the pooled examples, [batch], and RePS's factors."""
 
-    problem: Problem
-    own: Tensor
-    params: Params
-    made: Callable[..., SteeringModule]
-    course: Course
+    run: Run
     rows: Tensor
-    factor: Tensor | None = None
-    result: Fitted | Diverged | None = None
-
-    def go_on(self, parts: Tensor | None) -> None:
-        """Take the step whose gradients and [4] parts are there (None: begin), up to the next batch or the end."""
-        try:
-            self.rows, self.factor = self.course.send(parts)
-        except StopIteration as end:
-            self.result = finished(self.problem, self.own, self.params, end.value, self.made)
-        except Diverged as error:
-            self.result = error
+    factor: Tensor | None
 
 
 def fit_many(
@@ -86,72 +69,62 @@ def fit_many(
             expected="one attribute or more, and passes of at least 1 token",
             got=f"{len(examples)} attributes, tokens {tokens}",
         )
-    problem, owned = _pooled(lm, examples, method, layers, settings, targets)
-    problem = prepared(problem, frozen_once)
-    scales = _scales(problem, owned)
-    members = {}
+    pool, owned, store = _pooled(examples, targets)
+    problem = pose(lm, pool, method, layers, settings, store, frozen_once)
+    errors = unsteered_errors(problem)
+    runs = {}
     for name, own in owned.items():
-        seed = settings.seed if seeds is None else seeds[name]
         mine = replace(
-            problem, examples=tuple(examples[name]), settings=replace(settings, seed=seed), scale=scales[name]
+            problem,
+            examples=tuple(examples[name]),
+            settings=settings if seeds is None else replace(settings, seed=seeds[name]),
+            scale=mean_error(errors[own]),
         )
-        params, made = started(mine, name, method, None if origins is None else origins[name])
-        members[name] = Member(mine, own, params, made, course(mine, own, params, made), own[:0])
-    _drive(problem, list(members.values()), tokens, progress)
-    return {name: member.result for name, member in members.items() if member.result is not None}
+        runs[name] = begun(mine, own, name, None if origins is None else origins[name])
+    results: dict[str, Fitted | Diverged] = {}
+    batches = {name: steps(run) for name, run in runs.items()}
+    while batches:
+        live = []
+        for name in list(batches):
+            try:
+                live.append(Step(runs[name], *next(batches[name])))
+            except StopIteration:
+                results[name] = ended(runs[name])
+            except Diverged as error:
+                results[name] = error
+            if name in results:
+                del batches[name]
+        if live:
+            _backward(problem, live, tokens)
+            if progress is not None:
+                progress(sum(len(step.rows) for step in live))
+    return {name: results[name] for name in examples}
 
 
 def _pooled(
-    lm: LanguageModel,
-    examples: Mapping[str, Sequence[Example]],
-    method: Method,
-    layers: tuple[int, ...],
-    settings: FitSettings,
-    targets: Mapping[str, Store] | None,
-) -> tuple[Problem, dict[str, Tensor]]:
-    """One problem over all examples, and which of them belong to each name. A list given twice is pooled once."""
+    examples: Mapping[str, Sequence[Example]], targets: Mapping[str, Store] | None
+) -> tuple[list[Example], dict[str, Tensor], Store | None]:
+    """All examples, which of them belong to each name, and their targets. A list given twice is pooled once."""
     lists = {id(own): name for name, own in reversed(list(examples.items()))}  # the first name of each list
     first = [name for name, own in examples.items() if lists[id(own)] == name]
     pool = [example for name in first for example in examples[name]]
-    store = None if targets is None else joined([targets[name] for name in first])
     starts, at = {}, 0
     for name in first:
         starts[name] = at
         at += len(examples[name])
     owned = {name: starts[lists[id(own)]] + torch.arange(len(own)) for name, own in examples.items()}
-    return pose(lm, pool, method, layers, settings, store), owned
+    return pool, owned, None if targets is None else joined([targets[name] for name in first])
 
 
-def _scales(problem: Problem, owned: Mapping[str, Tensor]) -> dict[str, float]:
-    """What each attribute's MSE is divided by: its own mean unsteered error."""
-    if not (problem.mse and problem.settings.normalise):
-        return dict.fromkeys(owned, 1.0)
-    errors = torch.empty(len(problem.data), dtype=torch.float64)
-    for rows, values in unsteered_errors(problem):
-        errors[rows] = values.double().cpu()
-    return {name: checked_scale(float(errors[own].mean())) for name, own in owned.items()}
-
-
-def _drive(problem: Problem, members: Sequence[Member], tokens: int, progress: Callable[[int], None] | None) -> None:
-    for member in members:
-        member.go_on(None)
-    while live := [member for member in members if member.result is None]:
-        parts = _step(problem, live, tokens)
-        if progress is not None:
-            progress(sum(len(member.rows) for member in live))
-        for member, own in zip(live, parts, strict=True):
-            member.go_on(own)
-
-
-def _step(problem: Problem, live: Sequence[Member], tokens: int) -> Tensor:
-    """Every member's gradients (into .grad) and parts, [member, 4] as `batch_loss` gives them."""
+def _backward(problem: Problem, live: Sequence[Step], tokens: int) -> None:
+    """Leave every run's gradients in its params, and the four parts of its loss, as `batch_loss` gives them, in its parts."""
     device = problem.lm.device
-    rows = torch.cat([member.rows for member in live])
-    sizes = torch.tensor([len(member.rows) for member in live])
+    rows = torch.cat([step.rows for step in live])
+    sizes = torch.tensor([len(step.rows) for step in live])
     owner = torch.arange(len(live)).repeat_interleave(sizes)
-    factor = torch.cat([member.factor for member in live if member.factor is not None] or [torch.empty(0)])
-    scale, share = torch.tensor([member.problem.scale for member in live]), 1 / sizes
-    held = {name: torch.stack([member.params[name].detach() for member in live], dim=1) for name in live[0].params}
+    factor = torch.cat([step.factor for step in live if step.factor is not None] or [torch.empty(0)])
+    scale, share = torch.tensor([step.run.problem.scale for step in live]), 1 / sizes
+    held = {name: torch.stack([step.run.params[name].detach() for step in live], dim=1) for name in live[0].run.params}
     gradients = {name: torch.zeros_like(tensor) for name, tensor in held.items()}
     parts = torch.zeros(len(live), 4, device=device)
     for some in passes(problem.data.length[rows], tokens):
@@ -163,10 +136,10 @@ def _step(problem: Problem, live: Sequence[Member], tokens: int) -> Tensor:
         parts.index_add_(0, whose, values)
         for name, tensor in here.items():
             gradients[name].index_add_(1, whose, tensor.grad)  # type: ignore[arg-type]
-    for i, member in enumerate(live):
-        for name, tensor in member.params.items():
+    for i, step in enumerate(live):
+        step.run.parts.append(parts[i])
+        for name, tensor in step.run.params.items():
             tensor.grad = gradients[name][:, i].contiguous()
-    return parts
 
 
 def _pass(

@@ -1,7 +1,6 @@
 """One door to every method: what the examples and the method's name say is enough.
 
-    from psr.fitting.learning import learn
-    fitted = learn(lm, examples, parse_method("s-psr4-kl-r"), layers=(3,), module_id="…")
+    fitted = psr.learn(lm, examples, psr.parse_method("s-psr4-kl-r"), layers=(3,), module_id="…")
     fitted.module       a SteeringModule, or for LoRA and full fine-tuning an Adapter (psr/fitting/lora.py)
 
 The formulas stand with each method (psr/fitting/methods/__init__.py lists where). Recordings that a method needs and that are
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from psr.answers.selection import check_enough
 from psr.errors import PsrError
+from psr.fitting.checks import checked_layers
 from psr.fitting.difference import difference_of_means
 from psr.fitting.loop import Fitted, fit
 from psr.fitting.methods import GRADIENT
@@ -24,7 +24,6 @@ from psr.fitting.methods.pca import principal_direction
 from psr.fitting.methods.reft_r1 import fit_reft_r1
 from psr.fitting.methods.stolfo import projection_to_target
 from psr.fitting.presets import FitSettings, preset
-from psr.fitting.problem import checked_layers
 from psr.lm.recording import Targets, record
 from psr.steering.module import SteeringModule
 from psr.types import Dropped, Example, Method
@@ -62,126 +61,61 @@ def learn(
     Raises PsrError for bad input, Diverged when training does.
     """
     check_enough(len(examples), dropped, 2 if method.objective == "PCA" else 1, method.name)
-    told = {**(origin or {}), "method": method.slug}
+    named: dict[str, Any] = {"module_id": module_id, "origin": {**(origin or {}), "method": method.slug}}
     if method.adapts:
         from psr.fitting.lora import default_settings, fit_adapter
 
-        return fit_adapter(
-            lm,
-            examples,
-            method,
-            settings or default_settings(method),
-            module_id=module_id,
-            origin=told,
-            progress=progress,
-        )
+        return fit_adapter(lm, examples, method, settings or default_settings(method), progress=progress, **named)
     layers = checked_layers(lm, method, layers)
     if method.objective in GRADIENT:
-        return fit(
-            lm,
-            examples,
-            method,
-            layers,
-            settings or preset("fast", method.objective),
-            targets=targets,
-            module_id=module_id,
-            origin=told,
-            progress=progress,
-        )
+        settings = settings or preset("fast", method.objective)
+        return fit(lm, examples, method, layers, settings, targets=targets, progress=progress, **named)
     if method.objective == "ReFT-r1":
-        return fit_reft_r1(
-            lm,
-            examples,
-            method,
-            layers,
-            settings or preset("fast", "ReFT-r1"),
-            module_id=module_id,
-            origin=told,
-            progress=progress,
-        )
-    return Fitted(_closed(lm, examples, method, layers, targets, plain, module_id, told), ())
-
-
-def _closed(
-    lm: LanguageModel,
-    examples: Sequence[Example],
-    method: Method,
-    layers: Sequence[int],
-    targets: Targets | None,
-    plain: Targets | None,
-    module_id: str,
-    told: Mapping[str, Any],
-) -> SteeringModule:
-    """The methods without training."""
+        settings = settings or preset("fast", "ReFT-r1")
+        return fit_reft_r1(lm, examples, method, layers, settings, progress=progress, **named)
     if method.objective in ("DiM", "DiM-same"):
-        return _means(lm, examples, method, layers, targets, plain, module_id, told)
+        same = method.objective == "DiM-same"
+        instructed, without = _answers(lm, examples, layers, same, targets, plain)
+        named["kind"] = "same" if same else "own"
+        return Fitted(difference_of_means(instructed, without, layers, method.span, **named), ())
     instructed, without = prompt_ends(lm, examples, layers)
     if method.objective == "CAA":
-        return difference_of_means(
-            instructed,
-            without,
-            layers,
-            method.span,
-            module_id=module_id,
-            kind="last",
-            origin=told,
-            responses=([0] * len(examples), [0] * len(examples)),
-        )
-    return WITHOUT_TRAINING[method.objective](
-        instructed, without, layers, method.span, module_id=module_id, origin=told
-    )
-
-
-def _means(
-    lm: LanguageModel,
-    examples: Sequence[Example],
-    method: Method,
-    layers: Sequence[int],
-    targets: Targets | None,
-    plain: Targets | None,
-    module_id: str,
-    told: Mapping[str, Any],
-) -> SteeringModule:
-    """A mean over answer tokens: `own` answers on each side, or the `same` y' on both."""
-    same = method.objective == "DiM-same"
-    answers = [one.tokens.response for one in examples]
-    instructed = (
-        targets.last([n + 1 for n in answers], "R")
-        if targets is not None
-        else record(
-            lm,
-            [one.tokens.instructed_ids for one in examples],
-            [len(one.tokens.instructed_ids) - one.tokens.response - 1 for one in examples],
-            layers,
-            span="R",
-        )
-    )
-    if same:
-        plain = _answers(
-            lm,
-            [one.prompt_ids for one in examples],
-            [one.tokens.plain_ids[-one.tokens.response :] for one in examples],
-            layers,
-        )
-    elif plain is None:
-        rejected = [one.rejected or () for one in examples]
-        missing = [i for i, ids in enumerate(rejected) if not ids]
-        if missing:
-            raise PsrError(
-                "a difference of means over own answers needs plain answers too",
-                where=f"example {missing[0]}",
-                expected="plain=…, or rejected tokens in every example",
-                got="none",
-            )
-        plain = _answers(lm, [one.prompt_ids for one in examples], rejected, layers)
-    return difference_of_means(
-        instructed, plain, layers, method.span, module_id=module_id, kind="same" if same else "own", origin=told
-    )
+        named |= {"kind": "last", "responses": ([0] * len(examples), [0] * len(examples))}
+        return Fitted(difference_of_means(instructed, without, layers, method.span, **named), ())
+    return Fitted(WITHOUT_TRAINING[method.objective](instructed, without, layers, method.span, **named), ())
 
 
 def _answers(
-    lm: LanguageModel, prompts: Sequence[tuple[int, ...]], answers: Sequence[tuple[int, ...]], layers: Sequence[int]
-) -> Targets:
-    """Runs of prompt + answer, recorded on span R."""
-    sequences = [(*prompt, *answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    return record(lm, sequences, [len(prompt) - 1 for prompt in prompts], layers, span="R")
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    layers: Sequence[int],
+    same: bool,
+    targets: Targets | None,
+    plain: Targets | None,
+) -> tuple[Targets, Targets]:
+    """Answers with the instruction and without, on span R: each side's own, or the `same` y' on both. Runs what is not given."""
+
+    def recorded(sequences: list[tuple[int, ...]], answers: list[int]) -> Targets:
+        starts = [len(ids) - n - 1 for ids, n in zip(sequences, answers, strict=True)]
+        return record(lm, sequences, starts, layers, span="R")
+
+    lengths = [one.tokens.response for one in examples]
+    if targets is not None:
+        instructed = targets.last([n + 1 for n in lengths], "R")
+    else:
+        instructed = recorded([one.tokens.instructed_ids for one in examples], lengths)
+    if same:
+        return instructed, recorded([one.tokens.plain_ids for one in examples], lengths)
+    if plain is not None:
+        return instructed, plain
+    rejected = [one.rejected or () for one in examples]
+    missing = [i for i, ids in enumerate(rejected) if not ids]
+    if missing:
+        raise PsrError(
+            "a difference of means over own answers needs plain answers too",
+            where=f"example {missing[0]}",
+            expected="plain=…, or rejected tokens in every example",
+            got="none",
+        )
+    sequences = [(*one.prompt_ids, *ids) for one, ids in zip(examples, rejected, strict=True)]
+    return instructed, recorded(sequences, [len(ids) for ids in rejected])

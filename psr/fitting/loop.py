@@ -2,32 +2,35 @@
 
     loss = objective(steered run on x y') / mean unsteered MSE + 0.1 · Σ_l max(0, 1 − Σ_i λ[l,i])
 
-The objectives are MSE, LL, KL and RePS (psr/fitting/objectives.py); only the MSE is divided, and only forms with a ReLU are
-regularised, each gate by itself. MSE sums over every layer from the first steered one on: S at layer l sees l and all
-later layers, A sees all layers, and each gate reads activations that the layers below have already changed (Heyman &
-Vandeputte, ICML 2026, Section 3). The optimiser is AdamW with a learning rate that falls linearly to 0. Only z, w and b
-get gradients, in fp32.
+The objectives are MSE, LL, KL and RePS (psr/fitting/objectives.py; what runs for each, psr/fitting/losses.py); only the MSE
+is divided, and only forms with a ReLU are regularised, each gate by itself. Each gate reads activations that the layers below
+have already changed (Heyman & Vandeputte, ICML 2026, Section 3). The optimiser is AdamW with a learning rate that falls
+linearly to 0. Only z, w and b get gradients, in fp32.
+
+This file in order: `fit`, from examples to a module; `pose`, the checks and what the frozen model gives once; `steps`, the
+epochs and batches; `batch_loss`; what comes out. Many fits in one pass take the same steps (psr/fitting/joint.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from psr.errors import PsrError
-from psr.fitting.batches import Batch, epoch_batches
-from psr.fitting.losses import MEASURING_BATCH, row_losses
+from psr.fitting.batches import Batch, epoch_batches, rejected_set, training_set
+from psr.fitting.checks import check_examples, check_form, check_objective, check_targets, checked_layers
+from psr.fitting.frozen import frozen_stream
+from psr.fitting.initial import initial_params
+from psr.fitting.losses import Problem, drawn_factors, never_opens, normalised, reference_likelihoods, row_losses
 from psr.fitting.objectives import dead_gates, dead_share
-from psr.fitting.preparing import normalised, prepared, unsteered_mse
 from psr.fitting.presets import FitSettings
-from psr.fitting.problem import Problem, pose
-from psr.fitting.stores import Store
-from psr.fitting.warm_start import leading_directions
-from psr.steering.forms import init_params
+from psr.fitting.stores import Store, targets_within
+from psr.fitting.teacher import stored_teacher
 from psr.steering.module import SteeringModule
 from psr.types import CurvePoint, Example, Method
 
@@ -35,8 +38,6 @@ if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
 
 Params = dict[str, Tensor]
-Course = Generator[tuple[Tensor, Tensor | None], Any, tuple[CurvePoint, ...]]
-__all__ = ["Diverged", "Fitted", "batch_loss", "check_finite", "fit", "initial_params", "unsteered_mse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,121 +78,145 @@ def fit(
     targets: the instructed runs of the same examples in the same order, recorded at least at every layer from
     min(layers) on; None: recorded here first (MSE), the other objectives need none. frozen_once: run the blocks up to
     min(layers) once an example and not once a step, where memory and model allow it (psr/fitting/frozen.py); the same up to
-    rounding, and cheaper the higher the layer. progress(n) is called after each
-    step with the examples in it, `settings.epochs · len(examples)` in all. Same seed, same module, bit for bit.
+    rounding, and cheaper the higher the layer. progress(n) is called after each step with the examples in it,
+    `settings.epochs · len(examples)` in all. Same seed, same module, bit for bit.
     Raises PsrError when there is no example or the layers or targets do not fit, Diverged when training does.
     """
-    problem = normalised(prepared(pose(lm, examples, method, layers, settings, targets), frozen_once))
-    params, made = started(problem, module_id, method, origin)
-    curve = _train(problem, params, progress, made)
-    return finished(problem, torch.arange(len(examples)), params, curve, made)
+    problem = normalised(pose(lm, examples, method, layers, settings, targets, frozen_once))
+    run = begun(problem, torch.arange(len(examples)), module_id, origin)
+    for rows, factor in steps(run):
+        loss, parts = batch_loss(problem, problem.data.batch(rows, lm.device), run.params, factor)
+        loss.backward()
+        run.parts.append(parts)
+        if progress is not None:
+            progress(len(rows))
+    return ended(run)
 
 
-def started(
-    problem: Problem, module_id: str, method: Method, origin: Mapping[str, Any] | None
-) -> tuple[Params, Callable[..., SteeringModule]]:
-    """Fresh parameters with gradients on the model's device, and what makes a module of them (and more for its origin)."""
-    lm = problem.lm
-    params = {name: tensor.to(lm.device).requires_grad_() for name, tensor in initial_params(problem).items()}
-    told = {
-        **(origin or {}),
-        "method": method.slug,
-        "settings": asdict(problem.settings),
-        "examples": len(problem.examples),
-    }
+def pose(
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    method: Method,
+    layers: Sequence[int],
+    settings: FitSettings,
+    targets: Store | None,
+    frozen_once: bool = False,
+) -> Problem:
+    """Everything checked, the examples padded, and what the objective needs of the frozen model taken once: no step changes it.
 
-    def made(params: Mapping[str, Tensor], **more: Any) -> SteeringModule:
+    Raises PsrError when there is no example, or the layers, examples or targets do not fit the method or the model.
+    """
+    check_objective(method)
+    lm.check_adapters()
+    ordered = checked_layers(lm, method, layers)
+    check_form(lm, method, settings)
+    data = training_set(examples, "response" if method.objective == "RePS" else settings.label_span, lm.pad_id)
+    check_examples(lm, examples, method)
+    problem = Problem(lm, tuple(examples), data, method, ordered, settings)
+    if method.objective == "MSE":
+        if targets is None:
+            targets = targets_within(lm, problem.examples, problem.seen, method.span)
+        check_targets(targets, lm.fingerprint, problem.seen, method.span, [one.tokens.length for one in examples])
+        problem = replace(problem, targets=targets)
+    elif method.objective == "KL":
+        problem = replace(problem, teacher=stored_teacher(lm, problem.examples, data))
+    elif method.objective == "RePS":
+        rejected = rejected_set(lm, examples)
+        reference = reference_likelihoods(problem, data), reference_likelihoods(problem, rejected)
+        problem = replace(problem, rejected=rejected, reference=reference)
+    if frozen_once and method.objective != "RePS":  # its plain answers have streams of their own
+        problem = replace(problem, frozen=frozen_stream(lm, data, ordered[0]))
+    return problem
+
+
+@dataclass(eq=False)
+class Run:
+    """One fit under way. own: its examples among the problem's, [n]; params: what is fitted, fp32 with gradients,
+    [layer, *shape] on the model's device; parts: what `batch_loss` gave at each step of this epoch, [4]; curve: so far.
+    """
+
+    problem: Problem
+    own: Tensor
+    params: Params
+    module_id: str
+    origin: Mapping[str, Any]
+    parts: list[Tensor] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
+
+    def module(self, params: Mapping[str, Tensor], **more: Any) -> SteeringModule:
+        """The module that `params` are, with `more` in its origin."""
+        problem, method = self.problem, self.problem.method
         with torch.no_grad():
             used = problem.form.settle(params)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in used.items()}
         return SteeringModule(
-            id=module_id,
+            id=self.module_id,
             form=method.form,
             layers=problem.layers,
             span=method.span,
-            model=lm.fingerprint,
-            tensors=tensors,
-            origin={**told, **more},
+            model=problem.lm.fingerprint,
+            tensors={name: tensor.detach().cpu().contiguous() for name, tensor in used.items()},
+            origin={**self.origin, **more},
         )
 
-    return params, made
+
+def begun(problem: Problem, own: Tensor, module_id: str, origin: Mapping[str, Any] | None) -> Run:
+    """A fit on the examples `own` before its first step."""
+    params = {name: tensor.to(problem.lm.device).requires_grad_() for name, tensor in initial_params(problem).items()}
+    settings = asdict(problem.settings)
+    about = {"method": problem.method.slug, "settings": settings, "examples": len(problem.examples)}
+    return Run(problem, own, params, module_id, {**(origin or {}), **about})
 
 
-def finished(
-    problem: Problem, own: Tensor, params: Params, curve: tuple[CurvePoint, ...], made: Callable[..., SteeringModule]
-) -> Fitted:
-    """The module with its curve, marked when no gate opens on any of the examples `own`."""
-    dead = problem.form.gated and curve[-1].dead > 0 and never_opens(problem, params, own)
-    return Fitted(made(params, **({"dead": True} if dead else {})), curve, dead)
+def steps(run: Run) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Every epoch and batch of a fit. Yields a batch's rows, [batch], and RePS's factors; whoever takes them leaves the
+    gradients in `run.params` and the [4] parts of the loss in `run.parts`, and asking for the next batch takes the step.
 
-
-def initial_params(problem: Problem) -> Params:
-    """Fresh fp32 parameters [layer, *shape] from the settings' seed (`init` says how)."""
-    generator = torch.Generator().manual_seed(problem.settings.seed)
-    layers, d = len(problem.layers), problem.lm.d_model
-    if problem.settings.init == "small":
-        return {
-            name: 0.01 * torch.randn((layers, *shape), generator=generator) * (name != "b")
-            for name, shape in problem.form.shapes(d).items()
-        }
-    params = init_params(problem.form, layers, d, generator)
-    if problem.settings.init == "delta":
-        z = leading_directions(problem.lm, problem.examples, problem.layers, problem.form.rank)
-        params["z"] = z.reshape(params["z"].shape).contiguous()
-    return params
-
-
-def _train(
-    problem: Problem, params: Params, progress: Callable[[int], None] | None, made: Callable[..., SteeringModule]
-) -> tuple[CurvePoint, ...]:
-    steps, parts = course(problem, torch.arange(len(problem.data)), params, made), None
-    while True:
-        try:
-            rows, factor = steps.send(parts)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        loss, parts = batch_loss(problem, problem.data.batch(rows, problem.lm.device), params, factor)
-        loss.backward()
-        if progress is not None:
-            progress(len(rows))
-
-
-def course(problem: Problem, own: Tensor, params: Params, made: Callable[..., SteeringModule]) -> Course:
-    """One fit on the examples `own` ([n] long) of problem.data: its batches, its schedule, its curve.
-
-    Yields the next batch's rows with RePS's factors; whoever drives it computes the gradients of `params` (into .grad) and
-    sends the batch's [4] parts (`batch_loss`). Returns the curve. Raises Diverged.
+    Raises Diverged, with the parameters that were kept after the last good epoch.
     """
-    settings, length = problem.settings, problem.data.length[own]
-    steps = settings.epochs * -(-len(own) // settings.batch_size)
-    optimiser = torch.optim.AdamW(params.values(), lr=settings.lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / steps))
+    problem, settings, params = run.problem, run.problem.settings, run.params
+    optimiser, schedule = adamw(params.values(), settings, len(run.own))
     shuffle, draw = (torch.Generator().manual_seed(settings.seed) for _ in range(2))
-    curve: list[CurvePoint] = []
-    good = {name: tensor.detach().clone() for name, tensor in params.items()}
+    kept = {name: tensor.detach().clone() for name, tensor in params.items()}
     for epoch in range(1, settings.epochs + 1):
-        seen, sizes = [], []
-        for rows in epoch_batches(length, settings.batch_size, shuffle):
+        run.parts, sizes = [], []
+        for rows in epoch_batches(problem.data.length[run.own], settings.batch_size, shuffle):
             optimiser.zero_grad(set_to_none=True)
-            seen.append((yield own[rows], _factors(problem, len(rows), draw)))
+            yield run.own[rows], drawn_factors(problem, len(rows), draw)
             optimiser.step()
             schedule.step()
             sizes.append(len(rows))
-        stacked = torch.stack(seen).cpu()
-        check_finite(epoch, stacked, params, lambda: made(good, stopped={"epoch": epoch - 1}))  # noqa: B023
-        curve.append(_point(epoch, stacked, torch.tensor(sizes)))
-        good = {name: tensor.detach().clone() for name, tensor in params.items()}
-        if settings.stop_below is not None and curve[-1].objective < settings.stop_below:
+        parts = torch.stack(run.parts).cpu()
+        check_finite(epoch, parts, params, partial(run.module, kept, stopped={"epoch": epoch - 1}))
+        run.curve.append(_mean(epoch, parts, torch.tensor(sizes)))
+        kept = {name: tensor.detach().clone() for name, tensor in params.items()}
+        if settings.stop_below is not None and run.curve[-1].objective < settings.stop_below:
             break
-    return tuple(curve)
 
 
-def _factors(problem: Problem, n: int, draw: torch.Generator) -> Tensor | None:
-    """The strengths that RePS trains at, one an example, drawn from those that will be used; None for the others."""
-    if problem.objective != "RePS":
-        return None
-    known = torch.tensor(problem.settings.factors)
-    return known[torch.randint(len(known), (n,), generator=draw)].to(problem.lm.device)
+def adamw(
+    params: Iterable[Tensor], settings: FitSettings, n: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+    """The optimiser, and its learning rate that falls linearly to 0 over all steps on `n` examples."""
+    total = settings.epochs * -(-n // settings.batch_size)
+    optimiser = torch.optim.AdamW(params, lr=settings.lr, weight_decay=settings.weight_decay)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / total))
+
+
+def batch_loss(problem: Problem, batch: Batch, params: Params, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The loss of one batch, and [loss, objective, regulariser without its weight, dead share] without gradients.
+
+    alpha is the batch's soft labels (MSE), `factor` ([batch], RePS), or 1.
+    """
+    used = {name: tensor.unsqueeze(1) for name, tensor in problem.form.settle(params).items()}
+    losses, opened = row_losses(problem, batch, used, factor)
+    objective = losses.mean() / problem.scale
+    if opened is None:
+        nothing = torch.zeros_like(objective)
+        return objective, torch.stack([objective, objective, nothing, nothing]).detach()
+    regulariser = dead_gates(opened).mean()
+    weight = problem.settings.regulariser
+    loss = objective + weight * regulariser if weight else objective
+    return loss, torch.stack([loss, objective, regulariser, dead_share(opened)]).detach()
 
 
 def check_finite(epoch: int, parts: Tensor, params: Params, last_good: Callable[[], SteeringModule]) -> None:
@@ -215,36 +240,13 @@ def check_finite(epoch: int, parts: Tensor, params: Params, last_good: Callable[
     raise error
 
 
-def _point(epoch: int, parts: Tensor, sizes: Tensor) -> CurvePoint:
+def _mean(epoch: int, parts: Tensor, sizes: Tensor) -> CurvePoint:
     """The epoch's means over examples. parts: [step, 4]."""
     loss, objective, regulariser, dead = ((parts.double() * sizes.unsqueeze(-1)).sum(dim=0) / sizes.sum()).tolist()
     return CurvePoint(epoch, loss, objective, regulariser, dead)
 
 
-def batch_loss(problem: Problem, batch: Batch, params: Params, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The loss of one batch, and [loss, objective, regulariser without its weight, dead share] without gradients.
-
-    alpha is the batch's soft labels (MSE), `factor` ([batch], RePS), or 1.
-    """
-    used = {name: tensor.unsqueeze(1) for name, tensor in problem.form.settle(params).items()}
-    losses, opened = row_losses(problem, batch, used, factor)
-    objective = losses.mean() / problem.scale
-    if opened is None:
-        nothing = torch.zeros_like(objective)
-        return objective, torch.stack([objective, objective, nothing, nothing]).detach()
-    regulariser = dead_gates(opened).mean()
-    weight = problem.settings.regulariser
-    loss = objective + weight * regulariser if weight else objective
-    return loss, torch.stack([loss, objective, regulariser, dead_share(opened)]).detach()
-
-
-@torch.no_grad()
-def never_opens(problem: Problem, params: Params, own: Tensor) -> bool:
-    """Whether every gate is closed on every span token of the examples `own` ([n] long), steered at α = 1."""
-    still = replace(problem, settings=replace(problem.settings, soft_labels=False, alpha_offset=0.0))
-    for rows in own[problem.data.length[own].argsort(stable=True)].split(MEASURING_BATCH):
-        batch = problem.data.batch(rows, problem.lm.device)
-        _, parts = batch_loss(still, batch, params, torch.ones(len(rows), device=problem.lm.device))
-        if float(parts[3]) < 1:
-            return False
-    return True
+def ended(run: Run) -> Fitted:
+    """The module of a fit after its last step, marked when no gate opens on any of its examples."""
+    dead = run.problem.form.gated and run.curve[-1].dead > 0 and never_opens(run.problem, run.params, run.own)
+    return Fitted(run.module(run.params, **({"dead": True} if dead else {})), tuple(run.curve), dead)

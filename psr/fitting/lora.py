@@ -4,9 +4,9 @@
     Full    θ' = θ + α · (θ* − θ)                     θ* the fine-tuned weights; α between 0 and 1 interpolates
     loss    −log p(y' | x), mean over the response's labels
 
-The contract is the modules': fit → Adapter (psr/steering/adapter.py) → context manager → save and load. Two things differ: weights change, so an
-adapter acts on every token and not on a span, and on every row of a batch alike, never per row. `peft` is an optional
-extra and is imported when a LoRA is made or used.
+The contract is the modules': fit → Adapter (psr/steering/adapter.py) → context manager → save and load. Two things differ:
+weights change, so an adapter acts on every token and not on a span, and on every row of a batch alike, never per row. `peft`
+is an optional extra and is imported when a LoRA is fitted or used.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from psr.errors import PsrError
 from psr.fitting.batches import Batch, TrainingSet, epoch_batches, training_set
+from psr.fitting.checks import check_examples
+from psr.fitting.loop import adamw
 from psr.fitting.objectives import negative_log_likelihood
 from psr.fitting.presets import FAST_ADAPTER, FitSettings
-from psr.fitting.problem import check_examples
 from psr.fitting.teacher import logits_to_end
 from psr.lm.fingerprints import akin
 from psr.steering.adapter import RANK, Adapter
@@ -75,14 +76,14 @@ def fit_adapter(
     data = training_set(examples, settings.label_span, lm.pad_id)
     rank = int(method.form[4:] or RANK) if method.form.startswith("LoRA") else 0
     form = f"LoRA{rank}" if rank else "Full"
-    told = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples)}
+    about = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples)}
 
-    def made(tensors: Mapping[str, Tensor]) -> Adapter:
-        return Adapter(module_id, form, lm.fingerprint, tensors, told)
+    def adapter(tensors: Mapping[str, Tensor]) -> Adapter:
+        return Adapter(module_id, form, lm.fingerprint, tensors, about)
 
     with _lora(lm.model, rank, settings.seed) if rank else _own_weights(lm.model) as parameters:
-        curve = _train(lm, data, parameters, settings, made, progress)
-        return Adapted(made(_copies(parameters)), curve)
+        curve = _train(lm, data, parameters, settings, adapter, progress)
+        return Adapted(adapter(_copies(parameters)), curve)
 
 
 def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,15 +95,13 @@ def _train(
     data: TrainingSet,
     parameters: Mapping[str, nn.Parameter],
     settings: FitSettings,
-    made: Callable[[Mapping[str, Tensor]], Adapter],
+    adapter: Callable[[Mapping[str, Tensor]], Adapter],
     progress: Callable[[int], None] | None,
 ) -> tuple[CurvePoint, ...]:
-    steps = settings.epochs * -(-len(data) // settings.batch_size)
-    optimiser = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / steps))
+    optimiser, schedule = adamw(parameters.values(), settings, len(data))
     shuffle = torch.Generator().manual_seed(settings.seed)
     curve: list[CurvePoint] = []
-    good: dict[str, Tensor] | None = None
+    kept: dict[str, Tensor] | None = None
     for epoch in range(1, settings.epochs + 1):
         total = torch.zeros((), dtype=torch.float64)
         for rows in epoch_batches(data.length, settings.batch_size, shuffle):
@@ -123,10 +122,10 @@ def _train(
                 got=mean,
                 do="Lower the learning rate.",
             )
-            error.last_good = made(good) if good else None
+            error.last_good = adapter(kept) if kept else None
             raise error
         curve.append(CurvePoint(epoch, mean, mean, 0.0, 0.0))
-        good = _copies(parameters)
+        kept = _copies(parameters)
         if settings.stop_below is not None and mean < settings.stop_below:
             break
     return tuple(curve)

@@ -36,7 +36,7 @@ class FitSettings:
     stop_below: end after the first epoch whose mean objective is smaller; None: never.
     label_span: LL's labels: the response with its end of turn, or every token that a steered position predicts.
     init: "uniform" ±1/√d; "small": 0.01 · normal with b = 0; "delta": uniform, but z starts as the leading
-    directions of Δ_PS (psr/fitting/warm_start.py).
+    directions of Δ_PS (psr/fitting/initial.py).
     alpha_offset: added to every soft label (Section 3.6); 0 in every reported experiment.
     factors: the α's that RePS draws from in training, those that will be used later.
     mixed: allow the dead-gate regulariser beside an MSE that is not normalised.

@@ -76,3 +76,13 @@ class Teacher:
         logits = logits_to_end(self.lm, ids, attention, first)
         place = (place - first).clamp(0, logits.shape[1] - 1).to(logits.device)
         return logits.gather(1, place.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
+
+
+def stored_teacher(lm: LanguageModel, examples: Sequence[Example], data: TrainingSet) -> Teacher:
+    """The teacher of `examples` (data: the same, padded), its predictions computed once where they fit the budget."""
+    one = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
+    with torch.no_grad():
+        logits = lm.model(input_ids=one, attention_mask=torch.ones_like(one), use_cache=False).logits
+    teacher = Teacher(lm, examples)
+    teacher.store(data, logits.shape[-1])
+    return teacher

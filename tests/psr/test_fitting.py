@@ -12,10 +12,9 @@ from torch import Tensor
 
 from psr.errors import PsrError
 from psr.fitting import loop as fitting
-from psr.fitting.loop import batch_loss, fit, unsteered_mse
+from psr.fitting.loop import batch_loss, fit, normalised, pose
 from psr.fitting.methods import METHODS, parse_method
 from psr.fitting.presets import FAST_MSE, PAPER_LL, PAPER_MSE, FitSettings
-from psr.fitting.problem import pose
 from psr.lm.models import LanguageModel
 from psr.lm.recording import Targets, record
 from psr.types import Example
@@ -118,7 +117,7 @@ def test_the_normaliser_is_the_mean_unsteered_error_over_the_training_set():
     problem = pose(lm, data, A_PSR, (0, 1), PAPER_MSE, None)
     nothing = {"z": torch.zeros(2, D)}
     by_hand = loss_by_hand(lm.model, data, nothing, (0, 1), "MSE", replace(PAPER_MSE, regulariser=0), 1.0)
-    assert unsteered_mse(problem) == pytest.approx(float(by_hand), rel=1e-5)
+    assert normalised(problem).scale == pytest.approx(float(by_hand), rel=1e-5)
     unsteered = fit(lm, data, A_PSR, (0, 1), replace(PAPER_MSE, epochs=1), module_id="m")  # trait 0: alpha 0
     assert unsteered.curve[0].objective == pytest.approx(1.0, rel=1e-5)
 

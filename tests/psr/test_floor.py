@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from psr.fitting.batches import training_set
-from psr.fitting.floor import floor_step
+from psr.fitting.yardsticks import floor_step
 from psr.lm.recording import recorded
 from tests.psr.drawn import drawn
 from tests.psr.families import LAYERS, family

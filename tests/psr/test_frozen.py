@@ -9,13 +9,11 @@ import torch
 from torch import nn
 
 from psr.fitting import loop as fitting
-from psr.fitting import preparing
 from psr.fitting.batches import training_set
 from psr.fitting.frozen import beginning_with, can_begin_at, frozen_stream, stream_of
-from psr.fitting.loop import batch_loss, fit
+from psr.fitting.loop import batch_loss, fit, pose
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import FAST_MSE
-from psr.fitting.problem import pose
 from psr.lm.recording import recorded
 from tests.psr.drawn import drawn
 from tests.psr.families import FAMILIES, LAYERS, family
@@ -51,9 +49,9 @@ def test_every_later_block_returns_what_it_returns_in_the_full_run(name, layer):
 def test_loss_and_gradients_are_those_of_the_full_run(name, slug):
     lm, method = family(name), parse_method(slug)
     layers = (1,) if method.scope == "S" else tuple(range(LAYERS))
-    problem = pose(lm, drawn(5, 1, method.span), method, layers, SETTINGS, None)
     found = []
-    for posed in (problem, preparing.prepared(problem, True)):
+    for once in (False, True):
+        posed = pose(lm, drawn(5, 1, method.span), method, layers, SETTINGS, None, once)
         params = {key: value.requires_grad_() for key, value in fitting.initial_params(posed).items()}
         loss, _ = batch_loss(posed, posed.data.batch(torch.tensor([3, 0, 4]), lm.device), params)
         found.append([loss.detach(), *torch.autograd.grad(loss, list(params.values()))])
@@ -91,7 +89,7 @@ def test_blocks_up_to_the_module_run_no_more(layer):
         block.self_attn.register_forward_hook(lambda *_, at=at: ran.append(at)) for at, block in enumerate(lm.blocks)
     ]
     try:
-        problem = preparing.prepared(pose(lm, drawn(4, 1), parse_method("s-psr-mse-r"), (layer,), SETTINGS, None), True)
+        problem = pose(lm, drawn(4, 1), parse_method("s-psr-mse-r"), (layer,), SETTINGS, None, True)
         params = {key: value.requires_grad_() for key, value in fitting.initial_params(problem).items()}
         ran.clear()
         batch_loss(problem, problem.data.batch(torch.arange(4), lm.device), params)

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from psr.fitting import loop as fitting
-from psr.fitting.loop import fit
+from psr.fitting.loop import fit, pose
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import FitSettings
-from psr.fitting.problem import pose
 from psr.fitting.teacher import Teacher
 from tests.psr import hand
 from tests.psr.toy import LAYERS, D, examples, toy

@@ -9,7 +9,7 @@ from families import FAMILIES, tokenizer
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 from written import IDS, generated, strong_module
 
-import psr.steering.hooks
+import psr.steering.live
 import psr.steering.probe
 from psr.errors import PsrError
 from psr.lm.blocks import decoder_blocks
@@ -207,7 +207,7 @@ def sees_no_padding(module, args, kwargs):
 @pytest.mark.parametrize("reading", [sees_no_cache, takes_the_first_new_token_for_one_of_the_prompt, sees_no_padding])
 @pytest.mark.parametrize("name", ["llama", "opt", "gemma2", "mixtral"])
 def test_steering_that_misreads_where_it_is_is_refused(reading, name, monkeypatch):
-    monkeypatch.setattr(psr.steering.hooks, "read_forward", reading)
+    monkeypatch.setattr(psr.steering.live, "read_forward", reading)
     model = copy.deepcopy(FAMILIES[name]())
     refused(DIFFER, lambda: opened(model))
     monkeypatch.undo()
@@ -218,8 +218,8 @@ def test_the_probe_runs_once_a_model_and_before_the_first_steering(monkeypatch):
     model, probed = copy.deepcopy(FAMILIES["llama"]()), []
     monkeypatch.setattr(
         psr.steering.probe,
-        "_cached",
-        lambda model, real=psr.steering.probe._cached: (probed.append(model), real(model))[1],
+        "cached",
+        lambda model, real=psr.steering.probe.cached: (probed.append(model), real(model))[1],
     )
     module = strong_module("any")
     with steered(model, [Steer(None, 0.0, 2)]):

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from psr.errors import PsrError
-from psr.fitting.loop import fit
+from psr.fitting.loop import fit, pose
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import FAST_LL, FAST_MSE
-from psr.fitting.problem import pose
 from psr.lm.recording import Targets
 from tests.psr.toy import D, example, examples, toy
 

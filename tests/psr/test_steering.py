@@ -193,7 +193,7 @@ def test_a_block_that_returns_a_tuple_is_steered_as_one_that_returns_a_tensor():
 
 
 def test_a_steered_tuple_keeps_its_other_entries():
-    from psr.steering.hooks import Live, _hook
+    from psr.steering.live import Live, _hook
 
     A = torch.randn(1, 2, D_MODEL)
     live = Live({0: []}, None)

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from psr.fitting.loop import fit
+from psr.fitting.loop import fit, pose
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import FAST_MSE
-from psr.fitting.problem import pose
 from psr.fitting.stores import EightBit, Recomputed, in_eight_bits, joined, kind_within, targets_within
 from psr.lm.recording import Targets
 from tests.psr.drawn import drawn

@@ -204,7 +204,7 @@ def test_a_probe_that_fails_gives_the_model_free(lm, module, monkeypatch):
     def fails(*_):
         raise PsrError("no good")
 
-    monkeypatch.setattr("psr.steering.probe._compare", fails)
+    monkeypatch.setattr("psr.steering.probe.compare", fails)
     for _ in range(2):
         with pytest.raises(PsrError, match="no good"):
             elsewhere(lambda: steer(model, module).__enter__())

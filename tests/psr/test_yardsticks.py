@@ -8,10 +8,9 @@ import torch
 from toy import LAYERS, examples, toy
 
 from psr.fitting import yardsticks
-from psr.fitting.loop import batch_loss, initial_params
+from psr.fitting.loop import batch_loss, initial_params, pose
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import PAPER_MSE
-from psr.fitting.problem import pose
 from psr.fitting.yardsticks import batches_of_epoch, floor_epochs, paper_loop
 from psr.lm.recording import record
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from psr.fitting.loop import normalised, pose
 from psr.fitting.methods import parse_method
-from psr.fitting.preparing import normalised
 from psr.fitting.presets import FAST_MSE
-from psr.fitting.problem import pose
 from psr.fitting.stores import EightBit
 from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule

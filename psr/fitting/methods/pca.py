@@ -38,7 +38,7 @@ def principal_direction(
     """
     ordered = check_pairs(instructed, plain, layers, at_least=2)
     z = [_direction(_at(instructed, layer) - _at(plain, layer), centred, scaled) for layer in ordered]
-    told = {**(origin or {}), "centred": centred, "scaled": scaled, "pairs": instructed.values.shape[1]}
+    about = {**(origin or {}), "centred": centred, "scaled": scaled, "pairs": instructed.values.shape[1]}
     return SteeringModule(
         id=module_id,
         form="Const",
@@ -46,7 +46,7 @@ def principal_direction(
         span=span,
         model=instructed.model,
         tensors={"z": torch.stack(z).float().cpu().contiguous()},
-        origin=told,
+        origin=about,
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,10 +21,10 @@ from torch import Tensor
 
 from psr.errors import PsrError
 from psr.fitting.batches import Batch, TrainingSet, epoch_batches, training_set
-from psr.fitting.loop import Fitted, check_finite
+from psr.fitting.checks import check_examples, checked_layers
+from psr.fitting.loop import Fitted, adamw, check_finite
 from psr.fitting.objectives import negative_log_likelihood
 from psr.fitting.presets import REFT_R1, FitSettings
-from psr.fitting.problem import check_examples, checked_layers
 from psr.fitting.teacher import logits_to_end
 from psr.lm.recording import record
 from psr.steering.forms import Form, Params
@@ -60,9 +61,9 @@ def fit_reft_r1(
     (layer,) = checked_layers(lm, method, layers)
     check_examples(lm, examples, method)
     data = training_set(examples, settings.label_span, lm.pad_id)
-    told = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples)}
+    about = {**(origin or {}), "method": method.slug, "settings": asdict(settings), "examples": len(examples)}
 
-    def made(v: Tensor, **more: Any) -> SteeringModule:
+    def module(v: Tensor, **more: Any) -> SteeringModule:
         max_act = largest_latent(lm, examples, layer, v)
         return SteeringModule(
             id=module_id,
@@ -71,12 +72,12 @@ def fit_reft_r1(
             span=method.span,
             model=lm.fingerprint,
             tensors={"z": max_act * v.cpu().unsqueeze(0)},
-            origin={**told, "max_act": max_act, **more},
+            origin={**about, "max_act": max_act, **more},
         )
 
-    v, curve = _train(Fit(lm, data, layer, settings, top, coefficient, clip), made, progress)
+    v, curve = _train(Fit(lm, data, layer, settings, top, coefficient, clip), module, progress)
     dead = largest_latent(lm, examples, layer, v) <= 0
-    return Fitted(made(v, **({"dead": True} if dead else {})), curve, dead)
+    return Fitted(module(v, **({"dead": True} if dead else {})), curve, dead)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +94,15 @@ class Fit:
 
 
 def _train(
-    fit: Fit, made: Callable[..., SteeringModule], progress: Callable[[int], None] | None
+    fit: Fit, module: Callable[..., SteeringModule], progress: Callable[[int], None] | None
 ) -> tuple[Tensor, tuple[CurvePoint, ...]]:
     settings, data, device = fit.settings, fit.data, fit.lm.device
     generator = torch.Generator().manual_seed(settings.seed)
     v = torch.randn(fit.lm.d_model, generator=generator).to(device)
     v = (v / v.norm()).requires_grad_()
-    good = v.detach().clone()
+    kept = v.detach().clone()
     step, steps = 0, settings.epochs * -(-len(data) // settings.batch_size)
-    optimiser = torch.optim.AdamW([v], lr=settings.lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / steps))
+    optimiser, schedule = adamw([v], settings, len(data))
     curve: list[CurvePoint] = []
     for epoch in range(1, settings.epochs + 1):
         parts: list[Tensor] = []
@@ -118,9 +118,9 @@ def _train(
             if progress is not None:
                 progress(len(rows))
         stacked = torch.stack(parts).cpu()
-        check_finite(epoch, stacked, {"v": v}, lambda: made(good, stopped={"epoch": epoch - 1}))  # noqa: B023
+        check_finite(epoch, stacked, {"v": v}, partial(module, kept, stopped={"epoch": epoch - 1}))
         curve.append(CurvePoint(epoch, *(stacked.double().sum(dim=0) / len(data)).tolist()))
-        good = v.detach().clone()
+        kept = v.detach().clone()
     return v.detach(), tuple(curve)
 
 

@@ -23,8 +23,8 @@ SPARE = 0.1  # of an epoch at layer 0: what does not fall with the layer (batche
 
 def fit_speed(material: Material) -> list[Figure]:
     """All layers by MSE with the fast preset, targets recorded and everything else included, beside its two yardsticks."""
+    from psr.fitting.loop import pose
     from psr.fitting.presets import FAST_MSE, PAPER_MSE
-    from psr.fitting.problem import pose
     from psr.fitting.yardsticks import batches_of_epoch, floor_epochs, paper_loop
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))

@@ -25,8 +25,8 @@ MODULES, EPOCHS = (
 def joint_fitting(material: Material) -> list[Figure]:
     """16 attributes' A-PSR modules by MSE in one pass, targets included, against one forward + backward of all their tokens."""
     from psr.fitting.joint import fit_many
+    from psr.fitting.loop import pose
     from psr.fitting.presets import FAST_MSE
-    from psr.fitting.problem import pose
     from psr.fitting.yardsticks import batches_of_epoch, floor_epochs
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))
@@ -57,8 +57,8 @@ def many_modules(material: Material) -> list[Figure]:
     import psutil
 
     from psr.fitting.joint import fit_many
+    from psr.fitting.loop import pose
     from psr.fitting.presets import FAST_MSE
-    from psr.fitting.problem import pose
     from psr.fitting.yardsticks import batches_of_epoch, floor_epochs
 
     lm, method, layers = material.lm, parse_method("a-psr-mse-qr"), tuple(range(material.lm.n_layers))

@@ -12,7 +12,7 @@ from tasks.studies.bench.figures import Figure
 from tasks.studies.bench.pairs import ratio
 
 if TYPE_CHECKING:
-    from psr.fitting.problem import Problem
+    from psr.fitting.losses import Problem
     from psr.fitting.stores import Store
     from psr.steering.module import SteeringModule
     from tasks.studies.bench.material import Material
@@ -22,10 +22,8 @@ TRIPLETS = 64
 
 def eight_bits(material: Material) -> list[Figure]:
     """A-PSR by MSE on targets in full and in 8 bits, a seed a pair: the objective that is left, both against the full ones."""
-    from psr.fitting.loop import fit
-    from psr.fitting.preparing import normalised
+    from psr.fitting.loop import fit, normalised, pose
     from psr.fitting.presets import FAST_MSE
-    from psr.fitting.problem import pose
     from psr.fitting.stores import in_eight_bits
     from psr.lm.recording import Targets
 

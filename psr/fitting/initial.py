@@ -1,5 +1,6 @@
-"""A warm start of z: the leading directions of what the prompt does, Δ_PS[l,i] = A[l,i | x' y'] − A[l,i | x y'] (Eq. 3).
+"""The parameters before the first step: random, or with z at the leading directions of what the prompt does.
 
+    Δ_PS[l,i] = A[l,i | x' y'] − A[l,i | x y']                   (Eq. 3)
     Σ_i Δ_i Δ_iᵀ = V S Vᵀ        z_k = ± √(S_k / n) · v_k        the root mean square of Δ along v_k, signed by its mean
 
 Not centred: Assumption 3.1 is about Δ itself, so its mean belongs to it. Beyond the paper, which starts z at random.
@@ -13,13 +14,31 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from psr.fitting.losses import Problem
 from psr.lm.recording import record
+from psr.steering.forms import init_params
 from psr.types import Example
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
 
 CHUNK = 64  # examples recorded at a time: only sums are kept
+
+
+def initial_params(problem: Problem) -> dict[str, Tensor]:
+    """Fresh fp32 parameters [layer, *shape] from the settings' seed (`init` says how)."""
+    generator = torch.Generator().manual_seed(problem.settings.seed)
+    layers, d = len(problem.layers), problem.lm.d_model
+    if problem.settings.init == "small":
+        return {
+            name: 0.01 * torch.randn((layers, *shape), generator=generator) * (name != "b")
+            for name, shape in problem.form.shapes(d).items()
+        }
+    params = init_params(problem.form, layers, d, generator)
+    if problem.settings.init == "delta":
+        z = leading_directions(problem.lm, problem.examples, problem.layers, problem.form.rank)
+        params["z"] = z.reshape(params["z"].shape).contiguous()
+    return params
 
 
 def leading_directions(lm: LanguageModel, examples: Sequence[Example], layers: Sequence[int], rank: int) -> Tensor:
@@ -42,16 +61,11 @@ def _sums(lm: LanguageModel, examples: Sequence[Example], layers: Sequence[int])
     total, count = torch.zeros(len(layers), d, dtype=torch.float64), 0
     for at in range(0, len(examples), CHUNK):
         tokens = [example.tokens for example in examples[at : at + CHUNK]]
+        span = tokens[0].span
         instructed = record(
-            lm,
-            [one.instructed_ids for one in tokens],
-            [one.instructed_start for one in tokens],
-            layers,
-            span=tokens[0].span,
+            lm, [one.instructed_ids for one in tokens], [one.instructed_start for one in tokens], layers, span=span
         )
-        plain = record(
-            lm, [one.plain_ids for one in tokens], [one.plain_start for one in tokens], layers, span=tokens[0].span
-        )
+        plain = record(lm, [one.plain_ids for one in tokens], [one.plain_start for one in tokens], layers, span=span)
         delta = instructed.values.double() - plain.values.double()
         squares += delta.transpose(1, 2) @ delta
         total += delta.sum(dim=1)
