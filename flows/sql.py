@@ -1,8 +1,6 @@
 """Ask results.duckdb a question: python -m flows.sql "select method, ta_cp from headline" [--format markdown]
 
-Views: headline, completions, judgements, curves, trait_coherence, alphas, token_strengths, modules, triplets, dropped,
-lineage, faithfulness, deviations, delta, delta_strengths, delta_tokens, readability,
-bench, claims. Nothing can be written, and no file can be read, from SQL.
+`show tables` lists the views. Nothing can be written, and no file can be read, from SQL.
 """
 
 import argparse
@@ -31,10 +29,13 @@ WIDE = 10_000  # columns where nobody watches: a row stays a line
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the answer; status 2 and one line on stderr when there is none."""
-    options = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m flows.sql", description="Ask the index of results, read-only.")
+    parser.add_argument("query", help='SQL, such as "select * from headline"')
+    parser.add_argument("--format", choices=sorted(FORMATS), default="table")
+    parser.add_argument("--database", type=Path, default=ROOT / "data" / "results.duckdb", metavar="FILE")
+    options = parser.parse_args(argv)
     try:
-        answer = ask(options.database, options.query)
-        FORMATS[options.format](answer)
+        FORMATS[options.format](ask(options.database, options.query))
         sys.stdout.flush()
     except PsrError as error:
         print(clean(error), file=sys.stderr)
@@ -44,21 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.sql", description="Ask the index of results, read-only.")
-    parser.add_argument("query", help='SQL, such as "select * from headline"')
-    parser.add_argument("--format", choices=sorted(FORMATS), default="table")
-    parser.add_argument("--database", type=Path, default=ROOT / "data" / "results.duckdb", metavar="FILE")
-    return parser
-
-
 def as_table(answer: Answer) -> None:
     """A table for people."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    numeric = [all(isinstance(row[i], int | float | None) for row in answer.rows) for i in range(len(answer.columns))]
-    for name, right in zip(answer.columns, numeric, strict=True):
-        table.add_column(Text(clean(name)), justify="right" if right else "left", overflow="fold")
+    for i, name in enumerate(answer.columns):
+        numeric = all(isinstance(row[i], int | float | None) for row in answer.rows)
+        table.add_column(Text(clean(name)), justify="right" if numeric else "left", overflow="fold")
     for row in answer.rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console.print(table)
@@ -68,9 +61,7 @@ def as_table(answer: Answer) -> None:
 def as_csv(answer: Answer) -> None:
     """Comma-separated, values as they are; control characters are escaped only where a terminal would obey them."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows(["" if value is None else value for value in row] for row in answer.rows)
+    csv.writer(file, lineterminator="\n").writerows([answer.columns, *answer.rows])
     sys.stdout.write(clean(file.getvalue()) if sys.stdout.isatty() else file.getvalue())
 
 
@@ -82,9 +73,9 @@ def as_json(answer: Answer) -> None:
 
 def as_markdown(answer: Answer) -> None:
     """A table for a README: cells escaped, so that model text stays text."""
-    lines = [answer.columns, ["---"] * len(answer.columns), *answer.rows]
-    for line in lines:
-        print(f"| {' | '.join(_markdown(value) for value in line)} |")
+    for line in [answer.columns, ["---"] * len(answer.columns), *answer.rows]:
+        cells = [html.escape(_cell(value), quote=False).replace("|", "\\|").replace("\n", "<br>") for value in line]
+        print(f"| {' | '.join(cells)} |")
 
 
 FORMATS: dict[str, Callable[[Answer], None]] = {
@@ -99,10 +90,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else clean(value)
-
-
-def _markdown(value: Any) -> str:
-    return html.escape(_cell(value), quote=False).replace("|", "\\|").replace("\n", "<br>")
 
 
 def _finite(value: Any) -> Any:

@@ -6,7 +6,7 @@ one. All triplets of a module are shown with --all.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,23 +15,27 @@ from rich.tree import Tree
 
 from psr.errors import PsrError
 from tasks.engine.terminal import clean
-from tasks.shown.trace import Node, trace
+from tasks.shown.query import Question, asking
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("question", "instruction", "text")
 FEW = 3  # triplets of a module that are shown unless all are asked for
+ITEM = "SELECT profile, kind, id, facts FROM items WHERE starts_with(id, ?) ORDER BY id, profile"
+PARENTS = "SELECT parent FROM lineage WHERE profile = ? AND id = ? ORDER BY parent_kind, parent"
+Item = tuple[str, str, str, Mapping[str, object]]  # profile, kind, id, facts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tree; status 2 and one line on stderr when there is none."""
     options = _parser().parse_args(argv)
     try:
-        node = trace(options.database, options.id, profile=options.profile, triplets=None if options.all else FEW)
+        with asking(options.database) as question:
+            tree = _tree(question, _find(question, options.id, options.profile), None if options.all else FEW, set())
     except PsrError as error:
         print(clean(error), file=sys.stderr)
         return 2
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(_tree(node))
+    console.print(tree)
     return 0
 
 
@@ -44,29 +48,55 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tree(node: Node, branch: Tree | None = None) -> Tree:
-    tree = Tree(_label(node)) if branch is None else branch.add(_label(node))
-    for parent in node.parents:
-        _tree(parent, tree)
-    if node.hidden:
-        tree.add(Text(f"and {node.hidden} more (--all shows them)", style="dim"))
+def _find(question: Question, key: str, profile: str | None) -> Item:
+    """The item whose id is `key` or begins with it; of those that several profiles share, the first one's by name.
+
+    Raises PsrError when no item, or more than one, has such an id.
+    """
+    items = [row for row in question(ITEM, [key]).rows if profile in (None, row[0])] if key else []
+    ids = sorted({row[2] for row in items})
+    if not ids:
+        raise PsrError(
+            "no item has this id",
+            expected="the id of a judgement, completion, triplet, module or pair",
+            got=repr(key),
+            do='`python -m flows.sql "select kind, id from items"` lists them.',
+        )
+    if len(ids) > 1:
+        raise PsrError(
+            "several items have an id that begins so",
+            expected="a longer piece of one of them",
+            got=f"{key}: {', '.join(ids[:4])}{', …' if len(ids) > 4 else ''}",
+        )
+    return items[0]  # type: ignore[return-value]
+
+
+def _tree(question: Question, item: Item, triplets: int | None, seen: set[str]) -> Tree:
+    """The item above its parents, of a module at most `triplets`. seen: what stands in the tree already, with its parents."""
+    profile, kind, key, facts = item
+    label = Text.assemble((kind, "bold"), " ", (key, "cyan"))
+    if key in seen:
+        return Tree(label.append("  (see above)", style="dim"))
+    seen.add(key)
+    tree = Tree(label.append(f"  {profile}", style="dim").append_text(_facts(facts)))
+    parents = [parent for (parent,) in question(PARENTS, [profile, key]).rows]
+    shown = parents[:triplets] if kind == "module" else parents
+    for parent in shown:
+        tree.children.append(_tree(question, _find(question, parent, profile), triplets, seen))
+    if len(shown) < len(parents):
+        tree.add(Text(f"and {len(parents) - len(shown)} more (--all shows them)", style="dim"))
     return tree
 
 
-def _label(node: Node) -> Text:
-    """The item and its facts; everything a model or a user wrote goes through `clean` and is never markup."""
-    label = Text.assemble((node.kind, "bold"), " ", (node.id, "cyan"))
-    if node.seen:
-        return label.append("  (see above)", style="dim")
-    label.append(f"  {node.profile}", style="dim")
-    facts = [(name, clean(value).replace("\n", " ⏎ ")) for name, value in node.facts]
-    short = [f"{name} {value}" for name, value in facts if name not in TEXTS]
-    if short:
-        label.append(f"\n{' · '.join(short)}")
-    for name, value in facts:
+def _facts(facts: Mapping[str, object]) -> Text:
+    """Facts below their item; everything a model or a user wrote goes through `clean` and is never markup."""
+    known = {name: clean(value).replace("\n", " ⏎ ") for name, value in facts.items()}
+    short = " · ".join(f"{name} {value}" for name, value in known.items() if name not in TEXTS)
+    text = Text(f"\n{short}" if short else "")
+    for name in known:
         if name in TEXTS:
-            label.append(f"\n{name}: ", style="dim").append(value)
-    return label
+            text.append(f"\n{name}: ", style="dim").append(known[name])
+    return text
 
 
 if __name__ == "__main__":

@@ -1,88 +1,146 @@
-"""The tables as a terminal shows them: trait alignment at matched coherence, and the other benchmarks' own figures."""
+"""The tables of figures, methods down and attributes across, then means: what is shown of each benchmark.
+
+Here as a terminal shows them; the report and the README have the same `lines`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from tasks.shown.report_benchmarks import Section
+from tasks.shown.charts import short
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
-def headline_rows(root: Path, profile: str) -> list[Row]:
+class Measure(NamedTuple):
+    """A column of a table: its name there, what people call it, how many decimals it and its interval carry."""
+
+    column: str
+    name: str
+    digits: int = 1
+    interval_digits: int = 1
+
+
+class Benchmark(NamedTuple):
+    """What is shown of a benchmark. `main` stands with its interval by attribute, `means` are over all attributes."""
+
+    title: str
+    about: str
+    main: Measure
+    means: tuple[Measure, ...]
+
+
+class Line(NamedTuple):
+    """A method: its row by attribute (None: not measured) and its means (None: not measured everywhere)."""
+
+    method: str
+    name: str
+    cells: list[Row | None]
+    means: list[float | None]
+
+
+HEADLINE = Measure("ta_cp", "trait alignment at the prompt's coherence", 1, 0)
+HEADLINE_MEANS = (Measure("ta_cp", "mean"), Measure("ta_c80", "mean at coherence 80"))
+BENCHMARKS = {
+    "ifeval": Benchmark(
+        "Format instructions",
+        "Share of answers that obey (strict accuracy, 0–100) with its 95 % interval, at α = 1; nothing is chosen.",
+        Measure("strict", "strict accuracy"),
+        (Measure("strict", "strict"), Measure("loose", "loose"), Measure("coherence", "coherence")),
+    ),
+    "axbench": Benchmark(
+        "Concepts",
+        "Harmonic mean of the ratings for concept, instruction and fluency (0–2; 0 if any is 0) with its 95 % interval. "
+        "Each module steers by the factor that is best on the search questions; the figures are of other questions.",
+        Measure("overall", "harmonic mean", 2, 2),
+        (
+            Measure("overall", "harmonic mean", 3),
+            Measure("concept", "concept", 2),
+            Measure("instruction", "instruction", 2),
+            Measure("fluency", "fluency", 2),
+        ),
+    ),
+}
+
+
+def attributes_of(rows: Iterable[Row]) -> list[str]:
+    """Attribute keys, in the order of the rows."""
+    return list(dict.fromkeys(row["attribute"] for row in rows))
+
+
+def lines(rows: Sequence[Row], attributes: Sequence[str], means: Sequence[Measure]) -> list[Line]:
+    """A line a method, in the order of the rows."""
+    names = {row["method"]: row["name"] for row in rows}
+    found = {(row["method"], row["attribute"]): row for row in rows}
+    cells = {slug: [found.get((slug, attribute)) for attribute in attributes] for slug in names}
+    return [
+        Line(slug, name, cells[slug], [_mean(cells[slug], measure.column) for measure in means])
+        for slug, name in names.items()
+    ]
+
+
+def prompt_last(rows: Iterable[Row]) -> list[Row]:
+    """Rows in their order, those of the prompt at the end."""
+    return sorted(rows, key=lambda row: row["method"] == "prompt")
+
+
+def headline_rows(root: Path, profile: str) -> list[dict[str, Any]]:
     """The rows of the profile's headline table; none before there are results."""
-    path = root / "data" / profile / "results" / "headline.parquet"
-    if not path.exists():
-        return []
-    from tasks.tables.parquet import read_table
-
-    return read_table(path, "headline")
+    return _rows(root / "data" / profile / "results", "headline")
 
 
-def headline_table(rows: list[Row]) -> Table:
-    """Methods down, attributes across, then means: TA@Cp [95 % interval], and TA@C80 / TA@Cp in the mean."""
-    attributes = list(dict.fromkeys(row["attribute"] for row in rows))
-    methods = list(dict.fromkeys(row["name"] for row in rows))
-    cells = {(row["name"], row["attribute"]): row for row in rows}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trait alignment at the prompt's coherence")
-    for name in [*(a.partition("/")[2] or a for a in attributes), "mean", "mean at coherence 80"]:
-        table.add_column(Text(name), justify="right")
-    for method in methods:
-        found = [cells.get((method, attribute)) for attribute in attributes]
-        means = (_mean(found, "ta_cp"), _mean(found, "ta_c80"))
-        table.add_row(Text(method), *map(_cell, found), *(_number(mean) for mean in means))
-    return table
+def headline_table(rows: Sequence[Row]) -> Table:
+    """TA@Cp [95 % interval], and the means of TA@Cp and TA@C80."""
+    return _table(HEADLINE.name, rows, HEADLINE, HEADLINE_MEANS)
 
 
 def benchmark_tables(root: Path, profile: str) -> list[Table]:
     """The other benchmarks' tables; none of what the profile does not measure."""
-    from tasks.shown.report_benchmarks import BENCHMARKS, sections
-    from tasks.tables.parquet import read_table
+    tables = []
+    for name, benchmark in BENCHMARKS.items():
+        if rows := _rows(root / "data" / profile / "results", name):
+            heading = f"{benchmark.title.lower()}: {benchmark.main.name}"
+            means = [measure._replace(name=f"mean {measure.name}") for measure in benchmark.means]
+            tables.append(_table(heading, prompt_last(rows), benchmark.main, means))
+    return tables
 
-    paths = {name: root / "data" / profile / "results" / f"{name}.parquet" for name in BENCHMARKS}
-    return [
-        _section_table(section)
-        for section in sections({name: read_table(path, name) if path.exists() else [] for name, path in paths.items()})
-    ]
+
+def figure(row: Row | None, measure: Measure) -> str:
+    """A figure with its interval: 93.0 (90–96)."""
+    if row is None or row[measure.column] is None:
+        return "–"
+    low, high = (_number(row[f"{measure.column}_{end}"], measure.interval_digits) for end in ("low", "high"))
+    return f"{_number(row[measure.column], measure.digits)} ({low}–{high})"
 
 
-def _section_table(section: Section) -> Table:
-    """Methods down, attributes across with 95 % intervals, then the means of every measure."""
-    main, means = section.benchmark.main, section.benchmark.means
+def _table(heading: str, rows: Sequence[Row], main: Measure, means: Sequence[Measure]) -> Table:
+    attributes = attributes_of(rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"{section.benchmark.title.lower()}: {main.name}")
-    for name in [*section.attributes, *(f"mean {measure.name}" for measure in means)]:
+    table.add_column(heading)
+    for name in [*map(short, attributes), *(measure.name for measure in means)]:
         table.add_column(Text(name), justify="right")
-    for line in section.lines:
-        cells = [
-            "–"
-            if cell is None
-            else f"{_number(cell[main.column], main.digits)} "
-            f"({_number(cell[main.column + '_low'], main.digits)}–{_number(cell[main.column + '_high'], main.digits)})"
-            for cell in line.cells
-        ]
-        table.add_row(
-            Text(line.name), *cells, *(_number(value, m.digits) for value, m in zip(line.means, means, strict=True))
-        )
+    for line in lines(rows, attributes, means):
+        last = [_number(mean, measure.digits) for mean, measure in zip(line.means, means, strict=True)]
+        table.add_row(Text(line.name), *(figure(cell, main) for cell in line.cells), *last)
     return table
 
 
-def _cell(row: Row | None) -> str:
-    if row is None or row["ta_cp"] is None:
-        return "–"
-    return f"{row['ta_cp']:.1f} ({_number(row['ta_cp_low'], 0)}–{_number(row['ta_cp_high'], 0)})"
+def _rows(results: Path, name: str) -> list[dict[str, Any]]:
+    from tasks.tables.parquet import read_table
+
+    path = results / f"{name}.parquet"
+    return read_table(path, name) if path.exists() else []
 
 
-def _mean(rows: list[Row | None], column: str) -> float | None:
-    values = [row[column] for row in rows if row is not None and row[column] is not None]
-    return sum(values) / len(values) if len(values) == len(rows) and values else None
+def _mean(cells: Sequence[Row | None], column: str) -> float | None:
+    values = [cell[column] for cell in cells if cell is not None and cell[column] is not None]
+    return sum(values) / len(values) if values and len(values) == len(cells) else None
 
 
-def _number(value: float | None, digits: int = 1) -> str:
+def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -18,12 +17,14 @@ LOCKED: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """Column names and rows, in the order that the query gives them."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+
+
+Question = Callable[..., Answer]
 
 
 def ask(database: Path | str, sql: str, parameters: Sequence[Any] = ()) -> Answer:
@@ -33,42 +34,39 @@ def ask(database: Path | str, sql: str, parameters: Sequence[Any] = ()) -> Answe
 
 
 @contextmanager
-def asking(database: Path | str) -> Iterator[Callable[..., Answer]]:
+def asking(database: Path | str) -> Iterator[Question]:
     """Yields `question(sql, parameters=())` for several questions to the same state of the index."""
-    with _connect(Path(database)) as connection:
-        yield lambda sql, parameters=(): _answer(connection, sql, parameters)
-
-
-def _answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]) -> Answer:
-    if not sql.strip():
-        raise PsrError("there is no question", expected='SQL such as "select * from headline"')
-    try:
-        connection.execute(sql, list(parameters))
-        columns = tuple(column[0] for column in connection.description or ())
-        return Answer(columns, tuple(connection.fetchall()) if columns else ())
-    except (duckdb.Error, UnicodeError) as error:
-        raise PsrError(
-            "the question was refused", got=_brief(error), do="`show tables` lists what there is."
-        ) from error
-
-
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    if not path.is_file():
+    if not Path(database).is_file():
         raise PsrError(
             "there is no index of results",
-            where=path,
+            where=database,
             expected="results.duckdb",
             do="Run `python -m flows.reproduce` first.",
         )
     try:
-        return duckdb.connect(str(path), read_only=True, config=LOCKED)
+        connection = duckdb.connect(str(database), read_only=True, config=LOCKED)
     except duckdb.Error as error:
         raise PsrError(
             "the index of results cannot be opened",
-            where=path,
+            where=database,
             got=_brief(error),
             do="Delete it and run `python -m flows.reproduce`, which builds it again.",
         ) from error
+
+    def question(sql: str, parameters: Sequence[Any] = ()) -> Answer:
+        if not sql.strip():
+            raise PsrError("there is no question", expected='SQL such as "select * from headline"')
+        try:
+            connection.execute(sql, list(parameters))
+            columns = tuple(column[0] for column in connection.description or ())
+            return Answer(columns, tuple(connection.fetchall()) if columns else ())
+        except (duckdb.Error, UnicodeError) as error:
+            raise PsrError(
+                "the question was refused", got=_brief(error), do="`show tables` lists what there is."
+            ) from error
+
+    with connection:
+        yield question
 
 
 def _brief(error: Exception) -> str:

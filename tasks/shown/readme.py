@@ -10,22 +10,24 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from psr.errors import PsrError
+from psr.evaluation.claims import CLAIMS
+from tasks.shown.charts import grouped, short
+from tasks.shown.headline import HEADLINE, HEADLINE_MEANS, figure, headline_rows, lines
+from tasks.shown.index import database
+from tasks.shown.query import asking
+from tasks.shown.report import figure_svg
+from tasks.studies.bench.table import bench_rows, number
+from tasks.studies.claims.table import claim_rows, ends
+from tasks.studies.claims.table import figure as difference
 
+Row = dict[str, Any]
+NONE = "<!-- not measured yet -->"
 SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
-FOLDERS = {
-    "psr": "the paper as functions and small frozen types; needs torch, transformers and safetensors alone",
-    "psr/testbed": "the embedded instruct language: grammar, exact judges, trainer",
-    "flows": "one file a step, like the paper's method section; and the commands",
-    "tasks": "load, call psr, save; the only place that knows files, DuckDB, MLflow and DVC",
-    "tasks/adaptation": "what flows.adapt compares: prompt, steering, LoRA and full fine-tuning on the same triplets",
-    "tasks/ablation": "what flows.ablate compares: one layer against the prompt, by rank, objective, start and place",
-    "tasks/bench": "what flows.bench measures: speed as ratios of alternating pairs",
-}
 QUESTIONS = {
     "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_c80), 1) AS ta_c80, bool_and(reached_cp) AS reached
 FROM headline WHERE profile = 'quick' GROUP BY method ORDER BY ta_cp DESC""",
@@ -62,23 +64,18 @@ def steady_parts(root: Path) -> dict[str, str]:
 
 def answered_parts(root: Path) -> dict[str, str]:
     """The parts that results.duckdb answers: each question with its answer."""
-    from tasks.shown.query import ask
-
     parts = {}
-    for name, sql in QUESTIONS.items():
-        answer = ask(root / "data" / "results.duckdb", sql)
-        lines = [answer.columns, ["---"] * len(answer.columns), *answer.rows]
-        table = "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
-        parts[name] = f'```\npython -m flows.sql "{sql}"\n```\n\n{table}'
+    with asking(database(root)) as question:
+        for name, sql in QUESTIONS.items():
+            answer = question(sql)
+            rows = [["–" if value is None else str(value).replace("\n", "⏎") for value in row] for row in answer.rows]
+            table = markdown([answer.columns, *rows], "l" * len(answer.columns))
+            parts[name] = f'```\npython -m flows.sql "{sql}"\n```\n\n{table}'
     return parts
 
 
 def measured_parts(root: Path) -> dict[str, str]:
     """The parts that flows.claims and flows.bench measured on the profile that the tables show."""
-    from tasks.shown.readme_tables import claims, speed
-    from tasks.studies.bench.table import bench_rows
-    from tasks.studies.claims.table import claim_rows
-
     data = root / "data" / SHOWN
     return {
         "claims": claims(claim_rows(data)),
@@ -104,30 +101,55 @@ def read_metrics(root: Path, profile: str) -> dict[str, Any]:
 
 def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Trait alignment at the prompt's coherence, with 95 % intervals; the last column is TA@C80's mean."""
-    methods = list(next(iter(metrics.values())))
-    head = [
-        "trait alignment at the prompt's coherence",
-        *(name.partition("/")[2] for name in metrics),
-        "mean",
-        "mean at C80",
+    rows = [
+        {"attribute": attribute, "method": method, **figures}
+        for attribute, methods in metrics.items()
+        for method, figures in methods.items()
     ]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for method in methods:
-        figures = [metrics[attribute][method] for attribute in metrics]
-        means = [_mean([figure[column] for figure in figures]) for column in ("ta_cp", "ta_c80")]
-        rows.append([figures[0]["name"], *(_figure(figure) for figure in figures), *means])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = [[HEADLINE.name, *map(short, metrics), "mean", "mean at C80"]]
+    for line in lines(rows, list(metrics), HEADLINE_MEANS):
+        means = ["–" if mean is None else f"{mean:.1f}" for mean in line.means]
+        table.append([line.name, *(figure(row, HEADLINE) for row in line.cells), *means])
+    return markdown(table, "l" + "r" * (len(table[0]) - 1))
+
+
+def claims(rows: Sequence[Row]) -> str:
+    """A line a claim, then one for each of its parts: the paper's difference, ours with its interval, the verdict."""
+    table = [["claim", "paper", "here", "95 % interval", "margin", "verdict", "seeds × attributes"]]
+    for claim, parts in grouped(rows, "claim"):
+        table.append([f"**{claim}. {CLAIMS[claim].says}**", "", "", "", "", f"**{parts[0]['claim_verdict']}**", ""])
+        for row in parts:
+            published, value, margin = (difference(row, name) for name in ("published", "value", "margin"))
+            over = f"{row['seeds']} × {row['attributes']}"
+            table.append([f"{row['part']} ({row['unit']})", published, value, ends(row), margin, row["verdict"], over])
+    return markdown(table, "lrrrrlr") if rows else NONE
+
+
+def speed(rows: Sequence[Row]) -> str:
+    """A line a figure: the ratio's median with its quartiles, and the goal."""
+    table = [["measured", "against", "ratio (quartiles)", "goal"]]
+    for row in rows:
+        goal = f"{row['goal']}: {row['verdict']}" if row["goal"] else "–"
+        ratio = f"{number(row['median'])} ({number(row['low'])}–{number(row['high'])})"
+        table.append([row["measured"], row["against"], ratio, goal])
+    return markdown(table, "llrl") if rows else NONE
+
+
+def markdown(table: Sequence[Sequence[str]], align: str) -> str:
+    """A head and rows of cells; align: l or r, a letter a column."""
+    rule = ["---:" if letter == "r" else "---" for letter in align]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for cell in line] for line in table]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])
 
 
 def tree(root: Path) -> str:
-    """Every source file with its promise: the first sentence of its docstring."""
-    lines = []
-    for folder, promise in FOLDERS.items():
-        lines.append(f"{folder + '/':<26}{promise}")
-        for file in sorted((root / folder).glob("*.py")):
-            if file.name != "__init__.py":
-                lines.append(f"  {file.name:<24}{_promise(file)}")
-    return "\n".join(lines)
+    """Every package and source file with its promise: the first sentence of its docstring."""
+    text = []
+    for package in (path for name in ("psr", "flows", "tasks") for path in sorted((root / name).rglob("__init__.py"))):
+        text.append(f"{f'{package.parent.relative_to(root)}/':<26}{_promise(package)}")
+        files = sorted(set(package.parent.glob("*.py")) - {package})
+        text += [f"  {file.name:<24}{_promise(file)}" for file in files]
+    return "\n".join(text)
 
 
 def _promise(file: Path) -> str:
@@ -136,24 +158,6 @@ def _promise(file: Path) -> str:
     return sentence if len(sentence) <= 110 else sentence[:109].rsplit(" ", 1)[0] + " …"
 
 
-def _figure(figure: Mapping[str, Any]) -> str:
-    return f"{figure['ta_cp']:.1f} ({figure['ta_cp_low']:.0f}–{figure['ta_cp_high']:.0f})"
-
-
-def _mean(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{sum(known) / len(known):.1f}" if known and len(known) == len(values) else "–"
-
-
-def _cell(value: Any) -> str:
-    text = "–" if value is None else str(value)
-    return text.replace("|", "\\|").replace("\n", "⏎").replace("<", "&lt;")
-
-
 def write_figure(root: Path) -> None:
     """docs/figure.svg, drawn from the headline of the profile that the tables show."""
-    from tasks.shown.report import figure_svg
-    from tasks.tables.parquet import read_table
-
-    rows = read_table(root / "data" / SHOWN / "results" / "headline.parquet", "headline")
-    (root / "docs" / "figure.svg").write_text(figure_svg(rows), encoding="utf-8")
+    (root / "docs" / "figure.svg").write_text(figure_svg(headline_rows(root, SHOWN)), encoding="utf-8")

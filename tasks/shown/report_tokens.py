@@ -1,18 +1,16 @@
 """An answer with its tokens shaded by λ: which token was steered how strongly, by which layer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.engine.terminal import clean
+from tasks.shown.charts import Names, Row, grouped
 
-Row = Mapping[str, Any]
 SHADES = 9
 LAYERS = 12  # at most so many layers get a view of their own beside the mean
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A token's text, its λ, and how dark it is: 0 (λ is 0) to SHADES."""
 
     text: str
@@ -20,53 +18,70 @@ class Token:
     shade: int
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """The tokens under one layer, or under the mean over all; `largest` is the λ of the darkest shade."""
 
     label: str
     largest: float
-    asked: tuple[Token, ...]
-    answered: tuple[Token, ...]
+    asked: list[Token]
+    answered: list[Token]
 
 
-@dataclass(frozen=True)
-class Shaded:
-    """One steered answer beside what the plain and the instructed model answered to the same question."""
+def shaded(tables: Mapping[str, Sequence[Row]], names: Names) -> list[dict[str, Any]]:
+    """One answer per attribute: of the gated module with the highest TA@Cp among those whose strengths were kept."""
+    pairs, modules, answers = ({row["id"]: row for row in tables[name]} for name in ("pairs", "modules", "completions"))
+    scores = {
+        row["module"]: row["ta_cp"]
+        for row in tables["headline_seeds"]
+        if row["ta_cp"] is not None and not row["method"].endswith("+prompt")
+    }
+    strengths: dict[str, list[Row]] = {}
+    for row in tables["strengths"]:
+        strengths.setdefault(row["completion"], []).append(row)
+    best: dict[str, Row] = {}
+    for answer in (answers[key] for key in strengths if key in answers and answers[key]["method"] in modules):
+        chosen = best.setdefault(modules[answer["method"]]["attribute"], answer)
+        if scores.get(answer["method"], -1.0) > scores.get(chosen["method"], -1.0):
+            best[modules[answer["method"]]["attribute"]] = answer
+    return [
+        {
+            "attribute": attribute,
+            "pair": pairs[answer["pair"]],
+            "method": names[modules[answer["method"]]["method"]],
+            "answer": answer,
+            "beside": {
+                row["method"]: row["text"]
+                for row in tables["completions"]
+                if (row["pair"], row["seed"]) == (answer["pair"], answer["seed"])
+            },
+            "views": views(strengths[answer["id"]], len(answer["token_ids"])),
+            "spaced": not any(row["token"].startswith((" ", "▁", "Ġ")) for row in strengths[answer["id"]]),
+        }
+        for attribute, answer in best.items()
+    ]
 
-    attribute: str
-    question: str
-    instruction: str
-    method: str
-    alpha: float
-    plain: str
-    instructed: str
-    completion: str
-    views: tuple[View, ...]
-    spaced: bool
 
-
-def views(rows: Sequence[Row], answer: int) -> tuple[View, ...]:
+def views(rows: Sequence[Row], answer: int) -> list[View]:
     """The mean over layers, then the layers (evenly chosen when they are many); `answer`: tokens of the answer."""
-    strengths: dict[int, dict[int, float]] = {}
-    text: dict[int, str] = {}
-    for row in rows:
-        strengths.setdefault(row["layer"], {})[row["position"]] = row["strength"]
-        text[row["position"]] = visible(row["token"])
-    layers, positions = sorted(strengths), sorted(text)
-    mean = {p: sum(strengths[layer].get(p, 0.0) for layer in layers) / len(layers) for p in positions}
-    chosen = layers if len(layers) <= LAYERS else [layers[i * (len(layers) - 1) // (LAYERS - 1)] for i in range(LAYERS)]
-    shown = [("mean", mean), *((f"layer {layer}", strengths[layer]) for layer in chosen)]
-    if len(layers) == 1:
-        shown = shown[1:]
-    return tuple(_view(label, lam, [(p, text[p]) for p in positions], answer) for label, lam in shown)
+    texts = {row["position"]: visible(row["token"]) for row in rows}
+    by_layer = {layer: {row["position"]: row["strength"] for row in own} for layer, own in grouped(rows, "layer")}
+    layers = list(by_layer)
+    mean = {p: sum(by_layer[layer].get(p, 0.0) for layer in layers) / len(layers) for p in texts}
+    if len(layers) > LAYERS:
+        layers = [layers[i * (len(layers) - 1) // (LAYERS - 1)] for i in range(LAYERS)]
+    shown = [(f"layer {layer}", by_layer[layer]) for layer in layers]
+    return [
+        _view(label, strengths, texts, answer)
+        for label, strengths in ([("mean", mean)] if len(layers) > 1 else []) + shown
+    ]
 
 
-def _view(label: str, lam: Mapping[int, float], tokens: Sequence[tuple[int, str]], answer: int) -> View:
-    largest = max(lam.values(), default=0.0)
-    made = [Token(text, lam.get(p, 0.0), shade(lam.get(p, 0.0), largest)) for p, text in tokens]
-    border = max(0, len(made) - answer)
-    return View(label, largest, tuple(made[:border]), tuple(made[border:]))
+def _view(label: str, strengths: Mapping[int, float], texts: Mapping[int, str], answer: int) -> View:
+    largest = max(strengths.values(), default=0.0)
+    lam = {position: strengths.get(position, 0.0) for position in sorted(texts)}
+    tokens = [Token(texts[position], value, shade(value, largest)) for position, value in lam.items()]
+    border = max(0, len(tokens) - answer)
+    return View(label, largest, tokens[:border], tokens[border:])
 
 
 def shade(strength: float, largest: float) -> int:
@@ -79,63 +94,3 @@ def shade(strength: float, largest: float) -> int:
 def visible(token: str) -> str:
     """A token as one can read it: line ends and control characters are shown."""
     return clean(token).replace("\n", "⏎") or "∅"
-
-
-def shaded(
-    headline: Sequence[Row],
-    strengths: Sequence[Row],
-    completions: Sequence[Row],
-    pairs: Sequence[Row],
-    modules: Sequence[Row],
-    names: Mapping[str, str],
-) -> list[Shaded]:
-    """One answer per attribute: of the gated module with the highest TA@Cp among those whose strengths were kept."""
-    kept = {row["id"]: row for row in completions}
-    by_completion: dict[str, list[Row]] = {}
-    for row in strengths:
-        if row["completion"] in kept:
-            by_completion.setdefault(row["completion"], []).append(row)
-    score = {
-        row["module"]: row["ta_cp"]
-        for row in headline
-        if row["module"] and row["ta_cp"] is not None and not row["method"].endswith("+prompt")
-    }
-    home = {row["id"]: row for row in modules}
-    asked = {row["id"]: row for row in pairs}
-    found: dict[str, tuple[float, str]] = {}
-    for key in by_completion:
-        module = kept[key]["method"]
-        if module in home and kept[key]["pair"] in asked:
-            attribute, value = home[module]["attribute"], score.get(module, -1.0)
-            if attribute not in found or value > found[attribute][0]:
-                found[attribute] = (value, key)
-    return [_shaded(kept[key], by_completion[key], completions, asked, home, names) for _, key in found.values()]
-
-
-def _shaded(
-    answer: Row,
-    rows: Sequence[Row],
-    completions: Sequence[Row],
-    asked: Mapping[str, Row],
-    home: Mapping[str, Row],
-    names: Mapping[str, str],
-) -> Shaded:
-    pair, module = asked[answer["pair"]], home[answer["method"]]
-    beside = {
-        row["method"]: row["text"]
-        for row in completions
-        if row["pair"] == answer["pair"] and row["seed"] == answer["seed"]
-    }
-    spaced = not any(row["token"].startswith((" ", "▁", "Ġ")) for row in rows)
-    return Shaded(
-        module["attribute"],
-        pair["question"],
-        pair["instruction"],
-        names[module["method"]],
-        answer["alpha"],
-        beside.get("plain", ""),
-        beside.get("instructed", ""),
-        answer["id"],
-        views(rows, len(answer["token_ids"])),
-        spaced,
-    )

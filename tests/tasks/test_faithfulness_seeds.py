@@ -228,8 +228,8 @@ def test_the_report_averages_over_seeds_and_shows_the_widest_ends(data: Path) ->
     names = {"s-const-mse-qr": "S-Const MSE·QR", "s-const-dim-r": "S-Const DiM·R"}
     section = faithfulness(tables, names, dict.fromkeys(names, "m0"))
     assert section is not None
-    assert (section.n, section.seeds) == (4, 2)
-    fitted = next(line for line in section.errors[0].lines if line.name == "S-Const MSE·QR")
+    assert (section["n"], section["seeds"]) == (4, 2)
+    fitted = next(line for line in section["errors"][0].lines if line.name == "S-Const MSE·QR")
     pair = [
         row
         for row in tables["faithfulness"]
@@ -249,11 +249,11 @@ def test_the_report_averages_over_seeds_and_shows_the_widest_ends(data: Path) ->
 def test_with_one_seed_a_figure_is_what_it_was(data: Path) -> None:
     for table in ("delta", "delta_strengths", "readability"):
         rows = rows_of(data, table, 5)
-        for before, after in zip(rows, over_seeds(table, rows), strict=True):
-            assert after["seeds"] == 1
-            assert {name: before[name] for name in after if name != "seeds"} == {
-                n: v for n, v in after.items() if n != "seeds"
-            }
+        merged = over_seeds(table, rows)
+        assert len(merged) == len(rows)
+        for after in merged:
+            assert after.pop("seeds") == 1
+            assert any(after.items() <= before.items() for before in rows)
 
 
 def test_what_is_not_known_of_one_seed_is_left_out(data: Path) -> None:

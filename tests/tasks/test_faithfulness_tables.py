@@ -112,16 +112,17 @@ def test_the_report_draws_what_steers_and_says_what_it_is(tmp_path):
     names, style = {slug: slug.upper() for slug in SLUGS}, dict.fromkeys(SLUGS, "m0")
     section = faithfulness(tables, names, style)
     assert section is not None
-    assert [line.name for line in section.errors[0].lines] == [
+    assert [line.name for line in section["errors"][0].lines] == [
         "S-CONST-DIM-R",
         "A-PSR-MSE-QR",
         "prompt paraphrased (floor)",
     ]
     assert (
-        section.errors[0].lines[1].marks[2].title == "A-PSR-MSE-QR, alpha 1, layer 2: 0.25 (95 % interval 0.24 to 0.26)"
+        section["errors"][0].lines[1].marks[2].title
+        == "A-PSR-MSE-QR, alpha 1, layer 2: 0.25 (95 % interval 0.24 to 0.26)"
     )
-    assert section.shares[0].title == "gloomy, Δ_acc"
-    assert [cell["r_squared"] for cell in section.readable[1][1]] == [0.5, 0.6, 0.7]
+    assert section["shares"][0].title == "gloomy, Δ_acc"
+    assert [cell["r_squared"] for cell in section["readable"][1][1]] == [0.5, 0.6, 0.7]
     assert faithfulness({**tables, "faithfulness": []}, names, style) is None
 
 

@@ -1,6 +1,6 @@
 """The README's tables of claims and speed: every row, every verdict, nothing that breaks a table."""
 
-from tasks.shown.readme_tables import NONE, claims, markdown, speed
+from tasks.shown.readme import NONE, claims, markdown, speed
 from tests.results_folder import bench_row, claim_row
 
 

@@ -39,25 +39,31 @@ def store(data: Path, rows: Sequence[Row]) -> list[Row]:
 
 def ablation_table(rows: Sequence[Row], benchmark: str) -> Table:
     """A variant a line: its difference to the prompt on each attribute over its 95 % interval, best on the search questions first."""
-    found = variants_of(rows, benchmark)
     attributes = sorted({row["attribute"] for row in rows if row["benchmark"] == benchmark})
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"{benchmark}: less the prompt's figure", no_wrap=True)
     for name in ("search", *(attribute.partition("/")[2] for attribute in attributes), "mean", "coherence", "within"):
         table.add_column(name, justify="right", max_width=15)
     best = chosen(rows, benchmark)
-    for name in sorted(found, key=lambda name: -mean(found[name], "ahead_search")):
-        own = {row["attribute"]: row for row in found[name]}
-        coherent = mean(found[name], "coherence") - mean(found[name], "prompt_coherence")
+    for name, own in best_first(rows, benchmark).items():
+        every = list(own.values())
+        coherent = mean(every, "coherence") - mean(every, "prompt_coherence")
         table.add_row(
             Text(name, "bold" if name == best else ""),
-            f"{mean(found[name], 'ahead_search'):+.1f}",
+            f"{mean(every, 'ahead_search'):+.1f}",
             *(_cell(own[attribute]) for attribute in attributes),
-            f"{mean(found[name], 'ahead'):+.1f}",
+            f"{mean(every, 'ahead'):+.1f}",
             f"{coherent:+.1f}",
-            f"{sum(map(within, own.values()))} of {len(own)}",
+            f"{sum(map(within, every))} of {len(own)}",
         )
     return table
+
+
+def best_first(rows: Sequence[Row], benchmark: str) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """variant -> its rows by attribute; the best on the search questions first."""
+    own = variants_of(rows, benchmark)
+    ordered = sorted(own, key=lambda name: -mean(own[name], "ahead_search"))
+    return {name: {row["attribute"]: row for row in own[name]} for name in ordered}
 
 
 def _cell(row: Mapping[str, Any]) -> Text:

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from psr.errors import PsrError
 from psr.evaluation.claims import CLAIMS
-from tasks.shown.report_claims import DIGITS
 from tasks.studies.claims.rows import Row, with_claims_verdict
 from tasks.tables.parquet import read_table, write_table
 
@@ -23,6 +22,7 @@ NEEDED = (
     "faithfulness/deviations.parquet",
     "results/headline_seeds.parquet",
 )
+DIGITS = {"points": 1, "relative RMSE": 3}  # decimals that a unit can carry; else 2
 STYLE = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
