@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from flows.params import Benchmark, Complete, Model, Sampling
-from flows.steps import stage
+from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of
-from tasks.engine.gather import gather
 from tasks.engine.place import Place
 from tasks.steps.complete import complete_attribute
+from tasks.tables.gather import gather
 
 
-@stage
 def complete(
     place: Place, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, complete: Complete
 ) -> None:
     """x' -> y' and x -> y, for every fitting question × instruction × sample of every attribute."""
-    attributes = attributes_of(benchmarks)
     lm = ModelPlace(**model.model_dump())
-    parts = [
-        complete_attribute(attribute, lm, place.scratch, **sampling.model_dump(), **complete.model_dump())
-        for attribute in attributes
-    ]
-    gather(parts, place.out, ["pairs", "completions"])
+    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=complete.batch_size)
+    asked = {"answerer": answerer, **complete.model_dump(exclude={"batch_size"})}
+    cells = place.map(complete_attribute, {a.key: {"attribute": a, **asked} for a in attributes_of(benchmarks)})
+    gather(cells, place.out, ["pairs", "completions"])

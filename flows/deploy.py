@@ -30,7 +30,7 @@ def deployment() -> RunnerDeployment:
     made = reproduce.to_deployment(
         NAME,
         schedule=Cron(CRON, active=False),
-        parameters={"profile": params.DEFAULT_PROFILE, "wait_for_others": False},
+        parameters={"profile": params.DEFAULT_PROFILE},
         concurrency_limit=1,
         description="Bring the results up to date. Inactive until its schedule is switched on.",
     )

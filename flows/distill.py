@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flows.params import Benchmark, Distill, Model
-from flows.steps import stage
 from psr.fitting.methods import parse_method, trained
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of
-from tasks.engine.gather import gather
 from tasks.engine.place import Place
-from tasks.steps.distill import distill_module, gather_modules
+from tasks.steps.distill import Sources, distill_modules, gather_modules, joint_groups
+from tasks.tables.gather import gather
 
 
-@stage
 def distill(
     place: Place,
     model: Model,
@@ -22,25 +22,25 @@ def distill(
     distill: Distill,
 ) -> None:
     """min over (z, w, b) of the distance between the steered run on x y' and the plain run on x' y' (or of -log p)."""
-    lm = ModelPlace(**model.model_dump())
-    settings = distill.model_dump(exclude={"layer"})
-    wanted: dict[str, tuple[str, ...]] = {benchmark.name: benchmark.methods or methods for benchmark in benchmarks}
-    parts = [
-        distill_module(
-            attribute.key,
-            method,
-            seed,
-            place.of("complete"),
-            place.of("select"),
-            place.of("extract"),
-            lm,
-            place.scratch,
-            layer=distill.layer,
-            settings=settings,
-        )
-        for attribute in attributes_of(benchmarks)
-        for method in map(parse_method, wanted[attribute.benchmark])
-        for seed in (seeds if trained(method) else (None,))
-    ]
-    gather(parts, place.out, ["modules", "curves"])
-    gather_modules(parts, place.out)
+    complete, select, extract = (place.of(step) for step in ("complete", "select", "extract"))
+    sources = Sources(complete, select, extract, ModelPlace(**model.model_dump()), place.cells)
+    settings: dict[str, Any] = {
+        "sources": sources,
+        "layer": distill.layer,
+        "settings": distill.model_dump(exclude={"layer"}),
+    }
+    order: list[tuple[int, str]] = []
+    calls: dict[str, dict[str, Any]] = {}
+    for benchmark in benchmarks:
+        attributes = [attribute.key for attribute in attributes_of((benchmark,))]
+        for method in map(parse_method, benchmark.methods or methods):
+            members = [
+                (attribute, seed) for attribute in attributes for seed in (seeds if trained(method) else (None,))
+            ]
+            for number, group in enumerate(joint_groups(members, method, sources.extract)):
+                order += [(attributes.index(attribute), attribute) for attribute, _ in group]
+                calls[f"{benchmark.name} {method.slug} {number}"] = {"members": group, "method": method, **settings}
+    cells = [cell for group in place.map(distill_modules, calls) for cell in group]
+    by_attribute = [cell for _, cell in sorted(zip(order, cells, strict=True), key=lambda pair: pair[0])]
+    gather(by_attribute, place.out, ["modules", "curves"])
+    gather_modules(by_attribute, place.out)

@@ -22,11 +22,8 @@ DEFAULTS = {
     # OpenMP's threads wait by spinning: two processes on one machine would get a fortieth of their share each. So few
     # rounds keep nearly the speed of one alone (docs/results.md; python -m flows.bench --only company).
     "GOMP_SPINCOUNT": "1000",
-    # Tokenizers warn when a process with their threads is forked, as DVC's children are.
-    "TOKENIZERS_PARALLELISM": "false",
-    # Stages print their own lines; Prefect's would say everything twice.
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    # Steps print their own lines, which Prefect keeps: its console would say everything twice.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     # A run's server serves this run only; these services look after deployments and other people's runs.
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",

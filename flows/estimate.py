@@ -16,10 +16,10 @@ from rich.text import Text
 from flows.params import Profile
 from psr.fitting.methods import parse_method, trained
 from tasks.engine.files import read_json
-from tasks.engine.planning import Step
-from tasks.engine.timings import read_timing
+from tasks.engine.pipeline import Step
+from tasks.engine.timings import seconds_of
 
-STARTING = 3.0  # seconds a stage takes to start: DVC, Python, Prefect
+STARTING = 2.0  # seconds around a step: DVC, Prefect
 ALL = 48  # questions, where a profile asks all that a benchmark has
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = {  # per unit of Amount.count, two cores, the shipped model
@@ -115,7 +115,7 @@ def plan_table(root: Path, steps: Sequence[Step], settings: Profile) -> Table:
     known = amounts(settings, root)
     words = {"run": "run", "maybe": "run if its inputs change", "cached": "up to date"}
     for step in steps:
-        amount = known.get(step.name.partition("@")[0])
+        amount = known.get(step.flow)
         time = f"{seconds(root, step, settings):.0f}" if step.state != "cached" else ""
         table.add_row(step.name, words[step.state], Text(amount.text if amount else ""), time, Text(_why(step)))
     return table
@@ -132,12 +132,8 @@ def total_line(root: Path, steps: Sequence[Step], settings: Profile) -> str:
 
 def seconds(root: Path, step: Step, settings: Profile) -> float:
     """How long a step may take, starting included."""
-    last = read_timing(root, step.name)
-    if last is not None and last.state == "done":
-        return last.ended - last.started + STARTING
-    name = step.name.partition("@")[0]
-    amount = amounts(settings, root).get(name)
-    return STARTING + (amount.count * SECONDS[name] if amount else 0.0)
+    last, amount = seconds_of(root, step.name), amounts(settings, root).get(step.flow)
+    return STARTING + (last if last is not None else amount.count * SECONDS[step.flow] if amount else 0.0)
 
 
 def _why(step: Step) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from flows.params import Benchmark, Faithfulness, Model, Sampling
-from flows.steps import stage
 from psr.answers.pairs import sampling_seeds
+from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of
-from tasks.engine.gather import gather
 from tasks.engine.place import Place
-from tasks.steps.faithfulness import TABLES, measure_attribute
+from tasks.steps.faithfulness import TABLES, Measured, measure_module, measure_prompt
+from tasks.tables.gather import gather
+from tasks.tables.modules import rows_of_seed
 
 
-@stage
 def faithfulness(
     place: Place,
     model: Model,
@@ -22,21 +22,24 @@ def faithfulness(
     faithfulness: Faithfulness,
 ) -> None:
     """Δ_acc and Δ_loc on unseen questions (Eq. 3); relative RMSE per layer of every module beside paraphrased prompts."""
-    settings = faithfulness.model_dump(exclude={"seed"})
-    lm = ModelPlace(**model.model_dump())
-    parts = [
-        measure_attribute(
-            attribute,
-            seed,
-            sampled,
-            *(place.of(name) for name in ("complete", "select", "distill", "search")),
-            lm,
-            place.scratch,
-            drawn=faithfulness.seed,
-            **sampling.model_dump(),
-            **settings,
-        )
-        for attribute in attributes_of(benchmarks)
-        for seed, (sampled,) in sampling_seeds(seeds, faithfulness.seed, 1).items()
-    ]
-    gather(parts, place.out, TABLES)
+    lm, settings, distilled = ModelPlace(**model.model_dump()), faithfulness, place.of("distill")
+    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=settings.batch_size)
+    learnt = {"complete": place.of("complete"), "select": place.of("select"), "triplets": settings.triplets}
+    cells = []
+    for attribute in attributes_of(benchmarks):
+        for seed, (sampled,) in sampling_seeds(seeds, settings.seed, 1).items():
+            measured = Measured(
+                attribute, seed, sampled, answerer, settings.questions, settings.resamples, settings.seed
+            )  # fmt: skip
+            asked = {"measured": measured, **learnt, "strengths": settings.strengths}
+            cells += place.map(measure_prompt, {f"{attribute.key} seed {seed}": asked})
+            cells += place.map(
+                measure_module,
+                {
+                    f"{attribute.key} {row['method']} seed {seed}": {
+                        "measured": measured, "folder": distilled / row["folder"], "search": place.of("search")
+                    }
+                    for row in rows_of_seed(distilled, attribute.key, seed)
+                },
+            )  # fmt: skip
+    gather(cells, place.out, TABLES)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from flows.params import Benchmark, Judge
-from flows.steps import stage
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.place import Place
-from tasks.steps.select import judge_completions
+from tasks.steps.judge import judge_benchmark
+from tasks.tables.gather import gather
 
 
-@stage
 def judge(place: Place, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
     """Completions -> judgements, by the same function that judged the training data."""
-    judges = judges_named(judge.name, attributes_of(benchmarks))
-    judge_completions(place.of("steer"), judges, place.scratch, place.out, "judge")
+    judges, source = judges_named(judge.name, attributes_of(benchmarks)), place.of("steer")
+    calls = {
+        name: {
+            "benchmark": name,
+            "judge": judges[name],
+            "source": source,
+            "cells": place.cells,
+            "label": f"judge {name}",
+        }
+        for name in judges
+    }
+    gather(place.map(judge_benchmark, calls), place.out, ["judgements"])

@@ -1,88 +1,96 @@
-"""The flow over all stages: what `python -m flows.reproduce` runs, and what a deployment runs on a schedule.
+"""The flow over all steps: what `python -m flows.reproduce` runs, and what a deployment runs on a schedule.
 
-Parameters are JSON-able and the repository is found from this file, so that a worker can run it from anywhere.
+Its parameter is the profile's name; the repository is found from this file, so that a worker can run it from anywhere.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-from prefect.futures import PrefectFuture, wait
-from prefect.settings import PREFECT_API_URL
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect import Flow, flow, get_run_logger, tags, task
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
 
 from flows import environment, params
+from flows.steps import run_as_flow
 from tasks.asking.models import ModelPlace, check_model
+from tasks.engine import publish
+from tasks.engine.checkout import commit
 from tasks.engine.locks import reproducing
-from tasks.engine.planning import Step, plan, to_do
-from tasks.engine.publish import index, open_tracker, sources, track
+from tasks.engine.pipeline import Pipeline, Step, opened, to_do
+from tasks.engine.progress import say, speaking
 from tasks.engine.repair import keep, repair
-from tasks.engine.stages import StageFailed, begin, run_stage, stop_all
-from tasks.engine.warm import warm
-
-SIDE_BY_SIDE = 4
+from tasks.shown.headline import headline_rows
 
 
-@flow(
-    name="reproduce",
-    flow_run_name="reproduce-{profile}",
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE),
-)  # type: ignore[arg-type]
-def reproduce(
-    profile: str = params.DEFAULT_PROFILE,
-    wait_for_others: bool = True,
-    planned: Sequence[Mapping[str, Any]] | None = None,
-) -> dict[str, str]:
-    """Bring every stage of `profile` up to date, then the index and the tracker.
-
-    planned: tasks.engine.planning's steps as mappings, where they were planned just now.
-    Returns stage -> "Cached" or "Completed". Raises StageFailed for the first stage that could not be brought there.
-    """
+@flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False)
+def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
+    """Bring every step of `profile` up to date, then the index and the tracker. Refuses where another run is at work."""
     root = environment.repository()
     os.chdir(root)
     environment.set_defaults(root)
-    if PREFECT_API_URL.value():
-        os.environ["PREFECT_API_URL"] = PREFECT_API_URL.value()  # the stages report to the same server
     settings = params.load(root / params.FILE, profile)
-    with reproducing(root, f"reproduction of {profile}", wait=wait_for_others, say=print), warm(root):
-        if planned is not None:
-            return run_steps(root, profile, tuple(Step(**step) for step in planned))
+    with reproducing(root, f"reproduction of {profile}", wait=False, say=print):
         repair(root, print)
-        steps = plan(root, profile)
-        keep(root)
-        if any(step.computes for step in to_do(steps)):
-            check_model(ModelPlace(**settings.model.model_dump()))
-        return run_steps(root, profile, steps)
+        with opened(root) as pipeline:
+            steps = pipeline.plan(profile)
+            keep(root)
+            if any(step.computes for step in to_do(steps)):
+                check_model(ModelPlace(**settings.model.model_dump()))
+            return run_steps(root, pipeline, profile, steps, settings)
 
 
-def run_steps(root: Path, profile: str, steps: tuple[Step, ...]) -> dict[str, str]:
-    """Start every step when what it needs is done, index and tracker beside the last; leave no process behind."""
-    begin()
-    tracker = open_tracker.submit(root, profile)  # type: ignore[call-overload]
-    futures: dict[str, PrefectFuture[Any]] = {}
-    try:
-        for step in steps:
-            task = run_stage.with_options(task_run_name=step.name)
-            futures[step.name] = task.submit(root, step, wait_for=[futures[name] for name in step.needs])  # type: ignore[call-overload]
-        names = sources(steps)
-        ready = [futures[name] for name in names]
-        filled: list[PrefectFuture[Any]] = [
-            index.submit(root, names, wait_for=ready),  # type: ignore[call-overload]
-            track.submit(root, profile, names, wait_for=[*ready, tracker]),  # type: ignore[call-overload]
-        ]
-        wait([*futures.values(), *filled])
-    except BaseException:
-        stop_all()
-        raise
-    for future in [*futures.values(), *filled]:
-        if future.state.is_failed() or future.state.is_crashed():
-            future.result(raise_on_failure=True)
-    unfinished = [name for name, future in futures.items() if not future.state.is_completed()]
-    if unfinished:
-        raise StageFailed(f"{', '.join(unfinished)} did not run", retryable=True, input_error=False)
-    return {name: str(future.state.name) for name, future in futures.items()}
+def reproduction(
+    root: Path, pipeline: Pipeline, steps: tuple[Step, ...], settings: params.Profile
+) -> Flow[[str], dict[str, str]]:
+    """The same flow over steps that were planned just now, while the caller holds the repository's lock."""
+
+    def planned(profile: str) -> dict[str, str]:
+        """Bring every step of `profile` up to date, then the index and the tracker."""
+        return run_steps(root, pipeline, profile, steps, settings)
+
+    return flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False)(planned)
+
+
+def run_steps(
+    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: params.Profile
+) -> dict[str, str]:
+    """Each step that DVC calls stale, as a sub-flow that is recorded when it ends; what is shown of them at the end.
+
+    Returns step -> "Cached", "Restored" or "Completed". Stops at the first step that fails.
+    """
+    with tags(profile, commit(root).removeprefix("at ")), speaking("", get_run_logger()):
+        states = {step.name: _brought(root, pipeline, profile, step, settings) for step in steps}
+        shown = task(cache_policy=NO_CACHE, persist_result=False)
+        shown(publish.index)(root, profile)
+        shown(publish.track)(root, profile)
+        _artifacts(root, profile, steps)
+    return states
+
+
+def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings: params.Profile) -> str:
+    """Bring one step up to date, and say how."""
+    if step.state == "cached" or not pipeline.changed(step):
+        return "Cached"
+    for reason in (reason for reason in step.reasons if reason.endswith("by hand")):
+        say(f"{step.name}: {reason}, and is made again")
+    if pipeline.restored(step):
+        say(f"{step.name}: brought back from DVC's cache")
+        return "Restored"
+    with pipeline.unchanged(step):
+        run_as_flow(root, profile, step, settings)
+    pipeline.record(step)
+    return "Completed"
+
+
+def _artifacts(root: Path, profile: str, steps: tuple[Step, ...]) -> None:
+    key, rows = "".join(c if c.isalnum() else "-" for c in profile.lower()), headline_rows(root, profile)
+    if rows:
+        table: list[dict[str, Any]] = [dict(row) for row in rows]
+        create_table_artifact(table=table, key=f"headline-{key}", description=f"Trait alignment, profile {profile}.")
+    page = next((step.folder / "index.html" for step in steps if step.flow == "report"), None)
+    if page is not None and (root / page).exists():
+        create_link_artifact(link=page.as_posix(), link_text=page.as_posix(), key=f"report-{key}",
+                             description="The report, in the repository.")  # fmt: skip

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from flows.params import Report
-from flows.steps import stage
 from tasks.engine.place import Place
 from tasks.shown.report import write_report
 
 
-@stage
 def report(place: Place, report: Report) -> None:
     """Everything measured, as one self-contained page."""
     write_report(place.root / "data" / place.profile, place.out, title=report.title)

@@ -1,7 +1,7 @@
 """The whole paper by one command: `python -m flows.reproduce [--profile quick] [--dry-run] [--no-wait]`.
 
-What is up to date is read from DVC before anything starts; the rest runs stage by stage, side by side where stages do not
-need each other, under one Prefect server that ends with the run. Stopped at any moment, it goes on from there next time.
+What is up to date is read from DVC before anything starts; the rest runs step by step in this process, with one Prefect
+server beside it that ends with the run. Stopped at any moment, it goes on from there next time.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,14 +21,14 @@ from rich.console import Console
 from flows import environment, params
 from flows.estimate import plan_table, total_line
 from psr.errors import PsrError
-from tasks.asking.models import ModelPlace, check_model
+from tasks.engine import publish
+from tasks.engine.cells import sizes
 from tasks.engine.disk import disk_error
 from tasks.engine.locks import reproducing
-from tasks.engine.planning import Step, plan, to_do
+from tasks.engine.pipeline import Pipeline, Step, opened, to_do
 from tasks.engine.repair import keep, repair
 from tasks.engine.server import server
-from tasks.engine.timings import covered, read_timing
-from tasks.engine.warm import warm
+from tasks.engine.timings import seconds_of
 from tasks.shown.headline import benchmark_tables, headline_rows, headline_table
 
 WIDE = 160  # columns where nobody watches
@@ -38,13 +36,13 @@ WIDE = 160  # columns where nobody watches
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0: done. 1: a stage failed. 2: something the user can mend. 130: stopped by Ctrl-C."""
-    told = _parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     root = environment.repository()
     os.chdir(root)
     environment.set_defaults(root)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _reproduce(root, told.profile, dry_run=told.dry_run, wait=not (told.no_wait or told.dry_run))
+        return _reproduce(root, args.profile, dry_run=args.dry_run, wait=not (args.no_wait or args.dry_run))
     except (KeyboardInterrupt, SystemExit) as stop:
         status = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
         return _refuse("Stopped. What was finished is kept: run again to go on.", status)
@@ -62,52 +60,56 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
     params.check_attributes(root, settings)
     with reproducing(root, f"python -m flows.reproduce --profile {profile}", wait=wait, say=_say):
         repair(root, _say)
-        steps = plan(root, profile)
-        keep(root)
-        if dry_run:
-            return _show(root, steps, settings)
-        if not to_do(steps):
-            return _up_to_date(root, profile, steps)
-        _say(f"{profile}: {len(to_do(steps))} of {len(steps)} stages to run. {total_line(root, steps, settings)}")
-        _run(root, profile, steps, ModelPlace(**settings.model.model_dump()))
+        with opened(root) as pipeline:
+            steps = pipeline.plan(profile)
+            keep(root)
+            if dry_run:
+                return _show(root, steps, settings)
+            if not to_do(steps):
+                return _up_to_date(root, profile, steps)
+            _say(f"{profile}: {len(to_do(steps))} of {len(steps)} steps to run. {total_line(root, steps, settings)}")
+            _run(root, pipeline, profile, steps, settings)
     return 0
 
 
-def _run(root: Path, profile: str, steps: tuple[Step, ...], model: ModelPlace) -> None:
-    began = time.time()
-    with ThreadPoolExecutor(1) as beside, warm(root):
-        computes = any(step.computes for step in to_do(steps))
-        probe = beside.submit(check_model, model) if computes else None  # takes less long than the server's start
-        with server(root) as url:
-            if probe is not None:
-                probe.result()
-            _say(f"Prefect at {url.removesuffix('/api')} while this runs")
-            from flows.pipeline import reproduce
+def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: params.Profile) -> None:
+    computes = any(step.computes for step in to_do(steps))
+    with server(root, meanwhile=lambda: _probe(settings) if computes else None) as url:
+        _say(f"Prefect at {url.removesuffix('/api')} while this runs")
+        from flows.pipeline import reproduction
 
-            states = reproduce(profile, planned=[asdict(step) for step in steps])
+        states = reproduction(root, pipeline, steps, settings)(profile)
     _headline(root, profile)
-    _say(overhead_line(root, [name for name, state in states.items() if state != "Cached"], began))
+    _say(overhead_line(root, [name for name, state in states.items() if state == "Completed"]))
+    _say(cells_line(root))
 
 
-def overhead_line(root: Path, ran: Sequence[str], began: float) -> str:
-    """How long the run took since this process started, and which share of it was not the stages' own work.
+def _probe(settings: params.Profile) -> None:
+    from tasks.asking.models import ModelPlace, check_model
 
-    Work that stages did side by side counts once; each stage's is taken as its last seconds.
-    """
+    check_model(ModelPlace(**settings.model.model_dump()))
+
+
+def overhead_line(root: Path, ran: Sequence[str]) -> str:
+    """How long the run took since this process started, and which share of it was not the steps' own work."""
     wall = time.time() - psutil.Process().create_time()
-    known = [timing for name in ran if (timing := read_timing(root, name)) and timing.started >= began]
-    work = covered([(timing.ended - timing.work, timing.ended) for timing in known])
+    rest = wall - sum(seconds_of(root, name) or 0.0 for name in ran)
     return (
-        f"{wall:.0f} s in all; orchestration (wall time outside the stages' own work): {wall - work:.0f} s, "
-        f"{100 * (wall - work) / wall:.0f} %"
+        f"{wall:.0f} s in all; orchestration (wall time outside the steps' own work): {rest:.0f} s, "
+        f"{100 * rest / wall:.0f} %"
     )
 
 
-def _up_to_date(root: Path, profile: str, steps: Sequence[Step]) -> int:
-    _say(f"Nothing to do: all {len(steps)} stages of {profile} are up to date.")
-    from tasks.engine.publish import publish
+def cells_line(root: Path) -> str:
+    """How much the finished parts take that a next run may use."""
+    count, size = (sum(column) for column in zip(*sizes(root).values(), strict=True)) if sizes(root) else (0, 0)
+    return f"{count} finished parts kept in .psr/cells, {size / 1e6:.0f} MB (python -m flows.cells)"
 
-    publish(root, profile, steps)
+
+def _up_to_date(root: Path, profile: str, steps: Sequence[Step]) -> int:
+    _say(f"Nothing to do: all {len(steps)} steps of {profile} are up to date.")
+    publish.index(root, profile)
+    publish.track(root, profile)
     _headline(root, profile)
     return 0
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from flows.params import Results
-from flows.steps import stage
 from tasks.engine.place import Place
 from tasks.steps.results import write_metrics, write_results
 
 
-@stage
 def results(place: Place, results: Results) -> None:
     """TA@C80 and TA@Cp of every module beside the prompt's own trait alignment."""
-    write_results(
-        *(place.of(name) for name in ("distill", "search", "steer", "judge")), place.out, **results.model_dump()
-    )
+    distill, search, steer, judge = (place.of(name) for name in ("distill", "search", "steer", "judge"))
+    write_results(distill, search, steer, judge, place.out, **results.model_dump())
     write_metrics(place.out, place.out / "headline.json")

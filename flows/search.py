@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from flows.params import Benchmark, Judge, Model, Sampling, Search
-from flows.steps import stage
 from psr.answers.pairs import sampling_seeds
+from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
-from tasks.engine.gather import gather
 from tasks.engine.place import Place
-from tasks.steps.search import search_attribute
+from tasks.steps.search import search_module, search_unsteered
+from tasks.tables.gather import gather
+from tasks.tables.modules import rows_of_seed
+
+TABLES = ("pairs", "completions", "judgements", "candidates", "draws")
 
 
-@stage
 def search(
     place: Place,
     model: Model,
@@ -24,23 +26,26 @@ def search(
     search: Search,
 ) -> None:
     """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
-    attributes = attributes_of(benchmarks)
+    attributes, distilled = attributes_of(benchmarks), place.of("distill")
     judges = judges_named(judge.name, attributes)
-    settings = search.model_dump(exclude={"seed", "samples"})
     lm = ModelPlace(**model.model_dump())
-    parts = [
-        search_attribute(
-            attribute,
-            seed,
-            sampled,
-            place.of("distill"),
-            lm,
-            judges[attribute.benchmark],
-            place.scratch,
-            **sampling.model_dump(),
-            **settings,
-        )
-        for attribute in attributes
-        for seed, sampled in sampling_seeds(seeds, search.seed, search.samples).items()
-    ]
-    gather(parts, place.out, ["pairs", "completions", "judgements", "candidates", "draws"])
+    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=search.batch_size)
+    grid = search.model_dump(exclude={"seed", "samples", "questions", "batch_size"})
+    cells = []
+    for attribute in attributes:
+        for seed, sampled in sampling_seeds(seeds, search.seed, search.samples).items():
+            asked = {
+                "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer,
+                "judge": judges[attribute.benchmark], "questions": search.questions,
+            }  # fmt: skip
+            cells += place.map(search_unsteered, {f"{attribute.key} seed {seed}": asked})
+            cells += place.map(
+                search_module,
+                {
+                    f"{attribute.key} {row['method']} seed {seed}": {
+                        **asked, "folder": distilled / row["folder"], "grid": grid
+                    }
+                    for row in rows_of_seed(distilled, attribute.key, seed)
+                },
+            )  # fmt: skip
+    gather(cells, place.out, TABLES)

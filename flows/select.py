@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from flows.params import Benchmark, Judge, Select
-from flows.steps import stage
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.place import Place
-from tasks.steps.select import judge_completions, select_triplets
+from tasks.steps.judge import judge_benchmark
+from tasks.steps.select import select_triplets
+from tasks.tables.gather import gather
 
 
-@stage
 def select(place: Place, benchmarks: tuple[Benchmark, ...], judge: Judge, select: Select) -> None:
     """Completions -> judgements -> triplets with soft labels, and what was dropped and why."""
-    judges = judges_named(judge.name, attributes_of(benchmarks))
-    judge_completions(place.of("complete"), judges, place.scratch, place.out, "select")
-    select_triplets(place.of("complete"), place.out, **select.model_dump())
+    judges, source = judges_named(judge.name, attributes_of(benchmarks)), place.of("complete")
+    calls = {
+        name: {
+            "benchmark": name,
+            "judge": judges[name],
+            "source": source,
+            "cells": place.cells,
+            "label": f"select {name}",
+        }
+        for name in judges
+    }
+    gather(place.map(judge_benchmark, calls), place.out, ["judgements"])
+    select_triplets(source, place.out, **select.model_dump())

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from flows.params import Benchmark, Model, Sampling, Steer
-from flows.steps import stage
 from psr.answers.pairs import sampling_seeds
+from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of
-from tasks.engine.gather import gather
 from tasks.engine.place import Place
-from tasks.steps.steer import steer_attribute
+from tasks.steps.steer import answer_steered, answer_unsteered
+from tasks.tables.gather import gather
+from tasks.tables.modules import rows_of_seed
 
 
-@stage
 def steer(
     place: Place,
     model: Model,
@@ -22,22 +22,25 @@ def steer(
     steer: Steer,
 ) -> None:
     """A' = A + alpha · lambda(A) · z (Eq. 7) at every candidate alpha, and lambda per token for a few answers."""
-    attributes = attributes_of(benchmarks)
-    settings = steer.model_dump(exclude={"seed", "samples"})
-    lm = ModelPlace(**model.model_dump())
-    parts = [
-        steer_attribute(
-            attribute,
-            seed,
-            sampled,
-            place.of("distill"),
-            place.of("search"),
-            lm,
-            place.scratch,
-            **sampling.model_dump(),
-            **settings,
-        )
-        for attribute in attributes
-        for seed, sampled in sampling_seeds(seeds, steer.seed, steer.samples).items()
-    ]
-    gather(parts, place.out, ["pairs", "completions", "strengths", "draws"])
+    lm, distilled = ModelPlace(**model.model_dump()), place.of("distill")
+    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=steer.batch_size)
+    shown = {"search": place.of("search"), "strengths": steer.strengths, "with_prompt": steer.with_prompt}
+    cells = []
+    for attribute in attributes_of(benchmarks):
+        for seed, sampled in sampling_seeds(seeds, steer.seed, steer.samples).items():
+            asked = {
+                "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer, "questions": steer.questions
+            }  # fmt: skip
+            cells += place.map(answer_unsteered, {f"{attribute.key} seed {seed}": asked})
+            cells += place.map(
+                answer_steered,
+                {
+                    f"{attribute.key} {row['method']} seed {seed}": {
+                        **asked,
+                        "folder": distilled / row["folder"],
+                        **shown,
+                    }
+                    for row in rows_of_seed(distilled, attribute.key, seed)
+                },
+            )
+    gather(cells, place.out, ["pairs", "completions", "strengths", "draws"])

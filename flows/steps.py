@@ -1,4 +1,4 @@
-"""How a stage becomes a flow: a plain function of its place and its sections, with its own work timed.
+"""How a step runs: a function of its place and its sections of the parameters, by itself or as a Prefect sub-flow.
 
 Nothing is persisted and nothing is cached by Prefect: DVC decides what runs, and only paths travel between tasks.
 """
@@ -6,25 +6,63 @@ Nothing is persisted and nothing is cached by Prefect: DVC decides what runs, an
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from prefect import Flow, flow
+from flows import params
+from psr.errors import PsrError
+from tasks.engine.cells import HOME, Cells
+from tasks.engine.pipeline import Step
+from tasks.engine.place import Place
+from tasks.engine.progress import speaking
+from tasks.engine.runners import Runner, prefect, serial
+from tasks.engine.timings import timed
 
-from tasks.engine.timings import working
+
+def run_here(root: Path, profile: str, step: Step, settings: params.Profile) -> None:
+    """Run a step in this process, without a server."""
+    _work(root, profile, step, settings, serial)
 
 
-def stage(body: Callable[..., None]) -> Flow[..., None]:
-    """The flow of a stage. Its parameters after `place` are the sections that dvc.yaml names for it."""
+def run_as_flow(root: Path, profile: str, step: Step, settings: params.Profile) -> None:
+    """Run a step as a sub-flow of the flow that runs now: its version is the code's, its parameters are its sections."""
+    from prefect import flow, get_run_logger
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    @wraps(body)
-    def timed(*args: Any, **sections: Any) -> None:
-        with working():
-            body(*args, **sections)
+    def work(profile: str, parameters: dict[str, Any]) -> None:
+        with speaking(step.flow, get_run_logger()):
+            _work(root, profile, step, settings, prefect)
 
-    return flow(
-        name=body.__name__,
-        flow_run_name="{place.stage}@{place.profile}",
+    body = _body(step)
+    sub_flow = flow(
+        name=step.flow,
+        version=step.code,
+        flow_run_name=step.name,
+        description=body.__doc__,
         persist_result=False,
         validate_parameters=False,
-    )(timed)
+    )(work)
+    shown = {name: settings.model_dump(mode="json")[name] for name in step.sections}
+    # heartbeats tell a server that stays that a flow still lives, and hold its end up by a second
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        sub_flow(profile, shown)
+
+
+def _work(root: Path, profile: str, step: Step, settings: params.Profile, runner: Runner) -> None:
+    out = root / step.folder
+    out.mkdir(parents=True, exist_ok=True)
+    place = Place(root, profile, step.flow, out, step.deps, Cells(root / HOME, step.code), runner)
+    with timed(root, step.name):
+        _body(step)(place, **{name: getattr(settings, name) for name in step.sections})
+
+
+def _body(step: Step) -> Callable[..., None]:
+    unknown = [name for name in step.sections if name not in params.section_names()]
+    if unknown:
+        raise PsrError(
+            f"step {step.flow} names unknown parameters {', '.join(unknown)}",
+            where="dvc.yaml",
+            expected=f"sections among {', '.join(params.section_names())}",
+        )
+    return getattr(import_module(f"flows.{step.flow}"), step.flow)

@@ -30,6 +30,11 @@ class ModelPlace:
             self, "template", tuple(sorted(dict(self.template).items()))
         )  # places are looked up by value
 
+    @property
+    def reads(self) -> tuple[object, ...]:
+        """What anything computed with it depends on: weights and tokenizer, how they are run, never where they lie."""
+        return open_model(self).fingerprint, self.dtype, self.device, self.threads
+
 
 @cache
 def open_model(place: ModelPlace) -> LanguageModel:

@@ -1,30 +1,40 @@
-"""Where a stage works: its output, the outputs it may read, and its scratch folder."""
+"""Where a step works: its output, the outputs it may read, its cells, and who runs them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from psr.errors import PsrError
-from tasks.engine.scratch import Scratch
+from tasks.engine.cells import Cells
+from tasks.engine.runners import Runner
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Place:
-    """The place of one stage of one profile. `deps` are its declared dependencies, relative to `root`."""
+    """The place of one step of one profile. `deps` are its declared dependencies, relative to `root`."""
 
     root: Path
     profile: str
-    stage: str
+    step: str
     out: Path
     deps: tuple[str, ...]
-    scratch: Scratch
+    cells: Cells
+    runner: Runner
 
-    def of(self, stage: str) -> Path:
-        """The output folder of an earlier stage. Raises PsrError when dvc.yaml does not name it as a dependency."""
-        path = Path("data", self.profile, stage)
+    def of(self, step: str) -> Path:
+        """The output folder of an earlier step. Raises PsrError when dvc.yaml does not name it as a dependency."""
+        path = Path("data", self.profile, step)
         if not any(Path(dep) == path or path in Path(dep).parents for dep in self.deps):
             raise PsrError(
-                f"stage {self.stage} may not read {path}", where="dvc.yaml", do="Name it among the stage's deps."
+                f"step {self.step} may not read {path}", where="dvc.yaml", do="Name it among the step's deps."
             )
         return self.root / path
+
+    def map(self, work: Callable[..., T], calls: Mapping[str, Mapping[str, Any]]) -> list[T]:
+        """Do `work` for every call, its name and its arguments, by the place's runner; the results, in order."""
+        return self.runner(work, calls)

@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from typing import Any
 
 from psr.types import short_hash
 from tasks.engine.files import parse_yaml, read_json, write_json
-from tasks.engine.planning import Step
+from tasks.engine.pipeline import code_version
+from tasks.engine.progress import say
+from tasks.engine.repair import LOCKS
 
 
-def sources(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The steps whose outputs are data for later ones. What nobody needs, the report, is a page and fills nothing."""
-    return tuple(step.name for step in steps if any(step.name in other.needs for other in steps)) or tuple(
-        step.name for step in steps
-    )
-
-
-def publish(root: Path, profile: str, steps: Sequence[Step]) -> None:
-    """Both, without Prefect: for a clone that pulled its outputs and has nothing to run."""
-    index.fn(root, sources(steps))
-    track.fn(root, profile, sources(steps))
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def index(root: Path, names: Sequence[str]) -> None:
-    """Rebuild data/results.duckdb if it is missing or was built from other outputs of the stages called `names`."""
+def index(root: Path, profile: str) -> None:
+    """Rebuild data/results.duckdb if it is missing or was built from other outputs of the profile."""
     from tasks.shown.index import database, rebuild
 
-    done, state = root / ".psr" / "indexed.json", outputs_state(root, names)
-    known = read_json(done) or {}
-    if not database(root).exists() or any(known.get(name) != value for name, value in state.items()):
+    done = root / ".psr" / "indexed" / f"{profile}.json"
+    if not database(root).exists() or read_json(done) != outputs(root, profile):
         rebuild(root)
-        write_json(done, {**known, **state})
+        write_json(done, outputs(root, profile))
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-def open_tracker(root: Path, profile: str) -> None:
-    """Import the tracker and make its database beside the first stages: both take seconds. What fails is told by `track`."""
-    with suppress(Exception):
-        from tasks.shown.track import prepare
-
-        prepare(root, profile)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def track(root: Path, profile: str, names: Sequence[str]) -> None:
-    """Fill the tracker with the outputs of the stages called `names`, unless it holds them. If it fails: a warning."""
-    done, state = root / ".psr" / "tracked" / f"{profile}.json", outputs_state(root, names)
-    state["tracker"] = os.environ.get("MLFLOW_TRACKING_URI", "")
+def track(root: Path, profile: str) -> None:
+    """Fill the tracker with the profile's outputs, unless it holds them. If it fails: a warning, the results stand."""
+    done = root / ".psr" / "tracked" / f"{profile}.json"
+    state = {**outputs(root, profile), "tracker": os.environ.get("MLFLOW_TRACKING_URI", "")}
     if read_json(done) == state:
         return
     try:
@@ -61,16 +35,30 @@ def track(root: Path, profile: str, names: Sequence[str]) -> None:
 
         run(root, profile)
         write_json(done, state)
-    except Exception as error:  # whatever a tracker raises, the results stand without it
-        print(
-            f"warning: the tracker was not filled ({type(error).__name__}: {' '.join(str(error).split())[:300]}). "
-            "Results are complete; run again to retry.",
-            flush=True,
+    except Exception as error:  # whatever a tracker raises
+        message = " ".join(str(error).split())[:300]
+        say(
+            f"warning: the tracker was not filled ({type(error).__name__}: {message}). Results are complete; run again to retry."
         )
 
 
-def outputs_state(root: Path, names: Sequence[str]) -> dict[str, str]:
-    """stage -> a hash of the outputs that dvc.lock records for it."""
-    lock = root / "dvc.lock"
-    stages = (parse_yaml(lock.read_text(encoding="utf-8")) if lock.exists() else None) or {}
-    return {name: short_hash("outputs", stages.get("stages", {}).get(name, {}).get("outs")) for name in names}
+def outputs(root: Path, profile: str) -> dict[str, str]:
+    """step -> a hash of the outputs that dvc.lock records for it."""
+    return {name: short_hash("outputs", entry.get("outs")) for name, entry in recorded(root, profile).items()}
+
+
+def versions(root: Path, profile: str) -> dict[str, str]:
+    """step -> the version of the code that it ran on, as dvc.lock records it."""
+    return {
+        name: code_version({dep["path"]: dep.get("md5", "") for dep in entry.get("deps", ())})
+        for name, entry in recorded(root, profile).items()
+    }
+
+
+def recorded(root: Path, profile: str) -> Mapping[str, Any]:
+    """step -> its entry in dvc.lock, without the profile in its name."""
+    found: dict[str, Any] = {}
+    for lock in (root / name for name in LOCKS if (root / name).exists()):
+        stages = (parse_yaml(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+        found |= {name.partition("@")[0]: entry for name, entry in stages.items() if name.endswith(f"@{profile}")}
+    return found

@@ -1,4 +1,4 @@
-"""Mending what a kill -9 of DVC may leave: its two small files are written in place, so they can be found cut short.
+"""Mending what a kill -9 may leave: DVC's two small files are written in place, so they can be found cut short.
 
 Only called while this process holds the repository's lock, so no other reproduction is writing them.
 """
@@ -6,6 +6,7 @@ Only called while this process holds the repository's lock, so no other reproduc
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +15,33 @@ from typing import Any
 import psutil
 import yaml
 
+from psr.types import short_hash
 from tasks.engine.files import parse_yaml, write_text
 
-KEPT = Path(".psr", "dvc.lock")
+LOCKS = ("dvc.lock", "data/profiles/dvc.lock")
 
 
 def repair(root: Path, say: Callable[[str], None]) -> None:
-    """Drop a damaged or stale `.dvc/tmp/rwlock`; put back the last whole dvc.lock when the present one is damaged."""
+    """Drop a damaged or stale `.dvc/tmp/rwlock`; put back the last whole version of a dvc.lock that is damaged."""
     rwlock = root / ".dvc" / "tmp" / "rwlock"
     if rwlock.exists():
         _drop_dead(rwlock)
-    lock, kept = root / "dvc.lock", root / KEPT
-    if lock.exists() and not _whole(lock) and kept.exists():
-        _copy(kept, lock)
-        say("dvc.lock was damaged by a run that was killed: its last whole version is back.")
+    for name in LOCKS:
+        lock, kept = root / name, _kept(root, name)
+        if lock.exists() and not _whole(lock) and kept.exists():
+            _copy(kept, lock)
+            say(f"{name} was damaged by a run that was killed: its last whole version is back.")
 
 
 def keep(root: Path) -> None:
-    """Keep a copy of dvc.lock if it is whole."""
-    lock, kept = root / "dvc.lock", root / KEPT
-    if lock.exists() and _whole(lock):
-        _copy(lock, kept)
+    """Keep a copy of every dvc.lock that is whole."""
+    for name in LOCKS:
+        if (root / name).exists() and _whole(root / name):
+            _copy(root / name, _kept(root, name))
+
+
+def _kept(root: Path, name: str) -> Path:
+    return root / ".psr" / "locks" / f"{short_hash(name)}.lock"
 
 
 def _drop_dead(path: Path) -> None:
@@ -64,14 +71,14 @@ def _holds(entry: dict[str, Any], moment: float) -> bool:
 
 def _whole(lock: Path) -> bool:
     try:
-        found = parse_yaml(lock.read_text(encoding="utf-8"))
+        content = parse_yaml(lock.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
         return False
-    return isinstance(found, dict) and isinstance(found.get("stages", {}), dict) and "schema" in found
+    return isinstance(content, dict) and isinstance(content.get("stages", {}), dict) and "schema" in content
 
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.aside")
+    aside = target.with_name(f".{target.name}.aside-{os.getpid()}")
     shutil.copyfile(source, aside)
     aside.replace(target)

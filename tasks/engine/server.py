@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -13,24 +14,27 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 from psr.errors import PsrError
-from tasks.engine import watch
 
 HOST = "127.0.0.1"
 PATIENCE = 300.0  # seconds; a new database takes ten on an idle machine, and minutes on one with other work
 
 
 @contextmanager
-def server(root: Path) -> Iterator[str]:
-    """The address of a running server: the one named by PREFECT_API_URL, or a new one for as long as the context lasts."""
+def server(root: Path, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """The address of a running server: the one named by PREFECT_API_URL, or a new one for as long as the context lasts.
+
+    meanwhile: what to do while it starts.
+    """
     named = os.environ.get("PREFECT_API_URL")
     if named:
         check_server()
+        meanwhile()
         yield named
         return
     log = root / ".psr" / "prefect" / "server.log"
@@ -38,12 +42,15 @@ def server(root: Path) -> Iterator[str]:
     process = start(root, log, os.environ)
     ended = threading.Event()
     try:
+        meanwhile()
         url = _address(process, log)
         os.environ["PREFECT_API_URL"] = url  # before prefect is imported, which reads it then
-        import_module("prefect")  # takes as long as the server needs
+        import_module("prefect")
         _wait(process, url, log)
         threading.Thread(target=_end_with, args=(process, log, ended), daemon=True, name="watch-server").start()
         yield url
+        for handler in logging.getLogger("prefect.flow_runs").handlers:
+            handler.flush()  # the last lines reach the server while it is there
     finally:
         ended.set()
         os.environ.pop("PREFECT_API_URL", None)
@@ -83,22 +90,21 @@ def _end_with(process: subprocess.Popen[str], log: Path, ended: threading.Event)
             do="Run again: what was finished is kept.",
         )
         print(problem, file=sys.stderr, flush=True)
-        watch.end_children()
         os._exit(1)
 
 
 def start(folder: Path, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """A server process that works in `folder`, writes to `log` and ends with this one."""
+    """A server process that works in `folder`, writes to `log` and ends with this one: its standard input closes then."""
     with open(log, "w", encoding="utf-8") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "tasks.engine.server"],
             cwd=folder,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,
-            stdin=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            env={**environment, watch.PARENT: watch.identity(os.getpid())},
+            env=dict(environment),
         )
 
 
@@ -134,7 +140,7 @@ def _last_line(log: Path) -> str:
 
 def main() -> int:
     """Serve until the parent ends."""
-    watch.follow()
+    threading.Thread(target=_end_with_parent, daemon=True, name="watch-parent").start()
     try:
         port = socket.create_server((HOST, 0))
     except OSError as error:
@@ -146,6 +152,11 @@ def main() -> int:
 
     uvicorn.Server(uvicorn.Config(create_app(), log_level="warning", lifespan="on")).run(sockets=[port])
     return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()  # ends when nobody holds the other end, kill -9 included
+    os._exit(0)
 
 
 if __name__ == "__main__":

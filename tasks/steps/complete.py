@@ -6,49 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from psr.answers.pairs import fit_pairs
 from psr.types import INSTRUCTED, PLAIN, Attribute, PromptPair
-from tasks.asking.answers import complete_once
-from tasks.asking.models import ModelPlace, open_model
-from tasks.engine.gather import part
-from tasks.engine.scratch import Scratch
+from tasks.asking.answers import Answerer
 from tasks.tables.parquet import write_completions, write_pairs
 
 if TYPE_CHECKING:
     from psr.answers.completions import Ask
 
 
-@task(cache_policy=NO_CACHE)
 def complete_attribute(
-    attribute: Attribute,
-    model: ModelPlace,
-    scratch: Scratch,
-    *,
-    questions: int | None,
-    instructions: int,
-    samples: int,
-    seed: int,
-    temperature: float,
-    max_new_tokens: int,
-    batch_size: int,
+    attribute: Attribute, answerer: Answerer, questions: int | None, instructions: int, samples: int, seed: int
 ) -> Path:
-    """Ask the attribute's fitting pairs on both sides. Returns the part: pairs and completions."""
-    from psr.answers.sampling import Sampling
-
+    """Ask the attribute's fitting pairs on both sides. Returns the cell: pairs and completions."""
     pairs = fit_pairs(attribute, questions, instructions)
     asks = fit_asks(pairs, instructions, samples, seed)
 
     def write(folder: Path) -> None:
-        sampling = Sampling(max_new_tokens, temperature)
-        label = f"complete {attribute.key}"
-        made = complete_once(open_model(model), asks, sampling, scratch, batch_size=batch_size, label=label)
         write_pairs(folder / "pairs.parquet", pairs, "fit", "fit")
-        write_completions(folder / "completions.parquet", made)
+        write_completions(folder / "completions.parquet", answerer.answer(asks, f"complete {attribute.key}"))
 
-    return part(scratch, f"part-{attribute.benchmark}-{attribute.name}", write)
+    reads = [(ask.pair.id, ask.method, ask.seed) for ask in asks]
+    return answerer.cells.keep("complete", (answerer.reads, reads), write)
 
 
 def fit_asks(pairs: Sequence[PromptPair], instructions: int, samples: int, seed: int) -> list[Ask]:

@@ -1,34 +1,46 @@
-"""Distillation: one module for every attribute, method and seed, fitted to the cached activations."""
+"""Distillation: one module for every attribute, method and seed, fitted to the cached activations.
+
+A module is a cell. Those that gradients fit with one method and one package of settings are fitted jointly, as many as the
+memory budget allows: the frozen model's work on a batch is shared, and each comes out as fitted alone (psr/fitting/joint.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from psr.errors import PsrError
 from psr.types import CurvePoint, Example, Method, Triplet, short_hash
 from tasks.asking.models import ModelPlace, open_model
-from tasks.engine.gather import part
-from tasks.engine.progress import progress
-from tasks.engine.scratch import Scratch
-from tasks.steps.extract import recording
-from tasks.tables.activations import read_targets
+from tasks.engine.cells import Cells, copy
+from tasks.engine.progress import progress, say
+from tasks.tables.activations import read_index, read_targets, recorded_bytes, recording
 from tasks.tables.parquet import write_curves, write_table
 from tasks.tables.triplets import plain_answers, triplets_by_attribute
 
 if TYPE_CHECKING:
+    from psr.fitting.loop import Fitted
     from psr.fitting.presets import FitSettings
     from psr.lm.models import LanguageModel
-    from psr.lm.recording import Targets
     from psr.steering.module import SteeringModule
 
 VERSION = 1  # of what fitting does; part of every module's id
+BUDGET = 4_000_000_000  # bytes of targets that one joint fit may hold
+Member = tuple[str, int | None]  # attribute, seed (None: of a method without training)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a fit finds what it reads: the outputs of earlier steps, the model, and the finished cells."""
+
+    complete: Path
+    select: Path
+    extract: Path
+    model: ModelPlace
+    cells: Cells
 
 
 @dataclass(frozen=True)
@@ -37,17 +49,14 @@ class Material:
 
     attribute: str
     triplets: Sequence[Triplet]
-    rejected: dict[tuple[str, int], tuple[int, ...]]
+    rejected: Mapping[tuple[str, int], tuple[int, ...]]
     lm: LanguageModel
-    cache: Path
 
     @cached_property
-    def instructed(self) -> Targets:
-        return read_targets(self.cache, recording(self.attribute, "instructed"))
-
-    @cached_property
-    def plain(self) -> Targets:
-        return read_targets(self.cache, recording(self.attribute, "plain"))
+    def content(self) -> str:
+        """A hash of all of it: ids name what was asked, this also what came of it."""
+        learnt = [(t.id, t.pair.id, t.completion.token_ids, t.trait) for t in self.triplets]
+        return short_hash("material", learnt, sorted(self.rejected.items()))
 
     def examples(self, method: Method) -> list[Example]:
         """The triplets aligned on the method's span, with their soft labels and the plain answer to the same question."""
@@ -62,116 +71,165 @@ class Material:
             for t in self.triplets
         ]
 
-    def targets(self, examples: Sequence[Example], method: Method) -> Targets:
-        """The instructed runs on the method's span: the cache holds QR, and R is its end."""
-        return self.instructed.last([example.tokens.length for example in examples], method.span)
 
-
-@lru_cache(maxsize=1)
-def material_of(attribute: str, complete: Path, select: Path, extract: Path, model: ModelPlace) -> Material:
-    """Read once for all modules of an attribute, which are fitted one after the other."""
+@lru_cache(maxsize=64)
+def material_of(attribute: str, complete: Path, select: Path, model: ModelPlace) -> Material:
+    """Read once for all modules of an attribute."""
     rejected = {(pair.id, c.seed): c.token_ids for pair, c in plain_answers(complete)[attribute]}
-    return Material(attribute, triplets_by_attribute(complete, select)[attribute], rejected, open_model(model), extract)
+    return Material(attribute, triplets_by_attribute(complete, select)[attribute], rejected, open_model(model))
 
 
-@task(cache_policy=NO_CACHE)
-def distill_module(
-    attribute: str,
-    method: Method,
-    seed: int | None,
-    complete: Path,
-    select: Path,
-    extract: Path,
-    model: ModelPlace,
-    scratch: Scratch,
-    *,
-    layer: int,
-    settings: dict[str, Any],
-) -> Path:
-    """Fit one module (seed None: of a method without training). Returns the part: its row, its training curve, its folder."""
-    home = Path("modules") / attribute.replace("/", "-") / method.slug / ("" if seed is None else f"seed-{seed}")
+@dataclass(frozen=True)
+class Fit:
+    """One module to fit: its settings, its id (a hash of what it is made from) and where it lies in the output."""
 
-    def write(folder: Path) -> None:
+    material: Material
+    method: Method
+    layers: tuple[int, ...]
+    settings: FitSettings | None
+    seed: int | None
+
+    @property
+    def id(self) -> str:
+        settings = asdict(self.settings) if self.settings else {}
+        sources = [t.id for t in self.material.triplets]
+        return short_hash(
+            "module", VERSION, self.material.attribute, self.method.slug, self.layers, settings, sources,
+            self.material.lm.fingerprint,
+        )  # fmt: skip
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        triplets = short_hash(*[t.id for t in self.material.triplets])
+        return {
+            "attribute": self.material.attribute, "method": self.method.slug, "triplets": triplets, "version": VERSION
+        }  # fmt: skip
+
+    @property
+    def home(self) -> Path:
+        """`modules/persona-pirate/a-psr-mse-qr/seed-7`."""
+        seed = "" if self.seed is None else f"seed-{self.seed}"
+        return Path("modules") / self.material.attribute.replace("/", "-") / self.method.slug / seed
+
+    def write(self, folder: Path, module: SteeringModule, curve: tuple[CurvePoint, ...]) -> None:
+        """Its row, its training curve, its folder."""
         from psr.steering.module import save_module
 
-        material = material_of(attribute, complete, select, extract, model)
-        lm = material.lm
-        layers = (layer,) if method.scope == "S" else tuple(range(lm.n_layers))
-        module, curve = fit_module(material, method, layers, {**settings, "seed": seed})
-        save_module(module, folder / home)
+        save_module(module, folder / self.home)
         write_curves(folder / "curves.parquet", {module.id: curve})
         row = {
-            "id": module.id,
-            "attribute": attribute,
-            "method": method.slug,
-            **asdict(method),
-            "layer": layer if method.scope == "S" else None,
-            "seed": seed,
-            "triplets": len(material.triplets),
-            "folder": home.as_posix(),
-            "model": lm.fingerprint,
-        }
+            "id": module.id, "attribute": self.material.attribute, "method": self.method.slug, **asdict(self.method),
+            "layer": self.layers[0] if self.method.scope == "S" else None, "seed": self.seed,
+            "triplets": len(self.material.triplets), "folder": self.home.as_posix(), "model": module.model,
+        }  # fmt: skip
         write_table(folder / "modules.parquet", "modules", [row])
 
-    return part(scratch, f"part-{'-'.join(home.parts[1:])}", write)
+
+def joint_groups(members: Sequence[Member], method: Method, extract: Path, budget: int = BUDGET) -> list[list[Member]]:
+    """The members cut into groups that are fitted together: of methods that gradients fit, whose targets fit `budget` bytes."""
+    from psr.fitting.methods import GRADIENT
+
+    if method.objective not in GRADIENT:
+        return [[member] for member in members]
+    groups: list[list[Member]] = []
+    for member in members:
+        held = {attribute for attribute, _ in [*(groups[-1] if groups else []), member]}
+        needed = (
+            sum(recorded_bytes(extract, recording(a, "instructed")) for a in held) if method.objective == "MSE" else 0
+        )
+        if groups and needed <= budget:
+            groups[-1].append(member)
+        else:
+            groups.append([member])
+    return groups
 
 
-def fit_module(
-    material: Material, method: Method, layers: tuple[int, ...], told: dict[str, Any]
-) -> tuple[SteeringModule, tuple[CurvePoint, ...]]:
-    """The module that the method makes of the cached activations or of the examples; its id says what it was made from."""
-    from psr.fitting.learning import learn
-    from psr.steering.module import SteeringModule
+def distill_modules(
+    members: Sequence[Member], method: Method, sources: Sources, layer: int, settings: Mapping[str, Any]
+) -> list[Path]:
+    """Fit the members' modules by one method. Returns their cells, in order: a row, a training curve, a folder each."""
+    fits = [_fit_of(attribute, seed, method, sources, layer, settings) for attribute, seed in members]
+    dtype = read_index(sources.extract)["dtype"]
+    keys = [(sources.model.reads, fit.id, fit.material.content, dtype) for fit in fits]
+    todo = [(fit, key) for fit, key in zip(fits, keys, strict=True) if sources.cells.find("modules", key) is None]
+    for (fit, key), fitted in zip(todo, _fitted([fit for fit, _ in todo], sources), strict=True):
+        if isinstance(fitted, PsrError):
+            raise fitted
+        if fitted.dead:
+            say(f"warning: {method.name} for {fit.material.attribute} is dead: no gate opens on any training token")
+        sources.cells.keep("modules", key, partial(fit.write, module=fitted.module, curve=fitted.curve))
+    return [sources.cells.keep("modules", key, _gone) for key in keys]
 
-    settings = fit_settings(method, told, material.attribute.partition("/")[0])
-    sources = [t.id for t in material.triplets]
-    id = short_hash(
-        "module",
-        VERSION,
-        material.attribute,
-        method.slug,
-        layers,
-        asdict(settings) if settings else {},
-        sources,
-        material.lm.fingerprint,
+
+def _fit_of(
+    attribute: str, seed: int | None, method: Method, sources: Sources, layer: int, settings: Mapping[str, Any]
+) -> Fit:
+    material = material_of(attribute, sources.complete, sources.select, sources.model)
+    layers = (layer,) if method.scope == "S" else tuple(range(material.lm.n_layers))
+    return Fit(
+        material, method, layers, fit_settings(method, {**settings, "seed": seed}, attribute.partition("/")[0]), seed
     )
-    origin = {
-        "attribute": material.attribute,
-        "method": method.slug,
-        "triplets": short_hash(*sources),
-        "version": VERSION,
-    }
-    examples = material.examples(method)
-    targets = material.targets(examples, method) if method.objective in ("MSE", "DiM") else None
-    plain = material.plain if method.objective == "DiM" else None
-    epochs = settings.epochs if settings else 0
-    with progress(f"distill {material.attribute} {method.name}", epochs * len(examples), "examples") as advance:
-        fitted = learn(
-            material.lm,
-            examples,
-            method,
-            layers,
-            settings,
-            targets=targets,
-            plain=plain,
-            module_id=id,
-            origin=origin,
-            progress=advance,
-        )
-    if not isinstance(fitted.module, SteeringModule):
-        raise PsrError(
-            "this method changes the model's weights, not its activations",
-            got=method.slug,
-            do="`from psr.fitting.learning import learn` fits it.",
-        )
-    if fitted.dead:
-        print(
-            f"warning: {method.name} for {material.attribute} is dead: no gate opens on any training token", flush=True
-        )
-    return fitted.module, fitted.curve
 
 
-def fit_settings(method: Method, told: dict[str, Any], benchmark: str) -> FitSettings | None:
+def _fitted(fits: Sequence[Fit], sources: Sources) -> Iterable[Fitted | PsrError]:
+    """The modules, jointly where there are several."""
+    if not fits:
+        return []
+    method, epochs = fits[0].method, fits[0].settings.epochs if fits[0].settings else 0
+    names = sorted({fit.material.attribute for fit in fits})
+    examples = {fit.material.attribute: fit.material.examples(method) for fit in fits}
+    total = epochs * sum(len(examples[fit.material.attribute]) for fit in fits)
+    count = f", {len(fits)} modules" if len(fits) > 1 else ""
+    with progress(f"distill {' '.join(names)} {method.name}{count}", total, "examples") as advance:
+        if len(fits) == 1:
+            return [_alone(fits[0], examples[names[0]], sources, advance)]
+        return _jointly(fits, examples, sources, advance)
+
+
+def _alone(fit: Fit, examples: list[Example], sources: Sources, progress: Callable[[int], None]) -> Fitted:
+    import psr
+
+    targets, plain = None, None
+    if fit.method.objective in ("MSE", "DiM"):
+        targets = read_targets(sources.extract, recording(fit.material.attribute, "instructed"))
+        targets = targets.last([example.tokens.length for example in examples], fit.method.span)
+    if fit.method.objective == "DiM":
+        plain = read_targets(sources.extract, recording(fit.material.attribute, "plain"))
+    fitted = psr.learn(
+        fit.material.lm, examples, fit.method, fit.layers, fit.settings, targets=targets, plain=plain, module_id=fit.id,
+        origin=fit.origin, progress=progress,
+    )  # fmt: skip
+    if not isinstance(fitted.module, psr.SteeringModule):
+        raise PsrError("this method changes the model's weights, not its activations", got=fit.method.slug,
+                       do="`psr.learn` fits it.")  # fmt: skip
+    return fitted
+
+
+def _jointly(
+    fits: Sequence[Fit], examples: Mapping[str, list[Example]], sources: Sources, progress: Callable[[int], None]
+) -> list[Fitted | PsrError]:
+    from psr.fitting.joint import fit_many
+
+    first, targets = fits[0], None
+    if first.settings is None:
+        raise PsrError("only methods with training are fitted jointly", got=first.method.slug)
+    if first.method.objective == "MSE":
+        held = {
+            name: read_targets(sources.extract, recording(name, "instructed")).last(
+                [example.tokens.length for example in own], first.method.span
+            )
+            for name, own in examples.items()
+        }
+        targets = {fit.id: held[fit.material.attribute] for fit in fits}
+    fitted = fit_many(
+        first.material.lm, {fit.id: examples[fit.material.attribute] for fit in fits}, first.method, first.layers,
+        first.settings, targets=targets, seeds={fit.id: fit.seed or 0 for fit in fits},
+        origins={fit.id: fit.origin for fit in fits}, progress=progress,
+    )  # fmt: skip
+    return [fitted[fit.id] for fit in fits]
+
+
+def fit_settings(method: Method, changes: Mapping[str, Any], benchmark: str) -> FitSettings | None:
     """The preset with what params.yaml changes of it; None for methods without training.
 
     The benchmark's package (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
@@ -183,14 +241,17 @@ def fit_settings(method: Method, told: dict[str, Any], benchmark: str) -> FitSet
         return None
     objective = method.objective
     ours = ("seed",) if objective == "ReFT-r1" else ("seed", "epochs", "batch_size", "lr")
-    base = replace(preset(told["preset"], objective), **{name: told[name] for name in ours if told[name] is not None})
+    base = replace(
+        preset(changes["preset"], objective), **{name: changes[name] for name in ours if changes[name] is not None}
+    )
     return replace(base, **package(benchmark)) if objective == "MSE" else base  # type: ignore[arg-type]
 
 
-@task(cache_policy=NO_CACHE)
-def gather_modules(parts: Sequence[Path], out: Path) -> None:
-    """Copy every part's module folder beside the gathered tables."""
-    import shutil
+def gather_modules(cells: Sequence[Path], out: Path) -> None:
+    """Every cell's module folder beside the gathered tables."""
+    for cell in cells:
+        copy(cell / "modules", out / "modules")
 
-    for source in parts:
-        shutil.copytree(source / "modules", out / "modules", dirs_exist_ok=True)
+
+def _gone(_: Path) -> None:
+    raise PsrError("a finished part was removed while it was needed", where=".psr/cells", do="Run again.")

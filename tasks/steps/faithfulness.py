@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from psr.answers.pairs import held_out_pairs
 from psr.types import INSTRUCTED, Attribute, PromptPair
-from tasks.asking.answers import complete_once
-from tasks.asking.models import ModelPlace, open_model
-from tasks.engine.gather import part
-from tasks.engine.progress import progress
-from tasks.engine.scratch import Scratch
+from tasks.asking.answers import Answerer
+from tasks.asking.models import open_model
+from tasks.asking.repetition import write_questions
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, aligned, interval, study_of
-from tasks.tables.modules import modules_of
-from tasks.tables.parquet import read_table, write_completions, write_pairs, write_table
+from tasks.steps.steer import candidate_rows
+from tasks.tables.modules import digest
+from tasks.tables.parquet import write_completions, write_table
 from tasks.tables.triplets import triplets_by_attribute
 
 if TYPE_CHECKING:
     from psr.evaluation.resampling import Array
-    from psr.steering.module import SteeringModule
 
 Rows = list[dict[str, Any]]
 PARAPHRASE = "paraphrase"
@@ -42,100 +39,121 @@ TABLES = (
 )
 
 
-@task(cache_policy=NO_CACHE)
-def measure_attribute(
-    attribute: Attribute,
-    seed: int,
-    sampled: int,
-    complete: Path,
-    select: Path,
-    distill: Path,
-    search: Path,
-    model: ModelPlace,
-    scratch: Scratch,
-    *,
-    questions: int,
-    triplets: int,
-    drawn: int,
-    resamples: int,
-    strengths: int,
-    temperature: float,
-    max_new_tokens: int,
-    batch_size: int,
-) -> Path:
-    """Measure the prompt's Δ on `questions` unseen questions, and every module of one repetition against it: of its fit
-    seed, on answers of its sampling seed. Returns the part: TABLES.
+@dataclass(frozen=True)
+class Measured:
+    """One repetition of one attribute: so many questions, answered under `sampled`, for modules of fit seed `seed`.
 
-    triplets: so many, evenly spread, fit the read-outs of token strengths; strengths: answers kept token by token.
     drawn: seed of the bootstrap, one for all repetitions, so that they are compared on the same draws of questions.
     """
-    from psr.answers.sampling import Sampling
 
-    pairs = held_out_pairs(attribute, "evaluate", questions)
-    name = f"{attribute.benchmark}-{attribute.name}-seed-{seed}"
+    attribute: Attribute
+    seed: int
+    sampled: int
+    answerer: Answerer
+    questions: int
+    resamples: int
+    drawn: int
+
+    @property
+    def pairs(self) -> tuple[PromptPair, ...]:
+        return held_out_pairs(self.attribute, "evaluate", self.questions)
+
+    @property
+    def reads(self) -> tuple[object, ...]:
+        """What every table of it depends on."""
+        pairs = [pair.id for pair in self.pairs]
+        return self.answerer.reads, self.attribute.key, self.seed, self.sampled, pairs, self.resamples, self.drawn
+
+
+@lru_cache(maxsize=1)
+def studied(measured: Measured) -> Study:
+    """Its answers, run both ways; kept for the modules of one repetition, which are measured one after the other."""
+    from psr.answers.completions import Ask
+
+    asks = [Ask(pair, INSTRUCTED, measured.sampled) for pair in measured.pairs]
+    answers = measured.answerer.answer(asks, f"faithfulness {measured.attribute.key}")
+    lm = open_model(measured.answerer.model)
+    return study_of(measured.attribute, lm, measured.pairs, answers, measured.resamples, measured.drawn)
+
+
+@lru_cache(maxsize=1)
+def noise_floor(measured: Measured) -> Array | None:
+    """What paraphrases of the prompt change; kept as the study is."""
+    return paraphrase_errors(studied(measured))
+
+
+def measure_prompt(measured: Measured, complete: Path, select: Path, triplets: int, strengths: int) -> Path:
+    """The prompt's Δ, and what paraphrases do instead of it. Returns the cell: TABLES.
+
+    triplets: so many, evenly spread, fit the read-outs of token strengths; strengths: answers kept token by token.
+    """
+    known = triplets_by_attribute(complete, select)[measured.attribute.key]
+    fitted = known[:: -(-len(known) // triplets)]
 
     def write(folder: Path) -> None:
-        lm = open_model(model)
-        made = complete_once(
-            lm,
-            _asks(pairs, sampled),
-            Sampling(max_new_tokens, temperature),
-            scratch.within(name),
-            batch_size=batch_size,
-            label=f"faithfulness {attribute.key}",
-        )
-        study = study_of(attribute, lm, pairs, made, resamples, drawn)
-        known = triplets_by_attribute(complete, select)[attribute.key]
-        fitted = known[:: -(-len(known) // triplets)]
-        write_pairs(folder / "pairs.parquet", pairs, "evaluate", "held_out")
-        write_completions(folder / "completions.parquet", made)
-        write_table(folder / "draws.parquet", "draws", [{"attribute": attribute.key, "seed": seed, "sampled": sampled}])
-        errors, deviations = deviation_rows(
-            study, modules_of(distill, attribute.key, seed), alphas_at_prompt(search, seed)
-        )
-        found = {
-            "faithfulness": errors,
-            "deviations": deviations,
+        study, floor = studied(measured), noise_floor(measured)
+        write_questions(
+            folder, measured.attribute.key, measured.pairs, "evaluate", measured.seed, (measured.sampled,)
+        )  # fmt: skip
+        write_completions(folder / "completions.parquet", study.answers)
+        tables = {
             "delta": share_rows(study),
             "delta_strengths": strength_rows(study),
             "delta_tokens": token_rows(study, strengths),
             "readability": read_rows(study, fitted),
         }
-        for table, rows in found.items():
-            write_table(folder / f"{table}.parquet", table, [{**row, "seed": seed} for row in rows])
+        _write(folder, measured.seed, tables)
+        found = [] if floor is None else [(PARAPHRASE, 0.0, True, floor)]
+        _write(folder, measured.seed, _deviations(study, found, floor))
 
-    return part(scratch, f"part-{name}", write)
-
-
-def alphas_at_prompt(search: Path, seed: int) -> dict[str, float]:
-    """module id -> the alpha chosen at the prompt's coherence in one repetition, 0 where no other is as coherent; for
-    what was not matched in coherence the chosen one."""
-    rows = read_table(search / "candidates.parquet", "candidates")
-    return {
-        row["module"]: row["alpha"] for row in rows if row["seed"] == seed and row["point"] != "C80" and row["chosen"]
-    }
+    learnt = [(t.pair.id, t.completion.token_ids) for t in fitted]
+    return measured.answerer.cells.keep("faithfulness", ("prompt", measured.reads, learnt, strengths), write)
 
 
-def deviation_rows(study: Study, modules: Sequence[SteeringModule], chosen: dict[str, float]) -> tuple[Rows, Rows]:
-    """Relative RMSE per layer of every module at its chosen alpha and at 1, beside the paraphrases' (the noise floor);
-    and the sums per question that it is made of."""
-    from psr.evaluation.delta import steered_run
+def measure_module(measured: Measured, folder: Path, search: Path) -> Path:
+    """Relative RMSE per layer of the module in `folder` at its chosen alpha and at 1, beside the paraphrases' (the noise
+    floor). Returns the cell: the errors, and the sums per question that they are made of."""
+    from psr.steering.module import load_module
+
+    module = load_module(folder)
+    chosen = alpha_at_prompt(candidate_rows(search, measured.seed, module.id))
+
+    def write(folder: Path) -> None:
+        from psr.evaluation.delta import steered_run
+        from psr.evaluation.faithfulness import squared_errors
+
+        study = studied(measured)
+        runs = [
+            (module.id, alpha, alpha == chosen,
+             squared_errors(steered_run(study.lm, study.tokens, module, alpha), study.seen.instructed))
+            for alpha in sorted({1.0, chosen})
+        ]  # fmt: skip
+        _write(folder, measured.seed, _deviations(study, runs, noise_floor(measured)))
+
+    return measured.answerer.cells.keep("faithfulness", (measured.reads, digest(module), chosen), write)
+
+
+def alpha_at_prompt(rows: Sequence[dict[str, Any]]) -> float:
+    """The alpha chosen at the prompt's coherence, 0 where no other is as coherent; for what was not matched in coherence the
+    chosen one."""
+    return next(row["alpha"] for row in rows if row["point"] != "C80" and row["chosen"])
+
+
+def _deviations(study: Study, runs: Sequence[tuple[str, float, bool, Array]], floor: Array | None) -> dict[str, Rows]:
     from psr.evaluation.faithfulness import squared_errors
 
-    seen = study.seen
-    energy, floor = squared_errors(seen.plain, seen.instructed), paraphrase_errors(study)
-    runs = [(module, alpha) for module in modules for alpha in sorted({1.0, chosen[module.id]})]
-    found = [] if floor is None else [(PARAPHRASE, 0.0, True, floor)]
-    with progress(f"faithfulness {study.attribute.key} runs", len(runs), "runs") as advance:
-        for module, alpha in runs:
-            steered = steered_run(study.lm, study.tokens, module, alpha)
-            found.append((module.id, alpha, alpha == chosen[module.id], squared_errors(steered, seen.instructed)))
-            advance(1)
+    energy = squared_errors(study.seen.plain, study.seen.instructed)
     errors: Rows = []
-    for method, alpha, at_prompt, error in found:
+    for method, alpha, at_prompt, error in runs:
         named = {"attribute": study.attribute.key, "method": method, "alpha": alpha, "chosen": at_prompt}
         errors += [{**named, **row} for row in error_rows(study, error, energy, floor)]
-    return errors, [row for method, alpha, _, error in found for row in _sums(study, method, alpha, error, energy)]
+    sums = [row for method, alpha, _, error in runs for row in _sums(study, method, alpha, error, energy)]
+    return {"faithfulness": errors, "deviations": sums}
+
+
+def _write(folder: Path, seed: int, tables: Mapping[str, Rows]) -> None:
+    for table, rows in tables.items():
+        write_table(folder / f"{table}.parquet", table, [{**row, "seed": seed} for row in rows])
 
 
 def paraphrase_errors(study: Study) -> Array | None:
@@ -144,12 +162,12 @@ def paraphrase_errors(study: Study) -> Array | None:
     from psr.evaluation.delta import instructed_run
     from psr.evaluation.faithfulness import squared_errors
 
-    told = study.attribute.held_out if len(study.attribute.held_out) > 1 else study.attribute.instructions
-    shifts = range(1, len(told)) if {pair.instruction for pair in study.pairs} <= set(told) else range(len(told))
+    texts = study.attribute.held_out if len(study.attribute.held_out) > 1 else study.attribute.instructions
+    shifts = range(1, len(texts)) if {pair.instruction for pair in study.pairs} <= set(texts) else range(len(texts))
     errors = []
     for shift in shifts:
         others = [
-            PromptPair(pair.attribute, pair.question, _other(told, pair.instruction, shift)) for pair in study.pairs
+            PromptPair(pair.attribute, pair.question, _other(texts, pair.instruction, shift)) for pair in study.pairs
         ]
         run = instructed_run(study.lm, aligned(study.lm, others, study.answers))
         errors.append(squared_errors(run, study.seen.instructed))
@@ -190,13 +208,7 @@ def _sums(study: Study, method: str, alpha: float, errors: Array, energy: Array)
             }
 
 
-def _asks(pairs: Sequence[PromptPair], seed: int) -> list[Any]:
-    from psr.answers.completions import Ask
-
-    return [Ask(pair, INSTRUCTED, seed) for pair in pairs]
-
-
-def _other(told: Sequence[str], instruction: str, shift: int) -> str:
+def _other(texts: Sequence[str], instruction: str, shift: int) -> str:
     """The instruction `shift` places on."""
-    at = told.index(instruction) if instruction in told else 0
-    return told[(at + shift) % len(told)]
+    at = texts.index(instruction) if instruction in texts else 0
+    return texts[(at + shift) % len(texts)]

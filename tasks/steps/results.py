@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from psr.evaluation.alpha_search import Scores
 from psr.evaluation.bootstrap import Figure, matched, plain_mean
@@ -34,7 +32,6 @@ from tasks.tables.parquet import read_table, write_table
 Row = dict[str, Any]
 
 
-@task(cache_policy=NO_CACHE)
 def write_results(
     distill: Path, search: Path, steer: Path, judge: Path, out: Path, *, resamples: int, seed: int
 ) -> None:
@@ -59,7 +56,6 @@ def write_results(
     write_table(out / "curve.parquet", "curve", curve)
 
 
-@task(cache_policy=NO_CACHE)
 def write_metrics(results: Path, out: Path) -> None:
     """The headline as JSON beside the lock file, rounded to what its intervals can carry: a metric for DVC and for diffs."""
     rows = read_table(results / "headline.parquet", "headline")

@@ -7,25 +7,20 @@ ifeval     no search: alpha is 1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from psr.answers.pairs import held_out_pairs
-from psr.evaluation.alpha_search import candidates, search
+from psr.evaluation.alpha_search import Scores, candidates, search
 from psr.evaluation.ratings import strengths
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, Attribute
-from tasks.asking.models import ModelPlace
-from tasks.asking.repetition import Asking
-from tasks.engine.gather import part
-from tasks.engine.scratch import Scratch
+from tasks.asking.answers import Answerer
+from tasks.asking.repetition import Asking, write_questions
 from tasks.figures.scores import by_question, values_of
-from tasks.tables.modules import modules_of
+from tasks.tables.modules import digest
 from tasks.tables.parquet import write_table
 
 if TYPE_CHECKING:
@@ -44,82 +39,91 @@ class Grid:
     seed: int
 
 
-Found = Iterator[tuple[str, dict[str, Any]]]
+Rows = list[dict[str, Any]]
 
 
-@task(cache_policy=NO_CACHE)
-def search_attribute(
+def search_unsteered(
+    attribute: Attribute, seed: int, sampled: Sequence[int], answerer: Answerer, judge: Judge, questions: int | None
+) -> Path:
+    """Ask the questions of one repetition, its fit seed and its sampling seeds, with and without the prompt.
+
+    Returns the cell: pairs, which sampling seeds belong to the fit seed, completions, judgements.
+    """
+    asking = _asking(attribute, sampled, answerer, judge, questions)
+
+    def write(folder: Path) -> None:
+        if asking.pairs and attribute.benchmark == "persona":
+            asking.unsteered()
+        write_questions(folder, attribute.key, asking.pairs, "search", seed, sampled)
+        asking.write(folder)
+
+    reads = (answerer.reads, judge.id, judge.rubric, attribute.key, seed, sampled, [pair.id for pair in asking.pairs])
+    return answerer.cells.keep("search", ("unsteered", reads), write)
+
+
+def search_module(
     attribute: Attribute,
     seed: int,
     sampled: Sequence[int],
-    distill: Path,
-    model: ModelPlace,
+    folder: Path,
+    answerer: Answerer,
     judge: Judge,
-    scratch: Scratch,
-    *,
     questions: int | None,
-    temperature: float,
-    max_new_tokens: int,
-    batch_size: int,
-    **grid: Any,
+    grid: Mapping[str, Any],
 ) -> Path:
-    """Search the strength of every module of the attribute for one repetition: its fit seed and its sampling seeds.
+    """Search the strength of the module in `folder` for one repetition.
 
-    Returns the part: pairs, completions, judgements, and the candidates that the evaluation has to generate.
+    Returns the cell: completions, judgements, and the candidates that the evaluation has to generate.
     """
-    name = f"{attribute.benchmark}-{attribute.name}-seed-{seed}"
-    pairs = held_out_pairs(attribute, "search", questions) if attribute.benchmark in SEARCHED else ()
+    from psr.steering.module import load_module
+
+    module = load_module(folder)
+    asking = _asking(attribute, sampled, answerer, judge, questions)
 
     def write(folder: Path) -> None:
-        asking = Asking(
-            model,
-            judge,
-            scratch.within(name),
-            f"search {attribute.key}",
-            pairs,
-            sampled,
-            temperature,
-            max_new_tokens,
-            batch_size,
-        )
         look = SEARCHED.get(attribute.benchmark, at_one)
-        found = look(asking, modules_of(distill, attribute.key, seed), Grid(**grid, seed=sampled[0]))
-        rows = [{"module": module, "seed": seed, **candidate} for module, candidate in found]
-        asking.write(folder, attribute.key, seed, "search")
+        rows = [
+            {"module": module.id, "seed": seed, **row} for row in look(asking, module, Grid(**grid, seed=sampled[0]))
+        ]
+        asking.write(folder)
         write_table(folder / "candidates.parquet", "candidates", rows)
 
-    return part(scratch, f"part-{name}", write)
+    asked = (answerer.reads, judge.id, judge.rubric, seed, sampled, [pair.id for pair in asking.pairs])
+    return answerer.cells.keep("search", (asked, digest(module), sorted(grid.items())), write)
 
 
-def match_coherence(asking: Asking, modules: Sequence[SteeringModule], grid: Grid) -> Found:
+def _asking(
+    attribute: Attribute, sampled: Sequence[int], answerer: Answerer, judge: Judge, questions: int | None
+) -> Asking:
+    pairs = held_out_pairs(attribute, "search", questions) if attribute.benchmark in SEARCHED else ()
+    return Asking(answerer, judge, f"search {attribute.key}", pairs, sampled)
+
+
+def match_coherence(asking: Asking, module: SteeringModule, grid: Grid) -> Rows:
     """Persona: every alpha that the search or one of its resamples chooses at the prompt's coherence or at 80."""
-    prompted = [c for c in asking.unsteered() if c.method == INSTRUCTED]
-    prompt = by_question(prompted, values_of(asking.judgements), "coherence", asking.pairs)
-    for module in modules:
+    unsteered = replace(asking, completions=[], judgements=[])  # found among the cells: every module shares them
+    prompted = [c for c in unsteered.unsteered() if c.method == INSTRUCTED]
+    prompt = by_question(prompted, values_of(unsteered.judgements), "coherence", asking.pairs)
 
-        def scored(alphas: Sequence[float], module: SteeringModule = module) -> Any:
-            return asking.coherent(module, alphas)
+    def scored(alphas: Sequence[float]) -> Scores:
+        return asking.coherent(module, alphas, unsteered)
 
-        scores = search(scored, prompt, coarse=grid.alphas, alpha_max=grid.alpha_max, refine=grid.refine)
-        for found in candidates(scores, prompt, resamples=grid.resamples, seed=grid.seed):
-            yield module.id, vars(found)
+    scores = search(scored, prompt, coarse=grid.alphas, alpha_max=grid.alpha_max, refine=grid.refine)
+    return [vars(row) for row in candidates(scores, prompt, resamples=grid.resamples, seed=grid.seed)]
 
 
-def best_factor(asking: Asking, modules: Sequence[SteeringModule], grid: Grid) -> Found:
+def best_factor(asking: Asking, module: SteeringModule, grid: Grid) -> Rows:
     """AxBench: every factor that the questions or one of their resamples choose by the harmonic mean."""
-    for module in modules:
-        scores = asking.rated(module, grid.factors)
-        for found in strengths(scores, resamples=grid.resamples, seed=grid.seed):
-            yield module.id, {"point": "HM", **found._asdict()}
+    scores = asking.rated(module, grid.factors)
+    return [{"point": "HM", **row._asdict()} for row in strengths(scores, resamples=grid.resamples, seed=grid.seed)]
 
 
-def at_one(_: Asking, modules: Sequence[SteeringModule], __: Grid) -> Found:
+def at_one(_: Asking, __: SteeringModule, ___: Grid) -> Rows:
     """IFEval: alpha is 1."""
-    for module in modules:
-        yield module.id, {"point": "one", "alpha": 1.0, "share": 1.0, "chosen": True}
+    return [{"point": "one", "alpha": 1.0, "share": 1.0, "chosen": True}]
 
 
-SEARCHED: dict[str, Callable[[Asking, Sequence[SteeringModule], Grid], Found]] = {
+SEARCHED: dict[str, Callable[[Asking, SteeringModule, Grid], Rows]] = {
     "persona": match_coherence,
     "axbench": best_factor,
 }

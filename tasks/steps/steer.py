@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from psr.answers.pairs import held_out_pairs
 from psr.types import INSTRUCTED, PLAIN, Attribute, Completion, PromptPair
-from tasks.asking.answers import complete_once
-from tasks.asking.models import ModelPlace, open_model
-from tasks.asking.repetition import write_draws
-from tasks.engine.gather import part
+from tasks.asking.answers import Answerer
+from tasks.asking.models import open_model
+from tasks.asking.repetition import write_questions
 from tasks.engine.progress import progress
-from tasks.engine.scratch import Scratch
-from tasks.tables.modules import modules_of
-from tasks.tables.parquet import read_table, write_completions, write_pairs, write_table
+from tasks.tables.modules import digest
+from tasks.tables.parquet import read_table, write_completions, write_table
 
 if TYPE_CHECKING:
     from psr.answers.completions import Ask
@@ -26,131 +21,106 @@ if TYPE_CHECKING:
     from psr.steering.module import SteeringModule
 
 
-@task(cache_policy=NO_CACHE)
-def steer_attribute(
+def answer_unsteered(
+    attribute: Attribute, seed: int, sampled: Sequence[int], answerer: Answerer, questions: int | None
+) -> Path:
+    """The plain model and the prompted one, for one repetition: its fit seed and its sampling seeds.
+
+    Returns the cell: pairs, which sampling seeds belong to the fit seed, completions.
+    """
+    from psr.answers.completions import Ask
+
+    pairs = held_out_pairs(attribute, "evaluate", questions)
+    asks = [Ask(pair, method, at) for method in (PLAIN, INSTRUCTED) for pair in pairs for at in sampled]
+
+    def write(folder: Path) -> None:
+        write_questions(folder, attribute.key, pairs, "evaluate", seed, sampled)
+        write_completions(folder / "completions.parquet", answerer.answer(asks, f"steer {attribute.key}"))
+
+    reads = (answerer.reads, attribute.key, seed, sampled, [pair.id for pair in pairs])
+    return answerer.cells.keep("steer", ("unsteered", reads), write)
+
+
+def answer_steered(
     attribute: Attribute,
     seed: int,
     sampled: Sequence[int],
-    distill: Path,
-    search: Path,
-    model: ModelPlace,
-    scratch: Scratch,
-    *,
+    answerer: Answerer,
     questions: int | None,
-    temperature: float,
-    max_new_tokens: int,
-    batch_size: int,
+    folder: Path,
+    search: Path,
     strengths: int,
     with_prompt: Sequence[str],
 ) -> Path:
-    """Answer the evaluation questions by every method, for one repetition: its fit seed and its sampling seeds.
+    """The module in `folder` at every candidate alpha, for one repetition; of the methods `with_prompt` on top of the prompt
+    too, at alpha 1.
 
-    Returns the part: pairs, completions, and the token strengths of the first `strengths` answers of each gated module
-    at its chosen alpha. Modules of the methods `with_prompt` answer on top of the prompt too, at alpha 1.
+    Returns the cell: completions, and the token strengths of the first `strengths` answers at the chosen alpha.
     """
-    from psr.answers.sampling import Sampling
+    from psr.steering.module import load_module
 
-    pairs = held_out_pairs(attribute, "evaluate", questions)
-    name = f"{attribute.benchmark}-{attribute.name}-seed-{seed}"
-    modules = modules_of(distill, attribute.key, seed)
-    prompted = [module for module in modules if module.origin["method"] in with_prompt]
+    module, pairs = load_module(folder), held_out_pairs(attribute, "evaluate", questions)
+    rows = candidate_rows(search, seed, module.id)
+    alphas, chosen = sorted({row["alpha"] for row in rows}), chosen_alpha(rows)
+    prompted = module.origin["method"] in with_prompt
 
     def write(folder: Path) -> None:
-        lm = open_model(model)
-        asks = evaluation_asks(pairs, modules, candidate_alphas(search, seed), sampled)
-        asks += prompted_asks(pairs, prompted, sampled)
-        made = complete_once(
-            lm,
-            asks,
-            Sampling(max_new_tokens, temperature),
-            scratch.within(name),
-            batch_size=batch_size,
-            label=f"steer {attribute.key}",
-        )
-        write_pairs(folder / "pairs.parquet", pairs, "evaluate", "held_out")
+        label = f"steer {attribute.key} {module.origin['method']}"
+        made = answerer.answer(module_asks(pairs, module, alphas, sampled, prompted=prompted), label)
         write_completions(folder / "completions.parquet", made)
-        write_draws(folder, attribute.key, seed, sampled)
-        chosen = chosen_alphas(search, seed)
-        rows = strength_rows(lm, pairs, modules, made, chosen, strengths, f"strengths {attribute.key}")
+        shown = [c for c in made if c.method == module.id and c.alpha == chosen][:strengths]
+        rows = strength_rows(open_model(answerer.model), pairs, module, shown, f"strengths {attribute.key}")
         write_table(folder / "strengths.parquet", "strengths", rows)
 
-    return part(scratch, f"part-{name}", write)
+    asked = (answerer.reads, seed, sampled, [pair.id for pair in pairs])
+    return answerer.cells.keep("steer", (asked, digest(module), alphas, chosen, strengths, prompted), write)
 
 
-def candidate_rows(search: Path, seed: int) -> list[dict[str, Any]]:
-    """What the search found for one repetition."""
-    return [row for row in read_table(search / "candidates.parquet", "candidates") if row["seed"] == seed]
+def candidate_rows(search: Path, seed: int, module: str) -> list[dict[str, Any]]:
+    """What the search found for a module in one repetition."""
+    rows = read_table(search / "candidates.parquet", "candidates")
+    return [row for row in rows if row["seed"] == seed and row["module"] == module]
 
 
-def candidate_alphas(search: Path, seed: int) -> dict[str, tuple[float, ...]]:
-    """module id -> the alphas that some resample of the search questions would choose, ascending."""
-    found: dict[str, set[float]] = {}
-    for row in candidate_rows(search, seed):
-        found.setdefault(row["module"], set()).add(row["alpha"])
-    return {module: tuple(sorted(alphas)) for module, alphas in found.items()}
+def chosen_alpha(rows: Sequence[dict[str, Any]]) -> float:
+    """The chosen alpha; of persona's two points the prompt's coherence, or coherence 80 where the first is 0."""
+    chosen = {row["point"]: row["alpha"] for row in rows if row["chosen"]}
+    return next(alpha or chosen["C80"] for point, alpha in chosen.items() if point != "C80")
 
 
-def chosen_alphas(search: Path, seed: int) -> dict[str, float]:
-    """module id -> the chosen alpha; of persona's two points the prompt's coherence, or coherence 80 where the first is 0."""
-    chosen = {(row["point"], row["module"]): row["alpha"] for row in candidate_rows(search, seed) if row["chosen"]}
-    return {module: alpha or chosen["C80", module] for (point, module), alpha in chosen.items() if point != "C80"}
-
-
-def evaluation_asks(
+def module_asks(
     pairs: Sequence[PromptPair],
-    modules: Sequence[SteeringModule],
-    wanted: Mapping[str, Sequence[float]],
+    module: SteeringModule,
+    alphas: Sequence[float],
     sampled: Sequence[int],
+    *,
+    prompted: bool,
 ) -> list[Ask]:
-    """Plain, instructed, and each module at each wanted alpha but 0, which is plain."""
+    """The module at each alpha but 0, which is plain; prompted: on top of the prompt at alpha 1 too."""
     from psr.answers.completions import Ask
 
-    methods: list[tuple[str, Any, float]] = [(PLAIN, None, 0.0), (INSTRUCTED, None, 0.0)]
-    methods += [(module.id, module, alpha) for module in modules for alpha in wanted[module.id] if alpha != 0]
-    return [
-        Ask(pair, method, seed, module, alpha)
-        for method, module, alpha in methods
-        for pair in pairs
-        for seed in sampled
-    ]
-
-
-def prompted_asks(pairs: Sequence[PromptPair], modules: Sequence[SteeringModule], sampled: Sequence[int]) -> list[Ask]:
-    """Each module on top of the prompt, at alpha 1."""
-    from psr.answers.completions import Ask
-
-    return [
-        Ask(pair, module.id, seed, module, 1.0, instructed=True)
-        for module in modules
-        for pair in pairs
-        for seed in sampled
-    ]
+    steered = [Ask(pair, module.id, at, module, alpha) for alpha in alphas if alpha for pair in pairs for at in sampled]
+    on_top = [Ask(pair, module.id, at, module, 1.0, instructed=True) for pair in pairs for at in sampled]
+    return steered + (on_top if prompted else [])
 
 
 def strength_rows(
-    lm: LanguageModel,
-    pairs: Sequence[PromptPair],
-    modules: Sequence[SteeringModule],
-    completions: Sequence[Completion],
-    chosen: Mapping[str, float],
-    count: int,
-    label: str,
+    lm: LanguageModel, pairs: Sequence[PromptPair], module: SteeringModule, answers: Sequence[Completion], label: str
 ) -> list[dict[str, Any]]:
-    """λ per layer and token for the first answers of each gated module at its chosen alpha."""
+    """λ per layer and token of the answers, where the module has a gate."""
     from psr.lm.chats import encode_chat
     from psr.steering.strengths import token_strengths
 
     by_id = {pair.id: pair for pair in pairs}
-    gated = {module.id: module for module in modules if "w" in module.tensors}
     rows: list[dict[str, Any]] = []
-    shown = [[c for c in completions if c.method == id and c.alpha == chosen[id]][:count] for id in gated]
-    with progress(label, sum(map(len, shown)), "answers") as advance:
-        for module, answers in zip(gated.values(), shown, strict=True):
-            for answer in answers:
-                prompt = encode_chat(lm.tokenizer, by_id[answer.pair].plain)
-                lam = token_strengths(lm, module, prompt, answer.token_ids, answer.alpha)
-                rows += _rows(lm, module, answer, (*prompt.ids, *answer.token_ids), prompt.start(module.span), lam)
-                advance(1)
+    if "w" not in module.tensors:
+        return rows
+    with progress(label, len(answers), "answers") as advance:
+        for answer in answers:
+            prompt = encode_chat(lm.tokenizer, by_id[answer.pair].plain)
+            lam = token_strengths(lm, module, prompt, answer.token_ids, answer.alpha)
+            rows += _rows(lm, module, answer, (*prompt.ids, *answer.token_ids), prompt.start(module.span), lam)
+            advance(1)
     return rows
 
 

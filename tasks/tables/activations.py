@@ -24,9 +24,20 @@ if TYPE_CHECKING:
 INDEX = "index.json"
 
 
+def recording(attribute: str, side: str) -> str:
+    """The name of a recording: `persona-pirate-instructed`."""
+    return f"{attribute.replace('/', '-')}-{side}"
+
+
 def size_of(tokens: int, layers: int, d_model: int, dtype: torch.dtype) -> int:
     """Bytes that a recording of so many tokens takes."""
     return tokens * layers * d_model * dtype.itemsize
+
+
+def recorded_bytes(folder: Path, name: str) -> int:
+    """Bytes of the recording called `name`."""
+    entries = [entry for entry in read_index(folder)["entries"] if entry["name"] == name]
+    return sum((folder / file).stat().st_size for entry in entries for file in entry["files"])
 
 
 def write_shards(targets: Targets, folder: Path, name: str, shard_bytes: int) -> dict[str, Any]:
@@ -80,7 +91,7 @@ def read_targets(folder: Path, name: str) -> Targets:
 
     from psr.lm.recording import Targets
 
-    index = _read_index(folder)
+    index = read_index(folder)
     entry = next((entry for entry in index["entries"] if entry["name"] == name), None)
     if entry is None:
         raise PsrError(
@@ -100,7 +111,8 @@ def read_targets(folder: Path, name: str) -> Targets:
     return Targets(values, tuple(offsets), tuple(index["layers"]), index["model"], entry["span"])
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
+    """What the cache says of itself. Raises PsrError where there is none."""
     try:
         return json.loads((folder / INDEX).read_text())
     except (OSError, ValueError) as error:

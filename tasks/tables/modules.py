@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
+from psr.types import short_hash
 from tasks.tables.parquet import read_table
 
 if TYPE_CHECKING:
     from psr.steering.module import SteeringModule
+
+
+def digest(module: SteeringModule) -> str:
+    """A hash of what a module does: two fits may give one id and different parameters."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(module.tensors.items())}
+    return short_hash(module.id, module.form, module.span, module.layers, sha256(save(tensors)).hexdigest())
 
 
 def module_rows(distill: Path, attribute: str | None = None) -> list[dict[str, Any]]:

@@ -1,0 +1,142 @@
+"""Cells: finished pieces of work, kept by a key of what they read, for every run and every experiment that needs them.
+
+    .psr/cells/{kind}/{key}/...        the cell's files
+    .psr/cells/{kind}/{key}/SUMS       their hashes: with it the cell is whole
+
+A cell is an attribute × method × seed, or a batch of questions. Its key is a hash of the texts, parameters, model and
+code that it reads, never of what it does not, so a killed run goes on, one more method fits one method, and two
+experiments that share cells share them. A cell is written aside and moved into place; one that does not match its SUMS
+is made again. What lies here can be made again at any time: `python -m flows.cells --prune` removes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from psr.types import short_hash
+from tasks.engine.files import read_json, write_json
+from tasks.engine.progress import say
+
+HOME = Path(".psr", "cells")
+SUMS = "SUMS"
+ASIDE = ".aside-"
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one repository, as the code of one version makes them. Small: it is handed from task to task."""
+
+    folder: Path
+    code: str
+
+    def keep(self, kind: str, reads: object, write: Callable[[Path], object]) -> Path:
+        """The folder of the cell that reads `reads`: found, or written by `write(folder)` and kept.
+
+        reads: whatever decides what comes out, as values whose repr does not change from run to run.
+        """
+        found = self.find(kind, reads)
+        if found is not None:
+            return found
+        target = self._target(kind, reads)
+        aside = target.with_name(f"{ASIDE}{os.getpid()}-{threading.get_ident()}-{target.name}")
+        remove(aside)
+        aside.mkdir(parents=True)
+        try:
+            write(aside)
+            write_json(aside / SUMS, _sums(aside))
+            if not target.exists():  # another process may have made it meanwhile, and the same
+                aside.rename(target)
+        finally:
+            remove(aside)
+        return target
+
+    def find(self, kind: str, reads: object) -> Path | None:
+        """The folder of a finished cell; None where it is still to be made. One that is damaged is removed, and said so."""
+        target = self._target(kind, reads)
+        if not target.exists():
+            return None
+        if is_whole(target):
+            os.utime(target / SUMS)
+            return target
+        say(f"a finished part is damaged and made again: {target.relative_to(self.folder.parents[1])}")
+        remove(target)
+        return None
+
+    def _target(self, kind: str, reads: object) -> Path:
+        return self.folder / kind / short_hash("cell", self.code, kind, reads)
+
+
+def is_whole(cell: Path) -> bool:
+    """Whether the cell's files are those that were written."""
+    return read_json(cell / SUMS) == _sums(cell)
+
+
+def sizes(root: Path) -> dict[str, tuple[int, int]]:
+    """kind -> how many cells and how many bytes lie in the repository at `root`."""
+    kinds = sorted(path for path in (root / HOME).glob("*") if path.is_dir())
+    return {kind.name: (sum(1 for _ in _cells(kind)), sum(map(_bytes, _cells(kind)))) for kind in kinds}
+
+
+def prune(root: Path, days: float) -> tuple[int, int]:
+    """Remove the cells that no run has used for `days`, and what killed runs left aside: how many, and their bytes."""
+    before = time.time() - days * DAY
+    old = [cell for kind in (root / HOME).glob("*") for cell in _cells(kind) if _used(cell) <= before]
+    freed = sum(map(_bytes, old))
+    for path in [*old, *(root / HOME).glob(f"*/{ASIDE}*")]:
+        remove(path)
+    return len(old), freed
+
+
+def copy(source: Path, target: Path) -> None:
+    """Put a cell's file or folder into an output: linked where the file system can, so that it takes no room twice."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SUMS))
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(source, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _sums(cell: Path) -> dict[str, str]:
+    files = sorted(path for path in cell.rglob("*") if path.is_file() and path.name != SUMS)
+    return {path.relative_to(cell).as_posix(): _hash(path) for path in files}
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cells(kind: Path) -> list[Path]:
+    return [path for path in kind.glob("*") if path.is_dir() and not path.name.startswith(".")]
+
+
+def _used(cell: Path) -> float:
+    sums = cell / SUMS
+    return sums.stat().st_mtime if sums.exists() else 0.0
+
+
+def _bytes(cell: Path) -> int:
+    return sum(path.stat().st_size for path in cell.rglob("*") if path.is_file())

@@ -1,0 +1,310 @@
+"""What DVC knows of the pipeline: the steps in order, which are stale and why; and recording what a step has made.
+
+DVC alone decides what is up to date. A step is recorded as `dvc repro` would have done it, by the same calls, but only
+if what it read is the same before and after it ran, or dvc.lock would say what is not true: DVC writes dependencies and
+parameters as they are when it records (iterative/dvc#11058).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from psr.errors import PsrError
+from psr.types import short_hash
+from tasks.engine.checkout import check_files, no_repository, restoring
+from tasks.engine.repair import keep
+
+State = Literal["run", "maybe", "cached"]
+Reads = Mapping[str, str]  # path, or "params.yaml NAME" -> hash, or the value as text
+FILES = ("dvc.yaml", "dvc.lock", "params.yaml")  # what DVC reads in the repository
+CODE = ("psr", "tasks", "flows")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one profile. needs: the steps before it. state: "run"; "maybe", if what it needs comes out different;
+    or "cached". reasons: why DVC calls it changed. reads: what it reads that no step makes, as it was when planned."""
+
+    name: str
+    needs: tuple[str, ...]
+    state: State
+    reasons: tuple[str, ...]
+    deps: tuple[str, ...]
+    sections: tuple[str, ...]
+    outs: tuple[str, ...]
+    reads: Reads = field(default_factory=dict)
+
+    @property
+    def flow(self) -> str:
+        """The name of its flow: `distill` of `distill@quick`."""
+        return self.name.partition("@")[0]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the outputs lie in: the first one, or its parent when it is a file."""
+        first = Path(self.outs[0])
+        return first.parent if first.suffix else first
+
+    @property
+    def code(self) -> str:
+        """The version of the code that it runs on: a hash of what DVC knows of it."""
+        return code_version(self.reads)
+
+    @property
+    def computes(self) -> bool:
+        """Whether it runs the model."""
+        return "model" in self.sections
+
+
+def code_version(reads: Reads) -> str:
+    """A hash of those dependencies that are code."""
+    return short_hash("code", sorted((path, value) for path, value in reads.items() if path.split("/")[0] in CODE))
+
+
+class Pipeline:
+    """DVC's repository, open. `opened` makes one."""
+
+    def __init__(self, root: Path, repo: Any) -> None:
+        self.root, self._repo = root, repo
+        self._stages = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
+
+    def step(self, name: str) -> Step:
+        """One step by its name, as it is now; its state is not looked at. Raises PsrError for an unknown one."""
+        if name not in self._stages:
+            known = ", ".join(sorted(self._stages))
+            raise PsrError("unknown step", where="dvc.yaml", expected=f"one of {known}", got=repr(name))
+        return self._step(self._stages[name], set(), "run", ())
+
+    def plan(self, profile: str) -> tuple[Step, ...]:
+        """The profile's steps, each after what it needs. Raises PsrError: no such profile, an input that is missing."""
+        order, needs = self._ordered(profile)
+        made = {str(out) for stage in order for out in stage.outs}
+        steps: dict[str, Step] = {}
+        with self._locked():
+            for stage in order:
+                status = stage.status().get(stage.addressing, [])
+                self._refuse_missing(stage.name, status, made)
+                above = any(steps[need].state != "cached" for need in needs[stage.name])
+                state: State = "run" if status else "maybe" if above else "cached"
+                known = any(dep.hash_info for dep in stage.deps)
+                reasons = _reasons(status) if known else ("not in dvc.lock",)
+                steps[stage.name] = self._step(stage, made, state, reasons, needs[stage.name])
+        return tuple(steps.values())
+
+    def changed(self, step: Step) -> bool:
+        """Whether DVC calls it stale, now that what it needs is there."""
+        with self._locked():
+            return bool(self._stages[step.name].changed())
+
+    def restored(self, step: Step) -> bool:
+        """Bring its outputs back from DVC's cache, where it ran on the same before. Outputs edited by hand are dropped."""
+        from dvc.stage.cache import RunCacheNotFoundError
+
+        stage = self._stages[step.name]
+        with self._locked():
+            for out in stage.outs:
+                if out.use_cache and out.exists and out.hash_info and out.changed_checksum():
+                    _drop_damaged(out)
+            stage.remove_outs(ignore_remove=False, force=False)
+            try:
+                self._repo.stage_cache.restore(stage)
+            except RunCacheNotFoundError:
+                return False
+        self.record(step)
+        return True
+
+    @contextmanager
+    def unchanged(self, step: Step) -> Iterator[None]:
+        """Run a step in this context. Raises PsrError where what it reads is no longer as it was when it was planned, before
+        it runs or after: its outputs would be recorded as made from what was not there."""
+        stage = self._stages[step.name]
+        before = _reads(stage)
+        _refuse_changed(step, {**before, **step.reads}, before)
+        yield
+        _refuse_changed(step, before, _reads(stage))
+
+    def cleared(self, step: Step) -> Path:
+        """Its output folder, with nothing of an earlier run in it."""
+        with self._locked():
+            self._stages[step.name].remove_outs(ignore_remove=False, force=False)
+        return self.root / step.folder
+
+    def record(self, step: Step) -> None:
+        """Keep what it made in DVC's cache and write dvc.lock. Only for what has just run, `unchanged`."""
+        stage = self._stages[step.name]
+        with self._locked():
+            stage.save()
+            stage.commit()
+            keep(self.root)
+            stage.dump(update_pipeline=False)
+
+    def _ordered(self, profile: str) -> tuple[list[Any], dict[str, tuple[str, ...]]]:
+        import networkx
+
+        graph = self._repo.index.graph
+        known = sorted({name for stage in self._stages if (name := stage.partition("@")[2])})
+        if profile not in known:
+            raise PsrError(
+                "unknown profile", where="dvc.yaml", expected=f"one of {', '.join(known)}", got=repr(profile)
+            )
+        ours = {stage for name, stage in self._stages.items() if name.endswith(f"@{profile}")}
+        ours |= {below for stage in ours for below in networkx.descendants(graph, stage)}
+        part = graph.subgraph(stage for stage in ours if not stage.frozen)  # a frozen one's outputs are inputs
+        order = networkx.lexicographical_topological_sort(part.reverse(), key=lambda stage: stage.addressing)
+        return list(order), {stage.name: tuple(sorted(need.name for need in part.successors(stage))) for stage in part}
+
+    def _step(
+        self, stage: Any, made: set[str], state: State, reasons: tuple[str, ...], needs: tuple[str, ...] = ()
+    ) -> Step:
+        params = [name for dep in stage.deps for name in getattr(dep, "params", ())]
+        paths = [dep for dep in stage.deps if not hasattr(dep, "params")]
+        inputs = [dep for dep in stage.deps if str(dep) not in made and not _within(str(dep), made)]
+        reads = {name: value for dep in inputs for name, value in _read(dep).items()}
+        return Step(
+            stage.name, needs, state, reasons, tuple(map(str, paths)),
+            tuple(name.partition(".")[2] for name in params), tuple(map(str, stage.outs)), reads,
+        )  # fmt: skip
+
+    def _refuse_missing(self, step: str, status: list[Any], made: set[str]) -> None:
+        """A dependency that is not there and that no step makes."""
+        gone = [name for entry in status if isinstance(entry, dict) for name, how in entry.get("changed deps", {}).items()
+                if how == "deleted" and not _within(name, made)]  # fmt: skip
+        if gone:
+            command = restoring(self.root, gone[0])
+            raise PsrError(
+                "an input is missing",
+                where=gone[0],
+                expected=f"a file or folder that {step} reads",
+                do=f"{f'Bring it back by {command}' if command else 'Put it there'}, or correct its path in "
+                "params.yaml or dvc.yaml.",
+            )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """DVC's lock on the repository; its errors as PsrError."""
+        with _clearly(self.root), self._repo.lock:
+            yield
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Pipeline]:
+    """The pipeline of the repository at `root`.
+
+    Raises PsrError: no DVC or git repository, another DVC process at work, a damaged dvc.yaml or dvc.lock.
+    """
+    check_files(root)
+    with _clearly(root):
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # importing it has set another
+        repo = Repo(str(root))
+    try:
+        with _clearly(root):
+            repo.index.check_graph()
+            pipeline = Pipeline(root, repo)
+        yield pipeline
+    finally:
+        repo.close()
+
+
+def to_do(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps that are not known to be up to date."""
+    return tuple(step for step in steps if step.state != "cached")
+
+
+def _read(dep: Any) -> dict[str, str]:
+    """What one dependency holds now: its hash; of parameters each value."""
+    if hasattr(dep, "params"):
+        return {f"{dep} {name}": repr(value) for name, value in dep.get_hash().value.items()}
+    if not dep.exists:
+        return {str(dep): "missing"}
+    return {str(dep): str(dep.get_hash().value)}
+
+
+def _reads(stage: Any) -> dict[str, str]:
+    return {name: value for dep in stage.deps for name, value in _read(dep).items()}
+
+
+def _refuse_changed(step: Step, before: Reads, now: Reads) -> None:
+    changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+    if changed:
+        raise PsrError(
+            f"the inputs of {step.name} changed while it ran",
+            where=", ".join(changed[:5]),
+            do="Run again: its outputs would be recorded as made from what the files say now.",
+        )
+
+
+def _within(name: str, made: set[str]) -> bool:
+    """Whether a path is an output, lies in one or holds one."""
+    return any(Path(name).is_relative_to(out) or Path(out).is_relative_to(name) for out in made)
+
+
+def _drop_damaged(out: Any) -> None:
+    """Remove from DVC's cache what no longer is what its name says: an output that was linked to it was edited in place."""
+    cached = {path.stat().st_ino: path for path in Path(out.cache.path).rglob("*") if path.is_file()}
+    for file in (path for path in Path(out.fs_path).rglob("*") if path.is_file()):
+        linked = cached.get(file.stat().st_ino)
+        if linked and hashlib.md5(linked.read_bytes(), usedforsecurity=False).hexdigest() != "".join(linked.parts[-2:]):
+            linked.unlink()
+
+
+def _reasons(status: list[Any]) -> tuple[str, ...]:
+    """DVC's account of a changed stage in short lines: `psr/fitting modified`, `quick.distill.lr modified`."""
+    found: list[str] = []
+    for entry in status:
+        if isinstance(entry, str):
+            found.append(entry)
+            continue
+        for kind, details in entry.items():
+            for name, what in details.items():
+                edited = kind == "changed outs" and what == "modified"
+                if isinstance(what, str):
+                    found.append(f"{name} {'was edited by hand' if edited else what}")
+                else:
+                    found += [f"{key} {how}" for key, how in _flat(what)]
+    return tuple(found)
+
+
+def _flat(details: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for name, how in details.items():
+        pairs += _flat(how, f"{prefix}{name}.") if isinstance(how, dict) else [(f"{prefix}{name}", str(how))]
+    return pairs
+
+
+@contextmanager
+def _clearly(root: Path) -> Iterator[None]:
+    """What DVC raises comes out as PsrError."""
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except DvcException as error:
+        raise _clear(root, error) from error
+
+
+def _clear(root: Path, error: Exception) -> PsrError:
+    from dvc.lock import LockError
+    from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
+    from dvc.scm import SCMError
+
+    message = " ".join(str(error).split())
+    if isinstance(error, RWLockFileCorruptedError | RWLockFileFormatError):
+        return PsrError("DVC's own lock file is damaged", where=".dvc/tmp/rwlock", do="Run again: it is repaired.")
+    if isinstance(error, LockError) or "is busy" in message:
+        return PsrError(
+            "another DVC process is working in this repository", got=message, do="Wait for it to end, or end it."
+        )
+    if isinstance(error, SCMError) and "not a git repository" in message:
+        return no_repository(root)
+    file = ".dvc/config" if message.startswith("config file error") else next((f for f in FILES if f in message), "")
+    command = restoring(root, file) if file else ""
+    do = f"Correct {file or 'what it names'}" + (f", or bring the committed one back by {command}." if command else ".")
+    return PsrError("DVC cannot read the pipeline", got=message.rstrip("."), do=do)

@@ -1,0 +1,22 @@
+"""Judging what was completed, by the judge of each benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psr.judges.judging import Judge
+from tasks.asking.answers import judge_once
+from tasks.engine.cells import Cells
+from tasks.tables.parquet import read_completions, read_pairs, write_judgements
+
+
+def judge_benchmark(benchmark: str, judge: Judge, source: Path, cells: Cells, label: str) -> Path:
+    """Judge every completion of the folder `source` that answers the benchmark. Returns the cell: judgements."""
+    pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet")}
+    answers = read_completions(source / "completions.parquet")
+    ours = [c for c in answers if pairs[c.pair].attribute.partition("/")[0] == benchmark]
+
+    def write(folder: Path) -> None:
+        write_judgements(folder / "judgements.parquet", judge_once(judge, ours, pairs, cells, label))
+
+    return cells.keep("judge", (judge.id, judge.rubric, [(c.id, c.text) for c in ours]), write)
