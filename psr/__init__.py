@@ -18,7 +18,7 @@ _HOMES = {
     "Message": "types", "Method": "types", "PromptPair": "types", "Triplet": "types",
     "PsrError": "errors", "JudgeError": "errors",
     "LanguageModel": "lm.models", "wrap": "lm.models", "load_model": "lm.loading", "encode_chat": "lm.chats",
-    "align": "lm.alignment", "Targets": "lm.recording", "record": "lm.recording", "recorded": "lm.recording",
+    "align": "lm.alignment", "Targets": "lm.recording", "record": "lm.recording", "recorded": "lm.blocks",
     "SteeringModule": "steering.module", "load_module": "steering.module", "save_module": "steering.module",
     "Steer": "steering.hooks", "hooked": "steering.hooks", "steer": "steering.hooks", "steered": "steering.hooks",
     "token_strengths": "steering.strengths",

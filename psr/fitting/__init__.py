@@ -1,1 +1,1 @@
-"""From triplets to a module: the loop, its objectives, and the methods, one file each. Judges nothing."""
+"""From triplets to a module: loop.py from top to bottom, its objectives, and the methods, one file each. Judges nothing."""

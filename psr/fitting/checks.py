@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from psr.errors import PsrError
-from psr.fitting.methods import GRADIENT
-from psr.fitting.presets import FitSettings, check_mixture
+from psr.fitting.presets import GRADIENT, FitSettings, check_mixture
 from psr.fitting.stores import Store
 from psr.lm.padding import check_ids
 from psr.steering.forms import form_named

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from psr.fitting.batches import Batch, TrainingSet
-from psr.lm.blocks import decoder_blocks
-from psr.lm.recording import Targets, record, recorded
+from psr.lm.blocks import decoder_blocks, recorded
+from psr.lm.recording import Targets, record
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel

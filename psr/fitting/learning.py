@@ -3,8 +3,8 @@
     fitted = psr.learn(lm, examples, psr.parse_method("s-psr4-kl-r"), layers=(3,), module_id="…")
     fitted.module       a SteeringModule, or for LoRA and full fine-tuning an Adapter (psr/fitting/lora.py)
 
-The formulas stand with each method (psr/fitting/methods/__init__.py lists where). Recordings that a method needs and that are
-not given are made here.
+The formulas stand with each method (psr/fitting/methods/__init__.py lists where). What a method needs recorded and is
+not given is recorded here.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from psr.errors import PsrError
 from psr.fitting.checks import checked_layers
 from psr.fitting.difference import difference_of_means
 from psr.fitting.loop import Fitted, fit
-from psr.fitting.methods import GRADIENT
 from psr.fitting.methods.actadd import single_pair
 from psr.fitting.methods.pairs import prompt_ends
 from psr.fitting.methods.pca import principal_direction
 from psr.fitting.methods.reft_r1 import fit_reft_r1
 from psr.fitting.methods.stolfo import projection_to_target
-from psr.fitting.presets import FitSettings, preset
+from psr.fitting.presets import GRADIENT, FitSettings, preset
 from psr.lm.recording import Targets, record
 from psr.steering.module import SteeringModule
 from psr.types import Dropped, Example, Method

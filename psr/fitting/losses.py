@@ -31,7 +31,8 @@ from psr.fitting.objectives import (
 from psr.fitting.presets import FitSettings
 from psr.fitting.stores import Store
 from psr.fitting.teacher import Teacher, logits_to_end
-from psr.lm.recording import Targets, recorded
+from psr.lm.blocks import recorded
+from psr.lm.recording import Targets
 from psr.steering.forms import Form, form_named
 from psr.steering.hooks import Term, hooked
 from psr.types import Example, Method

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 from psr.errors import PsrError
 
 LabelSpan = Literal["response", "span"]
+GRADIENT = ("MSE", "LL", "KL", "RePS")  # the objectives that `fit` takes
 Init = Literal["uniform", "small", "delta"]
 AXBENCH_FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0)
 

@@ -83,9 +83,9 @@ class Recomputed:
         offsets = torch.tensor(self.offsets)
         which = torch.searchsorted(offsets, place.amax(dim=1), right=True) - 1
         chosen = [self.examples[i] for i in which.tolist()]
-        made = _recorded(self.lm, chosen, [self.layers[row] for row in rows.tolist()], self.span, len(chosen))
-        moved = place - offsets[which].unsqueeze(-1) + torch.tensor(made.offsets[:-1]).unsqueeze(-1)
-        return made.values[:, moved.clamp_min(0)]  # outside the span place is 0, and any token will do
+        recording = _recorded(self.lm, chosen, [self.layers[row] for row in rows.tolist()], self.span, len(chosen))
+        moved = place - offsets[which].unsqueeze(-1) + torch.tensor(recording.offsets[:-1]).unsqueeze(-1)
+        return recording.values[:, moved.clamp_min(0)]  # outside the span place is 0, and any token will do
 
 
 Store = Targets | EightBit | Recomputed

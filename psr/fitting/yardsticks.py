@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from psr.fitting.batches import Batch, epoch_batches
 from psr.fitting.initial import initial_params
 from psr.fitting.loop import Params, batch_loss, pose
-from psr.lm.recording import recorded
+from psr.lm.blocks import recorded
 
 if TYPE_CHECKING:
     from psr.fitting.losses import Problem

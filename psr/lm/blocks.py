@@ -1,10 +1,15 @@
-"""Where a causal LM keeps its decoder blocks, found by structure and not by a list of model classes."""
+"""Where a causal LM keeps its decoder blocks, found by structure and not by a list of model classes, and what they return."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
 
 from psr.errors import PsrError
+from psr.lm.exclusive import eager
 
 
 def decoder_blocks(model: nn.Module) -> nn.ModuleList:
@@ -26,6 +31,32 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
             do="Use a decoder-only language model.",
         )
     return blocks
+
+
+@contextmanager
+def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """While open, every forward fills {layer: [batch, token, d]} with what the blocks return.
+
+    Opened inside a steering context it sees the steered activations. Gradients flow.
+    """
+    blocks = decoder_blocks(model)
+    activations: dict[int, Tensor] = {}
+
+    def hook_for(layer: int) -> Callable[..., None]:
+        def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            activations[layer] = output if isinstance(output, Tensor) else output[0]
+
+        return hook
+
+    handles = []
+    try:
+        for layer in layers:
+            handles.append(blocks[layer].register_forward_hook(hook_for(layer)))
+        with eager():
+            yield activations
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def underlying(model: nn.Module) -> nn.Module:

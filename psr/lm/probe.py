@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from psr.errors import PsrError
-from psr.lm.blocks import decoder_blocks
+from psr.lm.blocks import decoder_blocks, recorded
 from psr.lm.cached import fresh_cache, next_logits
 from psr.lm.exclusive import eager
-from psr.lm.recording import recorded
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from psr.errors import PsrError
-from psr.lm.blocks import decoder_blocks
-from psr.lm.exclusive import eager
+from psr.lm.blocks import recorded
 from psr.lm.padding import check_ids, pad
 
 if TYPE_CHECKING:
@@ -69,32 +68,6 @@ class Targets:
             )
         keep = torch.cat([torch.arange(end - n, end) for end, n in zip(ends, lengths, strict=True)])
         return Targets(self.values[:, keep], tuple(accumulate(lengths, initial=0)), self.layers, self.model, span)
-
-
-@contextmanager
-def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """While open, every forward fills {layer: [batch, token, d]} with what the blocks return.
-
-    Opened inside a steering context it sees the steered activations. Gradients flow.
-    """
-    blocks = decoder_blocks(model)
-    activations: dict[int, Tensor] = {}
-
-    def hook_for(layer: int) -> Callable[..., None]:
-        def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            activations[layer] = output if isinstance(output, Tensor) else output[0]
-
-        return hook
-
-    handles = []
-    try:
-        for layer in layers:
-            handles.append(blocks[layer].register_forward_hook(hook_for(layer)))
-        with eager():
-            yield activations
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def record(

@@ -1,25 +1,25 @@
 """The names of methods: `a-psr-mse-qr` in parameters, `A-PSR MSE·QR` in tables. One file a family beside this one.
 
     DiM CAA DiM-same ActAdd    psr/fitting/difference.py, actadd.py    a mean of differences
-    PCA                        pca.py                          their first principal direction
-    Stolfo                     stolfo.py                       projection on the mean difference, set to a target
-    MSE LL KL RePS             psr/fitting/loop.py                  by gradients: Const, PSR, PSR of any rank, LoReFT
-    ReFT-r1                    reft_r1.py                      by gradients, its gate in training only
-    LoRA Full                  psr/fitting/lora.py                    the model's own weights, for comparison
+    PCA                        pca.py                                  their first principal direction
+    Stolfo                     stolfo.py                               projection on the mean difference, set to a target
+    MSE LL KL RePS             psr/fitting/loop.py                     by gradients: Const, PSR, PSR of any rank, LoReFT
+    ReFT-r1                    reft_r1.py                              by gradients, its gate in training only
+    LoRA Full                  psr/fitting/lora.py                     the model's own weights, for comparison
 
-`learn` (psr/fitting/learning.py) is the one door to all of them. This file imports no torch.
+`psr.learn` (psr/fitting/learning.py) is the one door to all of them. This file imports no torch.
 """
 
 import difflib
 import re
 
 from psr.errors import PsrError
+from psr.fitting.presets import GRADIENT
 from psr.types import Method, Scope, Span
 
 SCOPES: tuple[Scope, ...] = ("S", "A")
 SPANS: tuple[Span, ...] = ("R", "QR")
 CLOSED = ("DiM", "DiM-same", "CAA", "ActAdd", "PCA")  # Const without training
-GRADIENT = ("MSE", "LL", "KL", "RePS")
 ADAPTERS = ("LoRA", "Full")  # they change weights, not activations
 
 _COMBINATIONS = (
