@@ -61,7 +61,7 @@ def test_every_module_of_a_profile_is_replayed(tmp_path, monkeypatch):
 
 def test_only_modules_at_a_matched_coherence_are_replayed(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "tasks.figures.sides.sides", lambda *_: {(f"{name}/x", 1): None for name in ("ifeval", "axbench")}
+        "tasks.studies.bench.alpha.sides", lambda *_: {(f"{name}/x", 1): None for name in ("ifeval", "axbench")}
     )
     assert curves(Material(tmp_path, None, {}, {})) == []
 

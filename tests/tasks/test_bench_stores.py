@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from psr.answers.completions import Ask, complete
+from psr.answers.pairs import fit_pairs
+from psr.answers.sampling import Sampling
 from psr.fitting.loop import normalised, pose
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import FAST_MSE
 from psr.fitting.stores import EightBit
 from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule
+from psr.types import Triplet
 from tasks.asking.models import ModelPlace, open_model
-from tasks.engine.scratch import Scratch
-from tasks.studies.ablation.material import subjects, wanted_attributes
-from tasks.studies.bench import joint, stores
+from tasks.benchmarks.catalogue import load_attributes
+from tasks.studies.bench import fitting
 from tasks.studies.bench.material import Material
-from tests.tasks.test_ablation_study import TOLD
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"pirate": "persona/pirate", "gloomy": "axbench/a-concept"}  # the second stands for a concept
@@ -27,13 +29,14 @@ NAMES = {"pirate": "persona/pirate", "gloomy": "axbench/a-concept"}  # the secon
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    folder = tmp_path_factory.mktemp("bench")
-    model = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1)
-    told = {**TOLD, "model": {"path": model.path}}
-    found = subjects(folder / "none", told, wanted_attributes(told, tuple(NAMES)), model, Scratch(folder / "scratch"))
-    return Material(
-        folder, open_model(model), dict(zip(NAMES.values(), (one.triplets for one in found), strict=True)), {}
-    )
+    lm = open_model(ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1))
+    triplets = {}
+    for attribute in load_attributes("persona", ROOT / "data/testbed/persona", list(NAMES)):
+        pairs = fit_pairs(attribute, 6, 1)
+        answers = complete(lm, [Ask(pair, "instructed", 1) for pair in pairs], Sampling(24, 1.0))
+        name = NAMES[attribute.key.rpartition("/")[2]]
+        triplets[name] = tuple(Triplet(*both, 1.0, 1.0) for both in zip(pairs, answers, strict=True))
+    return Material(tmp_path_factory.mktemp("bench"), lm, triplets, {})
 
 
 def test_the_objective_of_a_module_is_the_share_of_the_unsteered_error_that_it_leaves(material):
@@ -44,23 +47,21 @@ def test_the_objective_of_a_module_is_the_share_of_the_unsteered_error_that_it_l
     idle = SteeringModule(
         id="idle", form=method.form, layers=problem.layers, span="QR", model=lm.fingerprint, tensors=nothing, origin={}
     )
-    assert stores.objective(problem, idle) == pytest.approx(1, abs=1e-5)
-    assert stores.objective(replace(problem, scale=2 * problem.scale), idle) == pytest.approx(0.5, abs=1e-5)
+    assert fitting.objective(problem, idle) == pytest.approx(1, abs=1e-5)
+    assert fitting.objective(replace(problem, scale=2 * problem.scale), idle) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_eight_bits_are_a_quarter_of_the_bytes_and_lose_little(material, monkeypatch):
-    import psr.fitting.loop
-
-    seen, real = [], psr.fitting.loop.fit
+    seen, real = [], fitting.fit
 
     def watched(*given, targets, **more):
         seen.append(type(targets))
         return real(*given, targets=targets, **more)
 
-    monkeypatch.setattr(psr.fitting.loop, "fit", watched)
-    monkeypatch.setattr(stores, "TRIPLETS", 4)
-    (figure,) = stores.eight_bits(replace(material, repeats=2))
-    assert (figure.name, figure.ratio.n, figure.goal) == ("store-8-bit", 2, None)
+    monkeypatch.setattr(fitting, "fit", watched)
+    monkeypatch.setattr(fitting, "TRIPLETS", 4)
+    (figure,) = fitting.eight_bits(replace(material, repeats=2))
+    assert (figure.name, figure.ratio.n, figure.row()["goal"]) == ("store-8-bit", 2, None)
     assert seen == [EightBit, Targets] * 2
     assert 0.9 < figure.ratio.median < 1.1
     assert figure.ratio.median != 1
@@ -68,27 +69,20 @@ def test_eight_bits_are_a_quarter_of_the_bytes_and_lose_little(material, monkeyp
 
 
 def test_many_modules_are_the_concepts_under_a_seed_each(material, monkeypatch):
-    import psr.fitting.joint
-
     given = {}
-    real = psr.fitting.joint.fit_many
+    real = fitting.fit_many
 
     def watched(lm, examples, *more, seeds, **others):
         given.update({name: (id(examples[name]), seeds[name]) for name in examples})
         return real(lm, examples, *more, seeds=seeds, **others)
 
-    monkeypatch.setattr(psr.fitting.joint, "fit_many", watched)
-    for name, value in (("MODULES", 20), ("EPOCHS", 1), ("TRIPLETS", 2), ("ATTRIBUTES", 3)):
-        monkeypatch.setattr(joint, name, value)
-    (figure,) = joint.many_modules(material)
+    monkeypatch.setattr(fitting, "fit_many", watched)
+    for name, value in (("MODULES", 20), ("EPOCHS", 1), ("TRIPLETS_OF_SET", 2), ("SETS", 3)):
+        monkeypatch.setattr(fitting, name, value)
+    (figure,) = fitting.many_modules(material)
     assert figure.name == "fit-500"
     assert "GB resident after its steps" in figure.note
     assert len(given) == 20
     assert sorted(seed for _, seed in given.values()) == list(range(20))
     assert len({examples for examples, _ in given.values()}) == 3
-    assert all(
-        key.startswith("axbench/")
-        for key in (
-            name.rpartition(" ")[0] for name in joint.attributes(material, parse_method("a-psr-mse-qr"), "axbench/")
-        )
-    )
+    assert all(name.startswith("axbench/") for name in fitting.sets(material, "axbench/"))

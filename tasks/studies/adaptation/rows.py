@@ -33,7 +33,7 @@ MODULES = (("a-psr-mse-qr", "a-psr-mse-r"), ("s-psr-mse-qr", "s-psr-mse-r"))  # 
 
 def rows_of(case: Case) -> list[Row]:
     """A row a way: the prompt, A-PSR MSE, S-PSR MSE where there is one, LoRA, full fine-tuning."""
-    from tasks.studies.bench.machine import machine
+    from tasks.studies.bench.material import machine
 
     facts = {name: value for name, value in machine(case.lm).items() if name in ("device", "threads", "model")}
     found = [

@@ -10,13 +10,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from psr.errors import PsrError
-from tasks.studies.bench.figures import Figure, Goal
-from tasks.studies.bench.pairs import ratio
+from tasks.studies.bench.pairs import Figure, ratio
 
 if TYPE_CHECKING:
     from tasks.studies.bench.material import Material
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 SETTING = "GOMP_SPINCOUNT"
 SECONDS = 2.0
 BATCH, TOKENS, VOCABULARY = 16, 60, 1204
-BUSY = "import sys\nprint('ready', flush=True)\nwhile True: pass"
+BUSY = "print('ready', flush=True)\nwhile True: pass"
 
 
 def company(material: Material) -> list[Figure]:
@@ -38,51 +37,30 @@ def company(material: Material) -> list[Figure]:
             got="nothing",
             do="Run it as python -m flows.bench.",
         )
-    free: list[float] = []
-    alone: list[float] = []
-    both: list[list[float]] = []
-    beside: list[float] = []
-    with ExitStack() as stack:
-        without, one, other = (stack.enter_context(_worker(value)) for value in (None, setting, setting))
-        for repeat in range(material.repeats + 1):  # the first warms up
-            found = _steps(without), _steps(one), _steps(one, other), _beside(one)
-            if repeat:
-                free, alone, both, beside = free + found[0], alone + found[1], [*both, found[2]], beside + found[3]
+    worker = [sys.executable, "-m", "tasks.studies.bench.company", str(SECONDS)]
+    without = {name: value for name, value in os.environ.items() if name != SETTING}
+    rates: list[tuple[float, ...]] = []
+    with _child(worker, without) as plain, _child(worker, os.environ) as one, _child(worker, os.environ) as other:
+        for repeat in range(material.repeats + 1):
+            quiet = _steps(plain)[0], _steps(one)[0], sum(_steps(one, other)) / 2
+            with _child([sys.executable, "-c", BUSY], os.environ):
+                beside = _steps(one)[0]
+            if repeat:  # the first warms up
+                rates.append((*quiet, beside))
                 material.advance(1)
-    shares = [sum(two) / 2 for two in both]
-    halves = [value / 2 for value in free]
-    step = f"a step of the toy model with {SETTING}={setting}"
+    free, alone, two, busy = zip(*rates, strict=True)
+    halves = [rate / 2 for rate in free]
+    step, half = f"a step of the toy model with {SETTING}={setting}", "half of one alone without the setting: 1/s"
+    against = "the same without the setting: 1/s"
     return [
-        Figure(
-            "company-alone", f"{step}, alone: 1/s", "the same without the setting: 1/s", ratio(alone, free), Goal(0.85)
-        ),
-        Figure(
-            "company-two",
-            f"{step}, two processes at once, each: 1/s",
-            "half of one alone without the setting: 1/s",
-            ratio(shares, halves),
-            Goal(0.45),
-        ),
-        Figure(
-            "company-busy",
-            f"{step}, beside a busy process: 1/s",
-            "half of one alone without the setting: 1/s",
-            ratio(beside, halves),
-            Goal(0.45),
-        ),
+        Figure("company-alone", f"{step}, alone: 1/s", against, ratio(alone, free), at_least=0.85),
+        Figure("company-two", f"{step}, two processes at once, each: 1/s", half, ratio(two, halves), at_least=0.45),
+        Figure("company-busy", f"{step}, beside a busy process: 1/s", half, ratio(busy, halves), at_least=0.45),
     ]
 
 
 @contextmanager
-def _worker(setting: str | None) -> Iterator[subprocess.Popen[str]]:
-    environment = {name: value for name, value in os.environ.items() if name != SETTING}
-    environment |= {} if setting is None else {SETTING: setting}
-    with _child([sys.executable, "-m", "tasks.studies.bench.company", str(SECONDS)], environment) as process:
-        yield process
-
-
-@contextmanager
-def _child(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def _child(command: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process that has said that it is ready, and ends with the context."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -97,15 +75,10 @@ def _child(command: list[str], environment: dict[str, str]) -> Iterator[subproce
 def _steps(*workers: subprocess.Popen[str]) -> list[float]:
     """Steps a second of each of these workers, at once."""
     for worker in workers:
-        if worker.stdin is not None:
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
+        assert worker.stdin is not None  # noqa: S101 - it is a pipe
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
     return [float(_line(worker)) for worker in workers]
-
-
-def _beside(worker: subprocess.Popen[str]) -> list[float]:
-    with _child([sys.executable, "-c", BUSY], dict(os.environ)):
-        return _steps(worker)
 
 
 def _line(process: subprocess.Popen[str]) -> str:

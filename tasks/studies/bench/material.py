@@ -1,7 +1,8 @@
-"""What the bench works on: a finished profile's triplets, modules and search, and the model that they belong to."""
+"""What the bench works on: a finished profile's triplets, modules and search, and the model and machine that run them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,35 +47,31 @@ class Material:
         """The first attribute, whose material is used where one is enough."""
         return min(self.triplets)
 
-    def examples(self, method: Method, limit: int, attribute: str | None = None) -> list[Example]:
+    def examples(self, method: Method, limit: int | None = None, attribute: str | None = None) -> list[Example]:
         """At most `limit` of the attribute's triplets, aligned on the method's span."""
         from psr.lm.alignment import align
 
-        found = self.triplets[attribute or self.attribute][:limit]
-        return [Example(align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in found]
+        triplets = self.triplets[attribute or self.attribute][:limit]
+        tokenizer, span = self.lm.tokenizer, method.span
+        return [Example(align(tokenizer, t.pair, t.completion.token_ids, span), t.trait) for t in triplets]
 
     def module(self) -> SteeringModule:
         """The attribute's all-layer PSR module. Raises PsrError when the profile fitted none."""
-        found = [
-            m
-            for m in modules_of(self.data / "distill", self.attribute)
-            if m.form == "PSR" and len(m.layers) == self.lm.n_layers
-        ]
-        if not found:
-            raise PsrError(
-                "the bench needs an all-layer PSR module",
-                where=self.data / "distill",
-                expected="a-psr-mse-qr among the profile's methods",
-                got="none",
-                do="Add it to params.yaml and reproduce.",
-            )
-        return found[0]
+        for module in modules_of(self.data / "distill", self.attribute):
+            if module.form == "PSR" and len(module.layers) == self.lm.n_layers:
+                return module
+        raise PsrError(
+            "the bench needs an all-layer PSR module",
+            where=self.data / "distill",
+            expected="a-psr-mse-qr among the profile's methods",
+            got="none",
+            do="Add it to params.yaml and reproduce.",
+        )
 
     def seconds(self, runs: Sequence[Run], *, warm_up: bool = True) -> list[list[float]]:
         """Seconds of each run, [run][repeat], timed in turn."""
-        return alternate(
-            runs, self.repeats, settle=partial(settle, self.lm.device), advance=self.advance, warm_up=warm_up
-        )
+        wait = partial(settle, self.lm.device)
+        return alternate(runs, self.repeats, settle=wait, advance=self.advance, warm_up=warm_up)
 
 
 def settle(device: Any) -> None:
@@ -83,6 +80,20 @@ def settle(device: Any) -> None:
         import torch
 
         torch.cuda.synchronize(device)
+
+
+def machine(lm: LanguageModel) -> dict[str, Any]:
+    """What a figure of speed depends on and its reader cannot guess; never a host's name or a path."""
+    import torch
+
+    return {
+        "device": torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else lm.device.type,
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.partition("+")[0],
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "model": lm.fingerprint,
+    }
 
 
 def check_finished(data: Path, profile: str, needed: Sequence[str] = NEEDED, who: str = "the bench") -> None:

@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from psr.errors import PsrError
-from tasks.studies.bench.machine import machine
-
-if TYPE_CHECKING:
-    from tasks.studies.bench.figures import Figure
-    from tasks.studies.bench.material import Material
+from tasks.studies.bench.material import Material, machine
+from tasks.studies.bench.pairs import Figure
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One or more figures that are measured together. door: where the function is; pairs: how many repeats it takes."""
+class Measure(NamedTuple):
+    """One or more figures that are measured together, by a function of a file beside this one. pairs: its repeats."""
 
-    door: str
+    file: str
+    function: str
     pairs: int
 
     def __call__(self, material: Material) -> list[Figure]:
-        module, _, function = self.door.partition(":")
-        found: list[Figure] = getattr(import_module(module), function)(material)
-        return found
+        figures: list[Figure] = getattr(import_module(f"tasks.studies.bench.{self.file}"), self.function)(material)
+        return figures
 
 
 MEASURES = {
-    "fit": Measure("tasks.studies.bench.fitting:fit_speed", 5),
-    "layers": Measure("tasks.studies.bench.fitting:fit_layers", 5),
-    "alpha": Measure("tasks.studies.bench.alpha:alpha_search", 1),  # counted, not timed
-    "generate": Measure("tasks.studies.bench.generation:steered_generation", 31),
-    "wide": Measure("tasks.studies.bench.generation:wide_generation", 31),
-    "joint": Measure("tasks.studies.bench.joint:joint_fitting", 3),
-    "scale": Measure("tasks.studies.bench.joint:many_modules", 1),  # 500 modules: minutes
-    "store": Measure("tasks.studies.bench.stores:eight_bits", 5),
-    "record": Measure("tasks.studies.bench.recording:recording", 31),
-    "company": Measure("tasks.studies.bench.company:company", 7),
+    "fit": Measure("fitting", "fit_speed", 5),
+    "layers": Measure("fitting", "fit_layers", 5),
+    "alpha": Measure("alpha", "alpha_search", 1),  # counted, not timed
+    "generate": Measure("running", "steered_generation", 31),
+    "wide": Measure("running", "wide_generation", 31),
+    "joint": Measure("fitting", "joint_fitting", 3),
+    "scale": Measure("fitting", "many_modules", 1),  # 500 modules: minutes
+    "store": Measure("fitting", "eight_bits", 5),
+    "record": Measure("running", "recording", 31),
+    "company": Measure("company", "company", 7),
 }
 
 
@@ -59,23 +58,18 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def measure(material: Material, names: Sequence[str], repeats: int | None) -> list[dict[str, Any]]:
-    """The rows of the table `bench` of the measures called `names`, in one process. repeats: None, or for all of them."""
+    """The rows of the table `bench` of the measures called `names`, in one process. repeats: None, or for all of them.
+
+    A bar in a terminal shows how far each is.
+    """
     facts, rows = machine(material.lm), []
-    for name in names:
-        pairs = MEASURES[name].pairs if repeats is None else repeats
-        with _bar(name, pairs) as advance:
-            figures = MEASURES[name](replace(material, repeats=pairs, advance=advance))
-        rows += [{**figure.row(), **facts} for figure in figures]
-    return rows
-
-
-@contextmanager
-def _bar(name: str, pairs: int) -> Iterator[Callable[[int], None]]:
-    """A bar in a terminal; anywhere else nothing."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        row = bar.add_task(f"bench {name}", total=pairs)
-        yield lambda n: bar.advance(row, n)
+    watched = sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not watched) as bar:
+        for name in names:
+            pairs = MEASURES[name].pairs if repeats is None else repeats
+            task = bar.add_task(f"bench {name}", total=pairs)
+            figures = MEASURES[name](replace(material, repeats=pairs, advance=partial(bar.advance, task)))
+            bar.remove_task(task)
+            rows += [{**figure.row(), **facts} for figure in figures]
+    return rows

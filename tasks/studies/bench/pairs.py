@@ -1,4 +1,4 @@
-"""Two things timed in turn, and the ratio of their speeds with its spread.
+"""Two things timed in turn, the ratio of their speeds with its spread, and whether it reaches its goal.
 
 A machine that others use gets slower and faster by the minute. Both sides of a pair run within seconds of each other,
 so that what slows one slows the other, and every other pair runs them the other way round.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,14 +19,38 @@ Clock = Callable[[], float]
 Run = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Ratio:
+class Ratio(NamedTuple):
     """The median of n ratios and their quartiles."""
 
     median: float
     low: float
     high: float
     n: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`measured` divided by `against`, both in words. note: absolute facts beside it. at_least, at_most: what the median has
+    to reach, where it is judged."""
+
+    name: str
+    measured: str
+    against: str
+    ratio: Ratio
+    note: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Its columns in the table `bench`, without the machine's. Reaching a goal exactly is meeting it."""
+        goal, met = None, None
+        if self.at_least is not None:
+            goal, met = f"≥ {self.at_least:g}", self.ratio.median >= self.at_least
+        elif self.at_most is not None:
+            goal, met = f"≤ {self.at_most:g}", self.ratio.median <= self.at_most
+        verdict = None if met is None else "met" if met else "missed"
+        words = {"name": self.name, "measured": self.measured, "against": self.against, "note": self.note}
+        return {**words, **self.ratio._asdict(), "goal": goal, "verdict": verdict}
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
@@ -58,20 +83,16 @@ def alternate(
     """
     if repeats < 1:
         raise PsrError("nothing can be timed fewer times than once", expected="repeats of at least 1", got=repeats)
-    seconds: list[list[float]] = [[0.0] * repeats for _ in runs]
+    seconds: list[list[float]] = [[] for _ in runs]
     for run in runs if warm_up else ():
         run()
     for repeat in range(repeats):
-        order = range(len(runs)) if repeat % 2 == 0 else reversed(range(len(runs)))
-        for i in order:
-            seconds[i][repeat] = _timed(runs[i], clock, settle)
+        order = list(zip(runs, seconds, strict=True))
+        for run, times in order if repeat % 2 == 0 else reversed(order):
+            settle()
+            began = clock()
+            run()
+            settle()
+            times.append(clock() - began)
         advance(1)
     return seconds
-
-
-def _timed(run: Run, clock: Clock, settle: Run) -> float:
-    settle()
-    began = clock()
-    run()
-    settle()
-    return clock() - began

@@ -26,29 +26,24 @@ def bench_rows(data: Path) -> list[Row]:
     return read_table(path, "bench") if path.exists() else []
 
 
-def store(data: Path, rows: Sequence[Row]) -> list[Row]:
-    """Replace what this device measured before; what others measured stays. Returns all rows."""
+def store(data: Path, rows: Sequence[Row]) -> None:
+    """Replace what this device measured before; what others measured stays."""
     measured = {row["device"] for row in rows}
     kept = [row for row in bench_rows(data) if row["device"] not in measured]
     write_table(bench_file(data), "bench", [*kept, *rows])
-    return [*kept, *rows]
 
 
 def bench_table(rows: Sequence[Row]) -> Table:
     """A figure a line: the ratio's median, its quartiles, the goal and whether it is met; facts below."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, right in (
-        ("speed", False),
-        ("ratio", True),
-        ("quartiles", True),
-        ("n", True),
-        ("goal", True),
-        ("", False),
-    ):
-        table.add_column(name, justify="right" if right else "left", no_wrap=right)
+    table.add_column("speed")
+    for name in ("ratio", "quartiles", "n", "goal"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
     for row in rows:
+        below = "\n".join(line for line in (f"against {row['against']}", row["note"]) if line)
         table.add_row(
-            _what(row),
+            Text.assemble((row["name"], "bold"), f"  {row['measured']}\n", (below, "dim")),
             number(row["median"]),
             f"{number(row['low'])}–{number(row['high'])}",
             str(row["n"]),
@@ -56,11 +51,6 @@ def bench_table(rows: Sequence[Row]) -> Table:
             Text(row["verdict"] or "", style=STYLE.get(row["verdict"], "")),
         )
     return table
-
-
-def _what(row: Row) -> Text:
-    below = "\n".join(line for line in (f"against {row['against']}", row["note"]) if line)
-    return Text.assemble((row["name"], "bold"), f"  {row['measured']}\n", (below, "dim"))
 
 
 def number(value: float) -> str:
