@@ -6,18 +6,22 @@ Its parameter is the profile's name; the repository is found from this file, so 
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
-from prefect import Flow, flow, get_run_logger, tags, task
+from prefect import flow, get_run_logger, tags, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import environment, params
 from flows.steps import run_as_flow
+from psr.errors import PsrError
 from tasks.asking.models import ModelPlace, check_model
 from tasks.engine import publish
 from tasks.engine.checkout import commit
+from tasks.engine.disk import disk_error
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import Pipeline, Step, opened, to_do
 from tasks.engine.progress import say, speaking
@@ -39,19 +43,31 @@ def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
             keep(root)
             if any(step.computes for step in to_do(steps)):
                 check_model(ModelPlace(**settings.model.model_dump()))
-            return run_steps(root, pipeline, profile, steps, settings)
+            with tags(profile, commit(root).removeprefix("at ")):
+                return run_steps(root, pipeline, profile, steps, settings)
 
 
-def reproduction(
-    root: Path, pipeline: Pipeline, steps: tuple[Step, ...], settings: params.Profile
-) -> Flow[[str], dict[str, str]]:
+class StepFailed(PsrError):
+    """A step ended badly. input_error: the user has to mend something first."""
+
+    def __init__(self, what: str, *, input_error: bool) -> None:
+        self.input_error = input_error
+        super().__init__(what)
+
+
+def reproduce_planned(
+    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: params.Profile
+) -> dict[str, str]:
     """The same flow over steps that were planned just now, while the caller holds the repository's lock."""
 
     def planned(profile: str) -> dict[str, str]:
-        """Bring every step of `profile` up to date, then the index and the tracker."""
         return run_steps(root, pipeline, profile, steps, settings)
 
-    return flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False)(planned)
+    named = flow(
+        name="reproduce", flow_run_name="reproduce-{profile}", description=reproduce.__doc__, persist_result=False
+    )(planned)  # fmt: skip
+    with tags(profile, commit(root).removeprefix("at ")):
+        return named(profile)
 
 
 def run_steps(
@@ -61,7 +77,7 @@ def run_steps(
 
     Returns step -> "Cached", "Restored" or "Completed". Stops at the first step that fails.
     """
-    with tags(profile, commit(root).removeprefix("at ")), speaking("", get_run_logger()):
+    with speaking("", get_run_logger()):
         states = {step.name: _brought(root, pipeline, profile, step, settings) for step in steps}
         shown = task(cache_policy=NO_CACHE, persist_result=False)
         shown(publish.index)(root, profile)
@@ -79,10 +95,23 @@ def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings:
     if pipeline.restored(step):
         say(f"{step.name}: brought back from DVC's cache")
         return "Restored"
+    pipeline.clear(step)
     with pipeline.unchanged(step):
-        run_as_flow(root, profile, step, settings)
+        _run(root, profile, step, settings)
     pipeline.record(step)
     return "Completed"
+
+
+def _run(root: Path, profile: str, step: Step, settings: params.Profile) -> None:
+    """Run one step as a sub-flow. Raises StepFailed."""
+    try:
+        run_as_flow(root, profile, step, settings)
+    except Exception as error:
+        problem = error if isinstance(error, PsrError) else disk_error(error)
+        if problem is None:
+            traceback.print_exception(error, file=sys.stdout)
+        what = f"{step.name} failed: {problem or f'{type(error).__name__}: {error}'}"
+        raise StepFailed(what, input_error=problem is not None) from error
 
 
 def _artifacts(root: Path, profile: str, steps: tuple[Step, ...]) -> None:

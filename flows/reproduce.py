@@ -76,9 +76,9 @@ def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], 
     computes = any(step.computes for step in to_do(steps))
     with server(root, meanwhile=lambda: _probe(settings) if computes else None) as url:
         _say(f"Prefect at {url.removesuffix('/api')} while this runs")
-        from flows.pipeline import reproduction
+        from flows.pipeline import reproduce_planned
 
-        states = reproduction(root, pipeline, steps, settings)(profile)
+        states = reproduce_planned(root, pipeline, profile, steps, settings)
     _headline(root, profile)
     _say(overhead_line(root, [name for name, state in states.items() if state == "Completed"]))
     _say(cells_line(root))

@@ -129,11 +129,10 @@ class Pipeline:
         yield
         _refuse_changed(step, before, _reads(stage))
 
-    def cleared(self, step: Step) -> Path:
-        """Its output folder, with nothing of an earlier run in it."""
+    def clear(self, step: Step) -> None:
+        """Remove what an earlier run of it made."""
         with self._locked():
             self._stages[step.name].remove_outs(ignore_remove=False, force=False)
-        return self.root / step.folder
 
     def record(self, step: Step) -> None:
         """Keep what it made in DVC's cache and write dvc.lock. Only for what has just run, `unchanged`."""
@@ -141,8 +140,8 @@ class Pipeline:
         with self._locked():
             stage.save()
             stage.commit()
-            keep(self.root)
             stage.dump(update_pipeline=False)
+            keep(self.root)
 
     def _ordered(self, profile: str) -> tuple[list[Any], dict[str, tuple[str, ...]]]:
         import networkx

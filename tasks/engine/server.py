@@ -49,9 +49,9 @@ def server(root: Path, meanwhile: Callable[[], object] = lambda: None) -> Iterat
         _wait(process, url, log)
         threading.Thread(target=_end_with, args=(process, log, ended), daemon=True, name="watch-server").start()
         yield url
+    finally:
         for handler in logging.getLogger("prefect.flow_runs").handlers:
             handler.flush()  # the last lines reach the server while it is there
-    finally:
         ended.set()
         os.environ.pop("PREFECT_API_URL", None)
         process.kill()

@@ -1,8 +1,8 @@
-"""A small repository for the engine: the real flows/ and tasks/, with stages that take no time and can misbehave.
+"""A small repository for the engine: the real flows/ and tasks/, with steps that take no time and can misbehave.
 
     make -> left, right -> join        sections: make reads `complete`, the others `select`
 
-The stages obey environment variables: PSR_TEST_SLOW (seconds an item), PSR_TEST_FAIL ("stage:kind[:times]").
+The steps obey environment variables: PSR_TEST_SLOW (seconds an item), PSR_TEST_FAIL ("stage:kind[:times]").
 Every item that is really made is written as a line of `.psr/journal`, so that a test can count what was made twice.
 """
 
@@ -21,49 +21,39 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tasks.engine.code_deps import write
-
 HERE = Path(__file__).resolve().parents[2]
 ITEMS = 4
 
-STAGE = '''
-"""A stage for tests."""
+STEP = '''
+"""A step for tests."""
 
 import os
 import time
-from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from flows.steps import stage
-from psr.errors import PsrError
+from tasks.engine.progress import say
 from tasks.misbehave import misbehave
 
 
-@task(cache_policy=NO_CACHE)
-def items(place, count, text):
-    for i in range(count):
-        def write(path):
-            time.sleep(float(os.environ.get("PSR_TEST_SLOW", "0")))
-            with open(place.root / ".psr" / "journal", "a") as journal:
-                journal.write(f"{place.stage} {i}\\n")
-            path.write_text(text)
-        place.scratch.get(f"item-{i}") or place.scratch.put(f"item-{i}", write)
-    found = "".join(path.read_text() for path in place.scratch.items("item-"))
-    (place.out / "all.txt").write_text(found)
+def item(place, text, number):
+    def write(folder):
+        misbehave("NAME", place.root)
+        time.sleep(float(os.environ.get("PSR_TEST_SLOW", "0")))
+        with open(place.root / ".psr" / "journal", "a") as journal:
+            journal.write(f"{place.step} {number}\\n")
+        (folder / "text").write_text(text)
+    return place.cells.keep("item", (place.step, text, number), write)
 
 
-@stage
 def NAME(place, SECTION):
-    misbehave("NAME", place.root)
     given = "".join((place.of(name) / "all.txt").read_text() for name in NEEDS)
-    print("NAME works", flush=True)
-    items(place, ITEMS, f"NAME {SECTION.seed if 'SECTION' == 'complete' else SECTION.limit}\\n{given}")
+    say("NAME works")
+    text = f"NAME {SECTION.seed if 'SECTION' == 'complete' else SECTION.limit}\\n{given}"
+    cells = place.map(item, {f"NAME {i}": {"place": place, "text": text, "number": i} for i in range(ITEMS)})
+    (place.out / "all.txt").write_text("".join((cell / "text").read_text() for cell in cells))
 '''
 
 MISBEHAVE = '''
-"""What a test asks a stage to do wrong."""
+"""What a test asks a step to do wrong."""
 
 import os
 import signal
@@ -126,26 +116,25 @@ def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH
         shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(HERE / name, folder / name)
-    (folder / "tasks" / "track.py").write_text(TRACK)
+    (folder / "tasks" / "shown" / "track.py").write_text(TRACK)
     (folder / ".dvc").mkdir()
     shutil.copy(HERE / ".dvc" / "config", folder / ".dvc" / "config")
     (folder / "tasks" / "misbehave.py").write_text(MISBEHAVE)
     stages = {}
     for name, (section, needs) in graph.items():
-        text = STAGE.replace("NAME", name).replace("SECTION", section).replace("NEEDS", repr(needs))
+        text = STEP.replace("NAME", name).replace("SECTION", section).replace("NEEDS", repr(needs))
         (folder / "flows" / f"{name}.py").write_text(text.replace("ITEMS", str(ITEMS)))
         stages[name] = {
             "foreach": {"smoke": {"x": "y"}, "quick": {"x": "y"}},
             "do": {
-                "cmd": f"python -m flows.stage {name} --profile ${{key}}",
-                "deps": [f"data/${{key}}/{need}" for need in needs] or ["seed.txt"],
+                "cmd": f"python -m flows.step {name} --profile ${{key}}",
+                "deps": ([f"data/${{key}}/{need}" for need in needs] or ["seed.txt"]) + [f"flows/{name}.py"],
                 "params": [f"${{key}}.{section}"],
                 "outs": [f"data/${{key}}/{name}"],
             },
         }
     (folder / "seed.txt").write_text("seed\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-    write(folder)
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     return folder
 
@@ -210,7 +199,7 @@ def family(folder: Path) -> list[int]:
 
 
 def journal(folder: Path) -> list[str]:
-    """What the stages really made, in order."""
+    """What the steps really made, in order."""
     path = folder / ".psr" / "journal"
     return path.read_text().splitlines() if path.exists() else []
 

@@ -26,7 +26,7 @@ def test_its_schedule_is_off_and_its_parameters_are_plain_values():
     )
     name, count, active, cron, parameters, entrypoint = json.loads(done.stdout)
     assert (name, count, active, cron) == ("nightly", 1, False, "0 3 * * *")
-    assert parameters == {"profile": "quick", "wait_for_others": False}
+    assert parameters == {"profile": "quick"}
     assert entrypoint == "flows/pipeline.py:reproduce"
 
 
