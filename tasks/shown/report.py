@@ -2,7 +2,7 @@
 
 Model text is escaped by the templates, and a content security policy lets the browser run and fetch nothing. Equal
 results give equal bytes: no time, no machine, no random number. The stage's report has nothing of what the commands outside
-DVC store (flows.bench, claims, adapt, ablate): some of it is seconds, which do not come out equal. They add it themselves.
+DVC store (flows.bench, adapt, ablate): some of it is seconds, which do not come out equal. They add it themselves.
 """
 
 import base64
@@ -35,14 +35,9 @@ STAGES = {
     "distill": ("curves", "modules"),
     "steer": ("strengths", "completions", "pairs"),
     "faithfulness": ("faithfulness", "delta", "delta_strengths", "readability"),
+    "claims": ("claims",),
 }
-BESIDE = ("bench", "claims", "adaptation", "ablation")  # tables of commands outside DVC, a folder of that name each
-COMPARED = (  # the paper's claims about mean TA@Cp: the best of the first methods less the best of the others
-    ("PSR above constant, one layer", ("s-psr-mse-qr",), ("s-const-dim-r", "s-const-mse-qr")),
-    ("PSR above constant, all layers", ("a-psr-mse-qr",), ("a-const-mse-qr",)),
-    ("all layers above one layer, PSR", ("a-psr-mse-qr",), ("s-psr-mse-qr",)),
-    ("all-layer PSR at least the prompt", ("a-psr-mse-qr",), ("prompt",)),
-)
+BESIDE = ("bench", "adaptation", "ablation")  # tables of commands outside DVC, a folder of that name each
 Row = dict[str, Any]
 
 
@@ -65,9 +60,6 @@ def build(
     part = out / ".index.html.part"
     part.write_text(page, encoding="utf-8")
     return part.replace(out / "index.html")
-
-
-write_report = build
 
 
 def build_beside(data: Path, title: str) -> Path:
@@ -98,7 +90,7 @@ def render(tables: Mapping[str, Sequence[Row]], title: str) -> str:
     sheet = {"shades": range(1, SHADES + 1), "last": SHADES, "views": range(LAYERS + 1)}
     css = environment.get_template("style.css").render(sheet)
     return environment.get_template("report.html").render(
-        {name: tables[name] for name in BESIDE},
+        {name: tables[name] for name in (*BESIDE, "claims")},
         title=title,
         css=Markup(css),  # noqa: S704
         policy=_policy(css),
@@ -109,12 +101,6 @@ def render(tables: Mapping[str, Sequence[Row]], title: str) -> str:
         keys=keys,
         methods=methods,
         published=published,
-        compared=_compared(
-            {line.method: line.means[0] for line in methods},
-            {slug: row[0] for slug, row in published.rows.items()}
-            if published and published.columns[0] == "TA@Cp"
-            else {},
-        ),
         sections=[_section(benchmark, tables[name]) for name, benchmark in BENCHMARKS.items() if tables[name]],
         alignment=charts.alignment(headline, style),
         coherence=charts.coherence(_first_seed(tables["curve"]), names, style),
@@ -152,17 +138,6 @@ def _names(rows: Sequence[Row]) -> dict[str, str]:
 
 def _name(slug: str) -> str:
     return BY_SLUG[slug].name if slug in BY_SLUG else slug
-
-
-def _compared(here: Mapping[str, float | None], paper: Mapping[str, float | None]) -> list[tuple[str, Any, Any]]:
-    """What is compared, the paper's difference, and ours, where both sides were measured here."""
-
-    def difference(means: Mapping[str, float | None], ours: Sequence[str], others: Sequence[str]) -> float | None:
-        left, right = ([mean for slug in side if (mean := means.get(slug)) is not None] for side in (ours, others))
-        return max(left) - max(right) if left and right else None
-
-    rows = [(what, difference(paper, *sides), difference(here, *sides)) for what, *sides in COMPARED]
-    return [row for row in rows if row[-1] is not None]
 
 
 def _environment() -> jinja2.Environment:

@@ -5,11 +5,10 @@ A cell is anything with a key; what is written to it is tagged with its hash, an
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +31,13 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a dead server is told in seconds, not in minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
-PREDICT: dict[str, int | float] = {"alpha": 1.0, "seed": 0, "max_new_tokens": 64, "temperature": 1.0}
-"""What `predict` takes as params, with its defaults."""
+PREDICT = {
+    "alpha": ("double", 1.0),
+    "seed": ("long", 0),
+    "max_new_tokens": ("long", 64),
+    "temperature": ("double", 1.0),
+}
+"""What `predict` takes as params: types and defaults."""
 PYFUNC = Path(__file__).with_name("pyfunc_psr.py")
 
 
@@ -63,43 +67,33 @@ def opened(uri: str, artifacts: Path | None, profile: str) -> Iterator[Store]:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        found = client.get_experiment_by_name(EXPERIMENT)
+        known = client.get_experiment_by_name(EXPERIMENT)
         place = None if artifacts is None else artifacts.resolve().as_uri()
-        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=place)
-        runs = _runs(client, experiment, profile)
-        yield Store(client, experiment, runs)
+        experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place)
+        yield Store(client, experiment, _runs(client, experiment, profile))
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        first = (str(error).splitlines() or [""])[0].replace(uri, without_secret(uri))
+        parts = urlsplit(uri)  # shown without a user name and password
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+        first = (str(error).splitlines() or [""])[0].replace(uri, shown)
         raise PsrError(
             "the tracker could not be filled",
-            where=without_secret(uri),
+            where=shown,
             got=f"{type(error).__name__}: {first}",
             do="Results are complete without it: check MLFLOW_TRACKING_URI and run again.",
         ) from error
 
 
-def without_secret(uri: str) -> str:
-    """`uri` without a user name and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
-
-
 def _runs(client: "MlflowClient", experiment: str, profile: str) -> dict[str, "Run"]:
     """Every run of the profile by its cell; of twins, which an older tracker may hold, the first one made."""
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     token: str | None = None
     while token != "":
-        page = client.search_runs(
-            [experiment],
-            f"tags.`psr.profile` = '{profile}'",
-            max_results=1000,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
+        wanted = f"tags.`psr.profile` = '{profile}'"
+        page = client.search_runs([experiment], wanted, 1, 1000, ["attributes.start_time ASC"], token)
         for run in page:
-            found.setdefault(run.data.tags[CELL], run)
+            runs.setdefault(run.data.tags[CELL], run)
         token = page.token or ""
-    return found
+    return runs
 
 
 def fill(
@@ -108,7 +102,7 @@ def fill(
     name: str,
     tags: Mapping[str, str],
     params: Mapping[str, Any],
-    series: Mapping[str, Iterable[tuple[int, float]]],
+    series: Mapping[str, Sequence[tuple[int, float]]],
 ) -> str:
     """Make or update the run of `cell`; returns its id. series: metric name -> (step, value).
 
@@ -120,23 +114,19 @@ def fill(
     run = store.runs.get(cell)
     if run is None:
         run = store.client.create_run(store.experiment, run_name=name, tags={CELL: cell, **tags})
-    series = {metric: list(points) for metric, points in series.items()}
+    key, known, now = run.info.run_id, run.data.tags, int(time.time() * 1000)
     written = short_hash(series)
-    now = int(time.time() * 1000)
-    fresh = run.data.tags.get("psr.metrics") != written
-    metrics = [Metric(m, value, now, step) for m, points in series.items() for step, value in points] if fresh else []
-    new = [Param(key, str(value)) for key, value in params.items() if key not in run.data.params]
-    changed = {key: value for key, value in {**tags, "psr.metrics": written}.items() if run.data.tags.get(key) != value}
-    for at in range(0, max(1, len(metrics)), 900):  # MLflow takes 1,000 values a call
-        here = metrics[at : at + 900]
-        if here or new or changed:
-            last = at + 900 >= len(metrics)
-            store.client.log_batch(
-                run.info.run_id, here, new if last else [], [RunTag(k, v) for k, v in changed.items()] if last else []
-            )
+    metrics = [Metric(metric, value, now, step) for metric, points in series.items() for step, value in points]
+    if known.get("psr.metrics") != written:
+        for at in range(0, len(metrics), 1000):  # MLflow takes no more in a call
+            store.client.log_batch(key, metrics[at : at + 1000])
+    changed = {tag: value for tag, value in {**tags, "psr.metrics": written}.items() if known.get(tag) != value}
+    new = [Param(param, str(value)) for param, value in params.items() if param not in run.data.params]
+    if new or changed:  # the hash is written after what it stands for
+        store.client.log_batch(key, params=new, tags=[RunTag(tag, value) for tag, value in changed.items()])
     if run.info.status != "FINISHED":
-        store.client.set_terminated(run.info.run_id)
-    return str(run.info.run_id)
+        store.client.set_terminated(key)
+    return str(key)
 
 
 def versions(store: Store, name: str) -> dict[tuple[str, str], str]:
@@ -148,40 +138,29 @@ def versions(store: Store, name: str) -> dict[tuple[str, str], str]:
 
 
 def register(store: Store, name: str, run_id: str, cell: str, folder: Path, files: str, config: dict[str, Any]) -> str:
-    """Log the module in `folder` as a pyfunc under its run, and register it; returns the version."""
-    with tempfile.TemporaryDirectory() as spare:
-        save_pyfunc(Path(spare), folder, config)
-        store.client.log_artifacts(run_id, spare, "model")
-    version = store.client.create_model_version(
-        name, f"runs:/{run_id}/model", run_id, tags={CELL: cell, "psr.files": files}
-    )
-    return str(version.version)
+    """Log the module in `folder` as a pyfunc under its run, and register it; returns the version.
 
-
-def save_pyfunc(path: Path, folder: Path, config: dict[str, Any]) -> None:
-    """Write an MLflow model into `path`: the module's files, and pyfunc_psr.py as its code; nothing is pickled.
-
-    What `mlflow.pyfunc.save_model` writes, without its look through every installed package for requirements.
+    The MLflow model is the module's files, and pyfunc_psr.py as its code; nothing is pickled.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow warns of its own type hints when imported
-        import mlflow.pyfunc
-    from mlflow.models import Model, ModelSignature
+    from mlflow.models import ModelSignature
     from mlflow.types import ParamSchema, ParamSpec
 
-    shutil.copytree(folder, path / "artifacts" / "module")
-    shutil.copy(PYFUNC, path)
-    kinds = {float: "double", int: "long"}
-    params = ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in PREDICT.items()])
-    model = Model(signature=ModelSignature(params=params))
-    mlflow.pyfunc.add_to_model(
-        model,
-        loader_module="mlflow.pyfunc.loaders.code_model",
-        model_code_path=PYFUNC.name,
-        model_config=config,
-        artifacts={"module": {"path": "artifacts/module", "uri": "artifacts/module"}},
-    )
-    model.save(str(path / "MLmodel"))
+    params = ParamSchema([ParamSpec(param, kind, default) for param, (kind, default) in PREDICT.items()])
+    with tempfile.TemporaryDirectory() as spare, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow warns of its own type hints, and asks for an example of chats
+        import mlflow.pyfunc
+
+        mlflow.pyfunc.save_model(
+            f"{spare}/model",
+            python_model=str(PYFUNC),
+            artifacts={"module": str(folder)},
+            model_config=config,
+            signature=ModelSignature(params=params),
+            pip_requirements=[],  # else it looks through every installed package
+        )
+        store.client.log_artifacts(run_id, f"{spare}/model", "model")
+    tags = {CELL: cell, "psr.files": files}
+    return str(store.client.create_model_version(name, f"runs:/{run_id}/model", run_id, tags=tags).version)
 
 
 def point(store: Store, name: str, alias: str, version: str) -> None:

@@ -240,7 +240,7 @@ def test_models_have_names_that_mlflow_takes(profile_: str, attribute: str, name
 @pytest.mark.slow
 def test_two_processes_that_fill_a_new_store_at_once_make_no_twins(tmp_path: Path, root: Path) -> None:
     write_results(tmp_path, adapters=True)
-    code = f"from tasks import track; track.run({str(tmp_path)!r}, 'quick')"
+    code = f"from tasks.shown import track; track.run({str(tmp_path)!r}, 'quick')"
     running = [subprocess.Popen([sys.executable, "-c", code], cwd=root) for _ in range(2)]
     assert [process.wait(300) for process in running] == [0, 0]
     with sqlite3.connect(tmp_path / ".psr/mlflow.db") as database:
