@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flows.params import Report
 from tasks.engine.place import Place
-from tasks.shown.report import write_report
+from tasks.shown.report import build
 
 
 def report(place: Place, report: Report) -> None:
     """Everything measured, as one self-contained page."""
-    write_report(place.root / "data" / place.profile, place.out, title=report.title)
+    build(place.root / "data" / place.profile, place.out, title=report.title)

@@ -58,7 +58,7 @@ def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, 
     tables.write_table(data / "search/candidates.parquet", "candidates", [])
     tables.write_table(data / "steer/strengths.parquet", "strengths", [])
     _write_faithfulness(data / "faithfulness", rows)
-    results_of.fn(*(data / name for name in ("distill", "search", "steer", "judge", "results")), **DRAWN)
+    results_of(*(data / name for name in ("distill", "search", "steer", "judge", "results")), **DRAWN)
     return data
 
 

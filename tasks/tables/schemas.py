@@ -133,8 +133,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "delta_tokens": ("faithfulness",),
     "readability": ("faithfulness",),
     "bench": ("bench",),  # no stage of DVC's: flows.bench
-    "claims": ("claims",),  # likewise: flows.claims
-    "adaptation": ("adaptation",),  # nor this: flows.adapt
-    "ablation": ("ablation",),  # nor this: flows.ablate
+    "claims": ("claims",),
+    "adaptation": ("adaptation",),  # likewise: flows.adapt
+    "ablation": ("ablation",),  # likewise: flows.ablate
 }
 """Which stages write a table of that name."""

@@ -11,11 +11,9 @@ from tasks.shown import index, report
 from tasks.shown.query import ask
 from tasks.studies.claims.faithfulness import sums_of
 from tasks.studies.claims.methods import figures_of, published
-from tasks.studies.claims.sql import question
-from tasks.studies.claims.table import check_finished, claim_rows, claims_table, measure, questions, store
+from tasks.studies.claims.table import claim_rows, claims_table, measured, questions, write_claims
 from tasks.tables import parquet as tables
 from tests.claims_folder import DRAWN, LAYERS, PROMPT, QUESTIONS, SEEDS, module_id, write_claims_folder
-from tests.results_folder import write_results
 
 Rows = dict[tuple[int, str], dict]
 CONST = "one layer, against Const MSE, at the prompt's coherence"
@@ -28,7 +26,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(data: Path) -> list[dict]:
-    return store(data, measure(data, "quick", DRAWN, DRAWN))
+    return measured_of(data)
+
+
+def measured_of(data: Path) -> list[dict]:
+    write_claims(data, "quick", data / "claims", DRAWN, DRAWN)
+    return claim_rows(data)
 
 
 def by_part(rows: list[dict]) -> Rows:
@@ -122,7 +125,7 @@ def test_sums_are_read_question_by_question(data):
 
 def test_a_method_or_a_range_that_is_missing_is_named(tmp_path):
     data = write_claims_folder(tmp_path, without=("s-const-mse-qr", "a-psr-mse-qr"))
-    parts = by_part(measure(data, "quick", DRAWN, DRAWN))
+    parts = by_part(measured_of(data))
     assert parts[2, CONST]["note"] == "no S-Const MSE·QR on persona"
     assert parts[2, CONST]["sql"] is None
     assert parts[2, CONST]["claim_verdict"] == "undecided"  # a part holds, a part was not measured
@@ -140,7 +143,7 @@ def test_a_method_or_a_range_that_is_missing_is_named(tmp_path):
 def test_prompts_at_their_ceiling_leave_nothing_to_compare(tmp_path, monkeypatch):
     for attribute in PROMPT:
         monkeypatch.setitem(PROMPT, attribute, 98.0)
-    parts = by_part(measure(write_claims_folder(tmp_path), "quick", DRAWN, DRAWN))
+    parts = by_part(measured_of(write_claims_folder(tmp_path)))
     assert parts[4, "prompt at 50 to 95"]["verdict"] == "not measured"
     assert parts[4, "prompt at 50 to 95"]["note"].startswith("no attribute whose prompt is at 50 to 95 (gloomy 9")
 
@@ -161,28 +164,17 @@ def test_the_table_and_the_questions_are_printed_for_every_part(rows):
     assert all('python -m flows.sql "SELECT ' in told for told in questions(rows))
 
 
-def test_the_report_shows_verdicts_where_claims_were_measured_and_directions_elsewhere(data, rows, tmp_path):
-    page = report.build(data, tmp_path / "a", beside={"claims": claim_rows(data)}).read_text(encoding="utf-8")
+def test_the_report_shows_every_verdict(data, rows, tmp_path):
+    page = report.build(data, tmp_path / "a").read_text(encoding="utf-8")
     assert page.count("<h2>The paper’s claims</h2>") == 1
-    assert "a direction, no test" not in page
     assert page.count("not measured") >= 2
-    without = report.build(data, tmp_path / "b").read_text(encoding="utf-8")
-    assert without.count("<h2>The paper’s claims</h2>") == 1
-    assert "a direction, no test" in without
 
 
-def test_an_unfinished_profile_says_what_is_missing(tmp_path):
+def test_claims_that_were_not_measured_say_what_to_do(tmp_path):
     with pytest.raises(
-        PsrError, match=r"claims are measured on a finished profile \(data/quick\).*no distill/modules\.parquet"
+        PsrError, match=r"not measured \(data/quick/claims\). Run `python -m flows.reproduce --profile quick`"
     ):
-        check_finished(tmp_path, "quick")
-    data = write_results(tmp_path)
-    check_finished(data, "quick")
-    (data / "faithfulness/deviations.parquet").unlink()
-    with pytest.raises(
-        PsrError, match=r"got no faithfulness/deviations\.parquet. Run `python -m flows.reproduce --profile quick`"
-    ):
-        check_finished(data, "quick")
+        measured(tmp_path, "quick")
 
 
 def test_an_unknown_question_is_an_error():

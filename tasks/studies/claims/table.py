@@ -14,55 +14,38 @@ from psr.evaluation.claims import CLAIMS
 from tasks.studies.claims.rows import Row, with_claims_verdict
 from tasks.tables.parquet import read_table, write_table
 
-NEEDED = (
-    "distill/modules.parquet",
-    "search/judgements.parquet",
-    "steer/completions.parquet",
-    "judge/judgements.parquet",
-    "faithfulness/deviations.parquet",
-    "results/headline_seeds.parquet",
-)
 DIGITS = {"points": 1, "relative RMSE": 3}  # decimals that a unit can carry; else 2
 STYLE = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
-def check_finished(data: Path, profile: str) -> None:
-    """Raise PsrError unless the profile's outputs that the claims are measured on are there."""
-    missing = [name for name in NEEDED if not (data / name).is_file()]
-    if missing:
-        raise PsrError(
-            "the claims are measured on a finished profile",
-            where=f"data/{profile}",
-            expected="the outputs of its stages",
-            got=f"no {', '.join(missing)}",
-            do=f"Run `python -m flows.reproduce --profile {profile}` first.",
-        )
+def write_claims(data: Path, profile: str, out: Path, results: dict[str, Any], faithfulness: dict[str, Any]) -> None:
+    """Measure them on the profile in `data`, claim by claim; write out/claims.parquet.
 
-
-def measure(data: Path, profile: str, results: dict[str, Any], faithfulness: dict[str, Any]) -> list[Row]:
-    """Rows of the table, claim by claim. results, faithfulness: `resamples` and `seed` of these sections of params.yaml."""
+    results, faithfulness: `resamples` and `seed` of these sections of params.yaml.
+    """
     from tasks.studies.claims.faithfulness import faithfulness_rows
     from tasks.studies.claims.methods import method_rows
 
     rows = [*method_rows(data, profile, **results), *faithfulness_rows(data, profile, **faithfulness)]
-    return with_claims_verdict(sorted(rows, key=lambda row: row["claim"]))
-
-
-def claims_file(data: Path) -> Path:
-    """Where a profile's claims lie: no output of DVC's, since no stage waits for them."""
-    return data / "claims" / "claims.parquet"
+    write_table(out / "claims.parquet", "claims", with_claims_verdict(sorted(rows, key=lambda row: row["claim"])))
 
 
 def claim_rows(data: Path) -> list[Row]:
-    """What flows.claims measured of the profile in `data`; nothing before its first run."""
-    path = claims_file(data)
+    """The claims of the profile in `data`; nothing before they were measured."""
+    path = data / "claims" / "claims.parquet"
     return read_table(path, "claims") if path.exists() else []
 
 
-def store(data: Path, rows: Sequence[Row]) -> list[Row]:
-    """Replace what was measured before."""
-    write_table(claims_file(data), "claims", rows)
-    return list(rows)
+def measured(data: Path, profile: str) -> list[Row]:
+    """The same. Raises PsrError before they were measured."""
+    rows = claim_rows(data)
+    if not rows:
+        raise PsrError(
+            "the claims of this profile are not measured",
+            where=f"data/{profile}/claims",
+            do=f"Run `python -m flows.reproduce --profile {profile}` first.",
+        )
+    return rows
 
 
 def claims_table(rows: Sequence[Row]) -> Table:
