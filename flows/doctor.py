@@ -12,6 +12,8 @@ from flows import environment
 from tasks.doctor.checks import findings
 from tasks.engine.terminal import clean
 
+MEND = "Mend what is BAD: pip install -e . -c constraints.txt brings the versions that were run together."
+
 
 def main() -> int:
     """Exit status 0 when everything is well, else 1; 130 when stopped by Ctrl-C."""
@@ -25,11 +27,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    print(
-        "All well."
-        if well
-        else "Mend what is BAD: pip install -e . -c constraints.txt brings the versions that were run together."
-    )
+    print("All well." if well else MEND)
     return 0 if well else 1
 
 

@@ -8,9 +8,9 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -18,13 +18,12 @@ from packaging.utils import canonicalize_name
 from psr.errors import PsrError
 from tasks.doctor.schedule import schedules
 from tasks.engine.checkout import commit, restoring
-from tasks.engine.planning import check_readable
+from tasks.engine.pipeline import opened
 
 SERVER = "from prefect.server.api.server import create_app; create_app(); import prefect; prefect.flow(lambda: None, name='x')"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One line: what was looked at, whether it is well, and what was found."""
 
     name: str
@@ -60,10 +59,10 @@ def packages(root: Path) -> Iterator[Finding]:
         except PackageNotFoundError:
             yield Finding(requirement.name, False, f"missing, {requirement.specifier} is needed")
             continue
-        good = requirement.specifier.contains(found, prereleases=True)
-        yield Finding(
-            requirement.name, good, _beside(found, tried) if good else f"{found}, {requirement.specifier} is needed"
-        )
+        if requirement.specifier.contains(found, prereleases=True):
+            yield Finding(requirement.name, True, _beside(found, tried))
+        else:
+            yield Finding(requirement.name, False, f"{found}, {requirement.specifier} is needed")
     for below, tried in together.items():
         with suppress(PackageNotFoundError):  # what only tests need may be missing
             if not tried.specifier.contains(version(below), prereleases=True):
@@ -100,7 +99,8 @@ def git(root: Path) -> tuple[bool, str]:
 def pipeline(root: Path) -> tuple[bool, str]:
     """DVC can read its files here, in a git repository."""
     try:
-        check_readable(root)
+        with opened(root):
+            pass
     except PsrError as error:
         return False, str(error)
     if (root / "dvc.lock").exists():
@@ -111,7 +111,8 @@ def pipeline(root: Path) -> tuple[bool, str]:
 
 def steering(root: Path) -> tuple[bool, str]:
     """The shipped model is read with a cache as without, and steered where it should be (psr/steering/probe.py)."""
-    from tasks.asking.models import ModelPlace, check_model
+    from tasks.asking.models import ModelPlace
+    from tasks.doctor.model import check_model
 
     try:
         check_model(ModelPlace(str(root / "data/testbed/model"), "float32", "cpu", threads=2))

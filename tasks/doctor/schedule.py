@@ -12,8 +12,6 @@ import re
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +20,6 @@ from typing import Any
 from psr.errors import PsrError
 from tasks.engine.server import PATIENCE, start
 
-CRON = "0 3 * * *"
 LIMIT = 60.0  # seconds for the first run; the scheduler looks once a second
 ENOUGH = 5  # failures after which there is no use in waiting
 SETTINGS = {
@@ -46,11 +43,8 @@ class Server:
 
     def answer(self, path: str, body: dict[str, Any], limit: float = 30.0) -> Any:
         """The answer to a POST; asked again while the server starts or is busy, for `limit` seconds."""
-        request = urllib.request.Request(  # noqa: S310
-            f"{self.url}/{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
+        headers, data = {"Content-Type": "application/json"}, json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/{path}", data, headers)  # noqa: S310
         end = time.monotonic() + limit
         while True:
             try:
@@ -58,9 +52,8 @@ class Server:
                     return json.load(reply)
             except OSError as error:
                 if time.monotonic() > end or self.process.poll() is not None:
-                    raise PsrError(
-                        "the Prefect server does not answer", where=path, got=self.last_words() or error
-                    ) from error
+                    got = self.last_words() or error
+                    raise PsrError("the Prefect server does not answer", where=path, got=got) from error
             time.sleep(0.2)
 
     def raised(self) -> list[str]:
@@ -74,20 +67,31 @@ class Server:
 
 
 def schedules(root: Path) -> tuple[bool, str]:
-    """Whether the scheduler creates a run, and after how long; or its own error line."""
+    """Whether the scheduler creates a run, and after how long; or its own error line.
+
+    The server knows nothing of the user's settings, profile or database, and is killed at the end.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    path = os.pathsep.join([str(root), *filter(None, [kept.get("PYTHONPATH")])])
     with TemporaryDirectory(prefix="psr-doctor-", ignore_cleanup_errors=True) as home:
-        try:
-            with _server(root, Path(home)) as server:
+        log = Path(home, "server.log")
+        with start(Path(home), log, {**kept, **SETTINGS, "PREFECT_HOME": home, "PYTHONPATH": path}) as process:
+            try:
+                server = Server(process, process.stdout.readline().strip() if process.stdout else "", log)
+                if not server.url:
+                    raise PsrError("the Prefect server did not start", got=server.last_words() or "no message")
                 return _scheduled(server)
-        except PsrError as error:
-            return False, str(error)
+            except PsrError as error:
+                return False, str(error)
+            finally:
+                process.kill()
 
 
 def _scheduled(server: Server) -> tuple[bool, str]:
     """Nothing but the scheduler creates runs here: Prefect's API stores a deployment and its schedule, and no run."""
     flow = server.answer("flows/", {"name": "doctor"}, PATIENCE)
-    schedule = {"active": True, "schedule": {"cron": CRON}}
-    deployment = server.answer("deployments/", {"name": "nightly", "flow_id": flow["id"], "schedules": [schedule]})
+    nightly = {"active": True, "schedule": {"cron": "0 3 * * *"}}
+    deployment = server.answer("deployments/", {"name": "nightly", "flow_id": flow["id"], "schedules": [nightly]})
     began, before = time.monotonic(), len(server.raised())
     theirs = {"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}}}
     while time.monotonic() - began < LIMIT and len(server.raised()) < before + ENOUGH:
@@ -96,21 +100,3 @@ def _scheduled(server: Server) -> tuple[bool, str]:
         time.sleep(0.2)
     why = server.last_words() or f"none in {time.monotonic() - began:.0f} s, and the server's log is empty"
     return False, f"no run is created: {why}"
-
-
-@contextmanager
-def _server(root: Path, home: Path) -> Iterator[Server]:
-    """A server that knows nothing of the user's settings, profile or database; killed when the context ends."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    paths = [str(root), *filter(None, [kept.get("PYTHONPATH")])]
-    own = {**SETTINGS, "PREFECT_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
-    log = home / "server.log"
-    with start(home, log, {**kept, **own}) as process:
-        try:
-            url = process.stdout.readline().strip() if process.stdout else ""
-            server = Server(process, url, log)
-            if not url:
-                raise PsrError("the Prefect server did not start", got=server.last_words() or "no message")
-            yield server
-        finally:
-            process.kill()

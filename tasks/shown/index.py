@@ -1,7 +1,7 @@
 """results.duckdb: an index over the parquet files of all profiles, rebuilt from nothing and moved into place.
 
 The parquet files are the truth (DVC's outputs); the index may be deleted at any time. Readers never meet a lock or half
-an index. The tables are described in tasks/sql/staging.sql, the views in tasks/sql/views.sql.
+an index. The tables are described in sql/staging.sql beside this file, the views in sql/views.sql.
 """
 
 import os
@@ -17,33 +17,28 @@ from tasks.tables.schemas import SCHEMAS, STAGES
 SQL = Path(__file__).parent / "sql"
 # DuckDB 2 writes files that 1.x clients (the packaged command line among them) cannot open, unless told otherwise.
 FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.2.0"}
-KEYS = {
-    "pairs": ("profile", "stage", "id"),
-    "completions": ("profile", "id"),
-    "judgements": ("profile", "id"),
-    "triplets": ("profile", "id"),
-    "dropped": ("profile", "completion"),
-    "modules": ("profile", "id"),
-    "curves": ("profile", "module", "epoch"),
-    "candidates": ("profile", "module", "seed", "point", "alpha"),
-    "draws": ("profile", "stage", "attribute", "sampled"),
-    "strengths": ("profile", "completion", "layer", "position"),
-    "headline": ("profile", "benchmark", "model", "attribute", "method"),
-    "faithfulness": ("profile", "attribute", "method", "seed", "alpha", "layer"),
-    "deviations": ("profile", "pair", "method", "seed", "alpha", "layer"),
-    "delta": ("profile", "attribute", "seed", "kind", "layer", "r"),
-    "delta_strengths": ("profile", "attribute", "seed", "kind", "layer"),
-    "delta_tokens": ("profile", "completion", "seed", "kind", "layer", "position"),
-    "readability": ("profile", "attribute", "seed", "kind", "reads", "reader", "layer"),
-    "bench": ("profile", "device", "name"),
-    "claims": ("profile", "claim", "part"),
-    "adaptation": ("profile", "attribute", "method"),
-    "ablation": ("profile", "attribute", "variant"),
-    "ifeval": ("profile", "benchmark", "model", "attribute", "method"),
-    "axbench": ("profile", "benchmark", "model", "attribute", "method"),
-    "headline_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),
-    "ifeval_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),
-    "axbench_seeds": ("profile", "benchmark", "model", "attribute", "method", "seed"),
+KEYS = {  # beside the profile
+    "pairs": ("stage", "id"),
+    **dict.fromkeys(("completions", "judgements", "triplets", "modules"), ("id",)),
+    "dropped": ("completion",),
+    "curves": ("module", "epoch"),
+    "candidates": ("module", "seed", "point", "alpha"),
+    "draws": ("stage", "attribute", "sampled"),
+    "strengths": ("completion", "layer", "position"),
+    "faithfulness": ("attribute", "method", "seed", "alpha", "layer"),
+    "deviations": ("pair", "method", "seed", "alpha", "layer"),
+    "delta": ("attribute", "seed", "kind", "layer", "r"),
+    "delta_strengths": ("attribute", "seed", "kind", "layer"),
+    "delta_tokens": ("completion", "seed", "kind", "layer", "position"),
+    "readability": ("attribute", "seed", "kind", "reads", "reader", "layer"),
+    "bench": ("device", "name"),
+    "claims": ("claim", "part"),
+    "adaptation": ("attribute", "method"),
+    "ablation": ("attribute", "variant"),
+    **dict.fromkeys(("headline", "ifeval", "axbench"), ("benchmark", "model", "attribute", "method")),
+    **dict.fromkeys(
+        ("headline_seeds", "ifeval_seeds", "axbench_seeds"), ("benchmark", "model", "attribute", "method", "seed")
+    ),
 }
 
 
@@ -60,28 +55,21 @@ def rebuild(root: Path | str) -> Path:
     target = database(root)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".index-") as spare:
-        files = _files(target.parent, Path(spare))
-        part = Path(spare) / target.name
+        files, part = {}, Path(spare) / target.name
+        for name in SCHEMAS:  # in a fixed order, an empty typed one last
+            files[name] = [
+                path for stage in STAGES[name] for path in sorted(target.parent.glob(f"*/{stage}/{name}.parquet"))
+            ]
+            files[name].append(write_table(Path(spare, "none", "none", f"{name}.parquet"), name, []))
         with duckdb.connect(str(part), config=FORMAT) as connection:
             connection.begin()
             _stage(connection, files)
             for name, key in KEYS.items():
-                _check_key(connection, name, key)
+                _check_key(connection, name, ("profile", *key))
             connection.execute((SQL / "views.sql").read_text())
             connection.commit()
         os.replace(part, target)
     return target
-
-
-def _files(data: Path, spare: Path) -> dict[str, list[Path]]:
-    """Every table's files in a fixed order, an empty typed one last."""
-    return {
-        name: [
-            *(path for stage in STAGES[name] for path in sorted(data.glob(f"*/{stage}/{name}.parquet"))),
-            write_table(spare / "none" / "none" / f"{name}.parquet", name, []),
-        ]
-        for name in SCHEMAS
-    }
 
 
 def _stage(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) -> None:
