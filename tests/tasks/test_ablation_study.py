@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tasks.engine.scratch import Scratch
 
 from tasks.asking.models import ModelPlace
-from tasks.engine.scratch import Scratch
 from tasks.studies.ablation import study as studying
 from tasks.studies.ablation.material import Subject, subjects, wanted_attributes
 from tasks.studies.ablation.study import Study

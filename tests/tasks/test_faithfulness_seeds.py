@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from tasks.engine.gather import gather
+from tasks.engine.scratch import Scratch
 
 import flows.faithfulness
 from flows.params import load
@@ -19,8 +21,6 @@ from psr.steering.module import SteeringModule, save_module
 from psr.types import Attribute, Triplet
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import load_attributes
-from tasks.engine.gather import gather
-from tasks.engine.scratch import Scratch
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import study_of
 from tasks.shown import index

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tasks.engine.gather import gather
+from tasks.engine.scratch import Scratch
 
 from psr.answers.pairs import sampling_seeds
 from psr.fitting.methods import parse_method, trained
@@ -15,8 +17,6 @@ from psr.testbed.verifiers import follows, follows_loosely
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
-from tasks.engine.gather import gather
-from tasks.engine.scratch import Scratch
 from tasks.shown import index
 from tasks.shown.query import ask
 from tasks.steps.complete import complete_attribute
