@@ -16,7 +16,7 @@ from flows import environment, params
 from flows.doors import answered
 from flows.params import Faithfulness, Results
 from tasks.engine.place import Place
-from tasks.studies.claims.table import claims_table, measured, questions, write_claims
+from tasks.studies.claims.table import measured, write_claims
 
 WIDE = 190  # columns where nobody watches
 
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
 
 def _show(root: Path, profile: str) -> None:
     params.load(root / params.FILE, profile)
+    from tasks.shown.claims import claims_table, questions
+
     rows = measured(root / "data" / profile, profile)
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     console.print(claims_table(rows))

@@ -7,8 +7,8 @@ model. Counts are upper bounds where the run decides (triplets that are kept, al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -36,8 +36,7 @@ SECONDS = {  # per unit of Amount.count, two cores, the shipped model
 }
 
 
-@dataclass(frozen=True)
-class Amount:
+class Amount(NamedTuple):
     """How much a stage makes: `count` units of work for the estimate, `text` for people."""
 
     count: float
@@ -46,54 +45,38 @@ class Amount:
 
 def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
-    each, seeds = sum(len(benchmark.attributes) for benchmark in settings.benchmarks), len(settings.seeds)
-    cells = {
-        benchmark.name: len(benchmark.attributes) * len(benchmark.methods or settings.methods)
-        for benchmark in settings.benchmarks
-    }
-    modules, methods = _modules(settings), sum(cells.values())
     c, s, t, f = settings.complete, settings.search, settings.steer, settings.faithfulness
+    # strengths a cell: tried in the search, and those that a resample might choose, in the mean
+    tried = {"persona": len(s.alphas) + 2 * sum(s.refine), "axbench": len(s.factors), "ifeval": 0}
+    taken = {"persona": 3, "axbench": 3, "ifeval": 1}
+    each = methods = modules = searches = steers = 0
+    seeds = len(settings.seeds)
+    for benchmark in settings.benchmarks:
+        n, slugs = len(benchmark.attributes), benchmark.methods or settings.methods
+        each += n
+        methods += n * len(slugs)
+        # one a seed, or one for all seeds where fitting draws nothing at random
+        modules += n * sum(seeds if trained(parse_method(slug)) else 1 for slug in slugs)
+        searches += n * (len(slugs) * tried[benchmark.name] + 2 * (benchmark.name == "persona"))
+        steers += n * (len(slugs) * taken[benchmark.name] + 2 + len(t.with_prompt))
     answers = each * (c.questions or ALL) * c.instructions * c.samples
     kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
-    epochs = settings.distill.epochs or 15
-    tried = {
-        "persona": len(s.alphas) + 2 * sum(s.refine),
-        "axbench": len(s.factors),
-        "ifeval": 0,
-    }  # alpha_max instead of 0
-    prompted = sum(2 * len(benchmark.attributes) for benchmark in settings.benchmarks if benchmark.name == "persona")
-    searched = seeds * (s.questions or ALL) * s.samples * (prompted + sum(cells[name] * tried[name] for name in cells))
-    taken = {"persona": 3, "axbench": 3, "ifeval": 1}  # strengths that a resample might choose, in the mean
-    steered = (
-        seeds
-        * (t.questions or ALL)
-        * t.samples
-        * (each * (2 + len(t.with_prompt)) + sum(cells[name] * taken[name] for name in cells))
-    )
+    searched = seeds * (s.questions or ALL) * s.samples * searches
+    steered = seeds * (t.questions or ALL) * t.samples * steers
+    taken_apart = seeds * (each * (7 * f.questions + 3 * f.triplets) + 2 * methods * f.questions)
+    size = cache_bytes(settings, root, kept)
     return {
         "complete": Amount(2 * answers, f"{2 * answers} completions"),
         "select": Amount(2 * answers, f"{2 * answers} judged, at most {kept} triplets kept"),
-        "extract": Amount(kept, f"at most {_size(cache_bytes(settings, root, kept))} of activations"),
-        "distill": Amount(kept / each * modules * epochs, f"{modules} modules"),
+        "extract": Amount(kept, f"at most {f'{size / 1e6:.0f} MB' if size else 'an unknown size'} of activations"),
+        "distill": Amount(kept / each * modules * (settings.distill.epochs or 15), f"{modules} modules"),
         "search": Amount(searched, f"about {searched} completions"),
         "steer": Amount(steered, f"about {steered} completions"),
         "judge": Amount(steered, f"about {steered} judged"),
-        "faithfulness": Amount(
-            seeds * (each * (7 * f.questions + 3 * f.triplets) + 2 * methods * f.questions),
-            f"{seeds * each * f.questions} answers taken apart",
-        ),
+        "faithfulness": Amount(taken_apart, f"{seeds * each * f.questions} answers taken apart"),
         "results": Amount(seeds * methods, f"{2 * each + methods} rows"),
         "report": Amount(1, "1 page"),
     }
-
-
-def _modules(settings: Profile) -> int:
-    """How many are fitted: one a seed, or one for all seeds where fitting draws nothing at random."""
-    return sum(
-        len(benchmark.attributes) * (len(settings.seeds) if trained(parse_method(slug)) else 1)
-        for benchmark in settings.benchmarks
-        for slug in benchmark.methods or settings.methods
-    )
 
 
 def cache_bytes(settings: Profile, root: Path, triplets: int) -> int | None:
@@ -117,7 +100,8 @@ def plan_table(root: Path, steps: Sequence[Step], settings: Profile) -> Table:
     for step in steps:
         amount = known.get(step.flow)
         time = f"{seconds(root, step, settings):.0f}" if step.state != "cached" else ""
-        table.add_row(step.name, words[step.state], Text(amount.text if amount else ""), time, Text(_why(step)))
+        why = ", ".join(step.reasons[:3]) + (f" and {len(step.reasons) - 3} more" if len(step.reasons) > 3 else "")
+        table.add_row(step.name, words[step.state], Text(amount.text if amount else ""), time, Text(why))
     return table
 
 
@@ -134,12 +118,3 @@ def seconds(root: Path, step: Step, settings: Profile) -> float:
     """How long a step may take, starting included."""
     last, amount = seconds_of(root, step.name), amounts(settings, root).get(step.flow)
     return STARTING + (last if last is not None else amount.count * SECONDS[step.flow] if amount else 0.0)
-
-
-def _why(step: Step) -> str:
-    shown = ", ".join(step.reasons[:3])
-    return f"{shown} and {len(step.reasons) - 3} more" if len(step.reasons) > 3 else shown
-
-
-def _size(count: int | None) -> str:
-    return "an unknown size" if count is None else f"{count / 1e6:.0f} MB"

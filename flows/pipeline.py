@@ -18,14 +18,15 @@ from prefect.cache_policies import NO_CACHE
 from flows import environment, params
 from flows.steps import run_as_flow
 from psr.errors import PsrError
-from tasks.asking.models import ModelPlace, check_model
-from tasks.engine import publish
+from tasks.asking.models import ModelPlace
+from tasks.doctor.model import check_model
 from tasks.engine.checkout import commit
 from tasks.engine.disk import disk_error
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import Pipeline, Step, opened, to_do
 from tasks.engine.progress import say, speaking
 from tasks.engine.repair import keep, repair
+from tasks.shown import publish
 from tasks.shown.headline import headline_rows
 
 

@@ -21,7 +21,6 @@ from rich.console import Console
 from flows import environment, params
 from flows.estimate import plan_table, total_line
 from psr.errors import PsrError
-from tasks.engine import publish
 from tasks.engine.cells import sizes
 from tasks.engine.disk import disk_error
 from tasks.engine.locks import reproducing
@@ -29,6 +28,7 @@ from tasks.engine.pipeline import Pipeline, Step, opened, to_do
 from tasks.engine.repair import keep, repair
 from tasks.engine.server import server
 from tasks.engine.timings import seconds_of
+from tasks.shown import publish
 from tasks.shown.headline import benchmark_tables, headline_rows, headline_table
 
 WIDE = 160  # columns where nobody watches
@@ -85,7 +85,8 @@ def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], 
 
 
 def _probe(settings: params.Profile) -> None:
-    from tasks.asking.models import ModelPlace, check_model
+    from tasks.asking.models import ModelPlace
+    from tasks.doctor.model import check_model
 
     check_model(ModelPlace(**settings.model.model_dump()))
 

@@ -19,6 +19,7 @@ Scope = Literal["S", "A"]
 
 PLAIN = "plain"
 INSTRUCTED = "instructed"
+PARAPHRASE = "paraphrase"  # the method of what other wordings of the prompt do
 
 
 def short_hash(*parts: object) -> str:

@@ -1,31 +1,27 @@
-"""Completions and judgements that are made once: each batch of questions is a cell, found or made.
+"""Completions that are made once: each batch of questions is a cell, found or made.
 
 An ask's id says what is asked of which model, but not what a module holds or how code turns it into text: a batch's key
-therefore has the modules' contents, and its cells the code's version. A judgement's key has the text that was judged.
+therefore has the modules' contents, and its cells the code's version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psr.judges.judging import Judge, judge_all
-from psr.types import Completion, JudgeItem, Judgement, PromptPair
+from psr.types import Completion, PromptPair
 from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.modules import digest
 from tasks.engine.cells import Cells
 from tasks.engine.progress import progress
-from tasks.tables.modules import digest
-from tasks.tables.parquet import read_completions, read_judgements, write_completions, write_judgements
+from tasks.tables.parquet import read_completions, write_completions, write_pairs, write_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from psr.answers.completions import Ask
     from psr.answers.sampling import Sampling
-
-JUDGED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -75,28 +71,10 @@ class Answerer:
         write_completions(folder / "completions.parquet", answers)
 
 
-def judge_once(
-    judge: Judge, completions: Iterable[Completion], pairs: Mapping[str, PromptPair], cells: Cells, label: str
-) -> list[Judgement]:
-    """Every judgement of every completion, in order. The judge sees question and answer, never the method or α."""
-    completions = list(completions)
-    items = list({c.id: judge_item(c, pairs[c.pair]) for c in completions}.values())
-    made: dict[str, list[Judgement]] = {}
-    with progress(label, len(items), "completions judged") as advance:
-        for at in range(0, len(items), JUDGED_AT_ONCE):
-            batch = items[at : at + JUDGED_AT_ONCE]
-            reads = [(item.completion, item.attribute, item.question, item.text) for item in batch]
-            cell = cells.keep("judgements", (judge.id, judge.rubric, reads), partial(_judge, judge=judge, items=batch))
-            for judgement in read_judgements(cell / "judgements.parquet"):
-                made.setdefault(judgement.completion, []).append(judgement)
-            advance(len(batch))
-    return [judgement for c in completions for judgement in made[c.id]]
-
-
-def _judge(folder: Path, judge: Judge, items: Sequence[JudgeItem]) -> None:
-    write_judgements(folder / "judgements.parquet", judge_all(judge, items, batch_size=len(items)).judgements)
-
-
-def judge_item(completion: Completion, pair: PromptPair) -> JudgeItem:
-    """What a judge is shown of a completion."""
-    return JudgeItem(completion.id, pair.attribute, pair.question, completion.text)
+def write_questions(
+    folder: Path, attribute: str, pairs: Sequence[PromptPair], question_set: str, seed: int, sampled: Sequence[int]
+) -> None:
+    """The pairs that are asked, and which sampling seeds answer for a fit seed."""
+    write_pairs(folder / "pairs.parquet", pairs, question_set, "held_out")
+    rows = [{"attribute": attribute, "seed": seed, "sampled": n} for n in sampled]
+    write_table(folder / "draws.parquet", "draws", rows)

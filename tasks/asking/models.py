@@ -52,10 +52,3 @@ def open_model(place: ModelPlace) -> LanguageModel:
         trust_remote_code=place.trust_remote_code,
         template=dict(place.template),
     )
-
-
-def check_model(place: ModelPlace) -> None:
-    """Open the model and probe reading and steering (psr/steering/probe.py). Raises PsrError where either is wrong."""
-    from psr.steering.probe import check_steering
-
-    check_steering(open_model(place).model)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from psr.evaluation.alpha_search import Scores
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, PLAIN, Completion, Judgement, PromptPair
-from tasks.asking.answers import Answerer, judge_once
+from tasks.asking.answers import Answerer
+from tasks.asking.judgements import judge_once
 from tasks.figures.scores import ratings_of, scores_of, values_of
-from tasks.tables.parquet import write_completions, write_judgements, write_pairs, write_table
+from tasks.tables.parquet import write_completions, write_judgements
 
 if TYPE_CHECKING:
     from psr.answers.completions import Ask
@@ -76,12 +77,3 @@ class Asking:
         """Completions and judgements."""
         write_completions(folder / "completions.parquet", self.completions)
         write_judgements(folder / "judgements.parquet", self.judgements)
-
-
-def write_questions(
-    folder: Path, attribute: str, pairs: Sequence[PromptPair], question_set: str, seed: int, sampled: Sequence[int]
-) -> None:
-    """The pairs that are asked, and which sampling seeds answer for a fit seed."""
-    write_pairs(folder / "pairs.parquet", pairs, question_set, "held_out")
-    rows = [{"attribute": attribute, "seed": seed, "sampled": n} for n in sampled]
-    write_table(folder / "draws.parquet", "draws", rows)

@@ -14,11 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from psr.types import short_hash
 from tasks.engine.files import read_json, write_json
@@ -46,8 +46,7 @@ class Cells:
         if found is not None:
             return found
         target = self._target(kind, reads)
-        aside = target.with_name(f"{ASIDE}{os.getpid()}-{threading.get_ident()}-{target.name}")
-        remove(aside)
+        aside = target.with_name(f"{ASIDE}{uuid4().hex}")
         aside.mkdir(parents=True)
         try:
             write(aside)

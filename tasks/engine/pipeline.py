@@ -67,6 +67,12 @@ def code_version(reads: Reads) -> str:
     return short_hash("code", sorted((path, value) for path, value in reads.items() if path.split("/")[0] in CODE))
 
 
+def code_of(root: Path, *folders: str) -> str:
+    """A hash of the code in `folders`, for work that is no step."""
+    files = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
+    return short_hash("code", [(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in files])
+
+
 class Pipeline:
     """DVC's repository, open. `opened` makes one."""
 
@@ -189,6 +195,19 @@ class Pipeline:
         """DVC's lock on the repository; its errors as PsrError."""
         with _clearly(self.root), self._repo.lock:
             yield
+
+
+def add_output(root: Path, folder: Path) -> None:
+    """Have DVC keep a folder that no step makes, as `dvc add` does: the file FOLDER.dvc belongs into git, and `dvc push` and
+    `dvc pull` carry the folder. Does nothing where there is no DVC repository. Raises PsrError as `opened` does."""
+    if not (root / ".dvc").is_dir():
+        return
+    with _clearly(root):
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # importing it has set another
+        with Repo(str(root)) as repo:
+            repo.add(str(folder))
 
 
 @contextmanager

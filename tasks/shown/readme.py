@@ -17,13 +17,14 @@ from typing import Any
 from psr.errors import PsrError
 from psr.evaluation.claims import CLAIMS
 from tasks.shown.charts import grouped, short
+from tasks.shown.claims import ends
+from tasks.shown.claims import figure as difference
 from tasks.shown.headline import HEADLINE, HEADLINE_MEANS, figure, headline_rows, lines
 from tasks.shown.index import database
 from tasks.shown.query import asking
 from tasks.shown.report import figure_svg
 from tasks.studies.bench.table import bench_rows, number
-from tasks.studies.claims.table import claim_rows, ends
-from tasks.studies.claims.table import figure as difference
+from tasks.studies.claims.table import claim_rows
 
 Row = dict[str, Any]
 NONE = "<!-- not measured yet -->"

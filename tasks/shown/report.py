@@ -20,13 +20,13 @@ from tasks.engine.terminal import clean
 from tasks.figures.published import PUBLISHED
 from tasks.shown import charts
 from tasks.shown.charts import rank, short, styles
+from tasks.shown.claims import DIGITS
 from tasks.shown.headline import BENCHMARKS, HEADLINE_MEANS, Benchmark, attributes_of, lines, prompt_last
 from tasks.shown.report_faithfulness import faithfulness
 from tasks.shown.report_tokens import LAYERS, SHADES, shaded
 from tasks.studies.ablation import goal
 from tasks.studies.ablation.table import best_first, summary
 from tasks.studies.adaptation import table as adaptation
-from tasks.studies.claims.table import DIGITS
 from tasks.tables.parquet import read_table
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psr.answers.pairs import held_out_pairs
-from psr.types import INSTRUCTED, Attribute, PromptPair
-from tasks.asking.answers import Answerer
+from psr.types import INSTRUCTED, PARAPHRASE, Attribute, PromptPair
+from tasks.asking.answers import Answerer, write_questions
 from tasks.asking.models import open_model
-from tasks.asking.repetition import write_questions
+from tasks.asking.modules import digest
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, aligned, interval, study_of
 from tasks.steps.steer import candidate_rows
-from tasks.tables.modules import digest
 from tasks.tables.parquet import write_completions, write_table
 from tasks.tables.triplets import triplets_by_attribute
 
 if TYPE_CHECKING:
     from psr.evaluation.resampling import Array
+    from psr.steering.module import SteeringModule
 
 Rows = list[dict[str, Any]]
-PARAPHRASE = "paraphrase"
+Run = tuple[str, float, bool, "Array"]  # method, alpha, whether it is the chosen one, squared errors [layer, question]
 TABLES = (
     "pairs",
     "completions",
@@ -103,8 +103,8 @@ def measure_prompt(measured: Measured, complete: Path, select: Path, triplets: i
             "readability": read_rows(study, fitted),
         }
         _write(folder, measured.seed, tables)
-        found = [] if floor is None else [(PARAPHRASE, 0.0, True, floor)]
-        _write(folder, measured.seed, _deviations(study, found, floor))
+        runs: list[Run] = [] if floor is None else [(PARAPHRASE, 0.0, True, floor)]
+        _write(folder, measured.seed, deviation_rows(study, runs, floor))
 
     learnt = [(t.pair.id, t.completion.token_ids) for t in fitted]
     return measured.answerer.cells.keep("faithfulness", ("prompt", measured.reads, learnt, strengths), write)
@@ -119,16 +119,8 @@ def measure_module(measured: Measured, folder: Path, search: Path) -> Path:
     chosen = alpha_at_prompt(candidate_rows(search, measured.seed, module.id))
 
     def write(folder: Path) -> None:
-        from psr.evaluation.delta import steered_run
-        from psr.evaluation.faithfulness import squared_errors
-
         study = studied(measured)
-        runs = [
-            (module.id, alpha, alpha == chosen,
-             squared_errors(steered_run(study.lm, study.tokens, module, alpha), study.seen.instructed))
-            for alpha in sorted({1.0, chosen})
-        ]  # fmt: skip
-        _write(folder, measured.seed, _deviations(study, runs, noise_floor(measured)))
+        _write(folder, measured.seed, deviation_rows(study, module_runs(study, module, chosen), noise_floor(measured)))
 
     return measured.answerer.cells.keep("faithfulness", (measured.reads, digest(module), chosen), write)
 
@@ -139,7 +131,24 @@ def alpha_at_prompt(rows: Sequence[dict[str, Any]]) -> float:
     return next(row["alpha"] for row in rows if row["point"] != "C80" and row["chosen"])
 
 
-def _deviations(study: Study, runs: Sequence[tuple[str, float, bool, Array]], floor: Array | None) -> dict[str, Rows]:
+def module_runs(study: Study, module: SteeringModule, chosen: float) -> list[Run]:
+    """The module at the chosen alpha and at 1."""
+    from psr.evaluation.delta import steered_run
+    from psr.evaluation.faithfulness import squared_errors
+
+    return [
+        (
+            module.id,
+            alpha,
+            alpha == chosen,
+            squared_errors(steered_run(study.lm, study.tokens, module, alpha), study.seen.instructed),
+        )
+        for alpha in sorted({1.0, chosen})
+    ]
+
+
+def deviation_rows(study: Study, runs: Sequence[Run], floor: Array | None) -> dict[str, Rows]:
+    """Relative RMSE per layer of every run, and the sums per question that it is made of."""
     from psr.evaluation.faithfulness import squared_errors
 
     energy = squared_errors(study.seen.plain, study.seen.instructed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from psr.judges.judging import Judge
-from tasks.asking.answers import judge_once
+from tasks.asking.judgements import judge_once
 from tasks.engine.cells import Cells
 from tasks.tables.parquet import read_completions, read_pairs, write_judgements
 

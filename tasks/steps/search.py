@@ -17,10 +17,10 @@ from psr.evaluation.alpha_search import Scores, candidates, search
 from psr.evaluation.ratings import strengths
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, Attribute
-from tasks.asking.answers import Answerer
-from tasks.asking.repetition import Asking, write_questions
+from tasks.asking.answers import Answerer, write_questions
+from tasks.asking.modules import digest
+from tasks.asking.repetition import Asking
 from tasks.figures.scores import by_question, values_of
-from tasks.tables.modules import digest
 from tasks.tables.parquet import write_table
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from psr.answers.pairs import held_out_pairs
 from psr.types import INSTRUCTED, PLAIN, Attribute, Completion, PromptPair
-from tasks.asking.answers import Answerer
+from tasks.asking.answers import Answerer, write_questions
 from tasks.asking.models import open_model
-from tasks.asking.repetition import write_questions
+from tasks.asking.modules import digest
 from tasks.engine.progress import progress
-from tasks.tables.modules import digest
 from tasks.tables.parquet import read_table, write_completions, write_table
 
 if TYPE_CHECKING:

@@ -8,10 +8,12 @@ import pytest
 from psr.errors import PsrError
 from psr.evaluation.claims import CONTRASTS
 from tasks.shown import index, report
+from tasks.shown.claims import claims_table, questions
 from tasks.shown.query import ask
 from tasks.studies.claims.faithfulness import sums_of
 from tasks.studies.claims.methods import figures_of, published
-from tasks.studies.claims.table import claim_rows, claims_table, measured, questions, write_claims
+from tasks.studies.claims.sql import question
+from tasks.studies.claims.table import claim_rows, measured, write_claims
 from tasks.tables import parquet as tables
 from tests.claims_folder import DRAWN, LAYERS, PROMPT, QUESTIONS, SEEDS, module_id, write_claims_folder
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tasks.engine.gather import gather
-from tasks.engine.scratch import Scratch
 
 import flows.faithfulness
 from flows.params import load
@@ -18,15 +16,27 @@ from psr.answers.pairs import fit_pairs
 from psr.answers.sampling import Sampling
 from psr.lm.loading import load_model
 from psr.steering.module import SteeringModule, save_module
-from psr.types import Attribute, Triplet
+from psr.types import PARAPHRASE, Attribute, Triplet
+from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import load_attributes
+from tasks.engine.cells import Cells
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import study_of
 from tasks.shown import index
 from tasks.shown.query import ask
 from tasks.shown.report_faithfulness import faithfulness, over_seeds
-from tasks.steps.faithfulness import PARAPHRASE, TABLES, deviation_rows, measure_attribute
+from tasks.steps.faithfulness import (
+    TABLES,
+    Measured,
+    deviation_rows,
+    measure_module,
+    measure_prompt,
+    module_runs,
+    paraphrase_errors,
+)
+from tasks.tables.gather import gather
+from tasks.tables.modules import rows_of_seed
 from tasks.tables.parquet import (
     read_completions,
     read_pairs,
@@ -39,16 +49,6 @@ from tasks.tables.parquet import (
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 2, False)
-SETTINGS = {
-    "questions": 2,
-    "triplets": 4,
-    "drawn": 30,
-    "resamples": 20,
-    "strengths": 1,
-    "temperature": 1.0,
-    "max_new_tokens": 12,
-    "batch_size": 8,
-}
 SAMPLED = {5: 30, 6: 31}  # fit seed -> sampling seed
 ALPHAS = {("five", 5): 0.5, ("six", 6): 2.0, ("always", 5): 0.5, ("always", 6): 0.75}
 MEASURED = ("faithfulness", "deviations", "delta", "delta_strengths", "delta_tokens", "readability")
@@ -82,8 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, attribute: Attribute) -> Path
             for (module, seed), alpha in ALPHAS.items()
         ],
     )
-    parts = [measured(data, attribute, seed) for seed in SAMPLED]
-    gather.fn(parts, data / "faithfulness", TABLES)
+    gather([cell for seed in SAMPLED for cell in measured(data, attribute, seed)], data / "faithfulness", TABLES)
     return data
 
 
@@ -112,11 +111,13 @@ def _write_modules(distill: Path, attribute: Attribute, model: str) -> None:
     write_table(distill / "modules.parquet", "modules", rows)
 
 
-def measured(data: Path, attribute: Attribute, seed: int, scratch: str = "scratch") -> Path:
-    places = (data / name for name in ("complete", "select", "distill", "search"))
-    return measure_attribute.fn(
-        attribute, seed, SAMPLED[seed], *places, MODEL, Scratch(data / ".." / scratch), **SETTINGS
-    )
+def measured(data: Path, attribute: Attribute, seed: int, cells: str = "cells") -> list[Path]:
+    """The cells of one repetition: the prompt's, then a module's each."""
+    answerer = Answerer(MODEL, Cells(data / ".." / cells, "code"), 1.0, 12, 8)
+    one = Measured(attribute, seed, SAMPLED[seed], answerer, questions=2, resamples=20, drawn=30)
+    made = [measure_prompt(one, data / "complete", data / "select", triplets=4, strengths=1)]
+    rows = rows_of_seed(data / "distill", attribute.key, seed)
+    return made + [measure_module(one, data / "distill" / row["folder"], data / "search") for row in rows]
 
 
 def rows_of(data: Path, table: str, seed: int | None = None) -> list[dict[str, Any]]:
@@ -168,7 +169,7 @@ def test_a_seeds_rows_are_those_of_its_answers_alone_and_say_the_seed(
     lm = load_model(MODEL.path)
     pairs = read_pairs(data / "faithfulness/pairs.parquet")
     answers = [c for c in read_completions(data / "faithfulness/completions.parquet") if c.seed == SAMPLED[seed]]
-    study = study_of(attribute, lm, pairs, answers, SETTINGS["resamples"], SETTINGS["drawn"])
+    study = study_of(attribute, lm, pairs, answers, 20, 30)
     fitting = read_pairs(data / "complete/pairs.parquet"), read_completions(data / "complete/completions.parquet")
     triplets = [Triplet(pair, c, 1.0, 1.0) for pair, c in zip(*fitting, strict=True)]
     own = "five" if seed == 5 else "six"
@@ -176,10 +177,10 @@ def test_a_seeds_rows_are_those_of_its_answers_alone_and_say_the_seed(
         SteeringModule(name, "Const", (3,), "QR", lm.fingerprint, {"z": torch.full((1, 128), size)})
         for name, size in ((own, 0.05 if seed == 5 else 0.1), ("always", 0.02))
     ]
-    errors, sums = deviation_rows(study, modules, {name: ALPHAS[name, seed] for name in (own, "always")})
+    floor = paraphrase_errors(study)
+    runs = [run for module in modules for run in module_runs(study, module, ALPHAS[module.id, seed])]
     alone = {
-        "faithfulness": errors,
-        "deviations": sums,
+        **deviation_rows(study, [(PARAPHRASE, 0.0, True, floor), *runs], floor),
         "delta": share_rows(study),
         "delta_strengths": strength_rows(study),
         "delta_tokens": token_rows(study, 1),
@@ -192,9 +193,9 @@ def test_a_seeds_rows_are_those_of_its_answers_alone_and_say_the_seed(
 
 
 def test_a_repetition_measured_alone_is_what_it_is_beside_others(data: Path, attribute: Attribute) -> None:
-    part = measured(data, attribute, 5, "other")
+    gather(measured(data, attribute, 5, "other"), data / "../other", MEASURED)
     for table in MEASURED:
-        assert read_table(part / f"{table}.parquet", table) == rows_of(data, table, 5)
+        assert read_table(data / f"../other/{table}.parquet", table) == rows_of(data, table, 5)
 
 
 def test_the_index_tells_repetitions_apart(data: Path) -> None:
@@ -207,19 +208,22 @@ def test_the_index_tells_repetitions_apart(data: Path) -> None:
 
 
 def test_the_flow_gives_every_seed_its_own_sampling_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(flows.faithfulness, "gather", lambda *_: None)
     monkeypatch.setattr(
         flows.faithfulness,
-        "measure_attribute",
-        lambda a, seed, sampled, *_, drawn, **__: told.append((a, seed, sampled, drawn)),
+        "attributes_of",
+        lambda _: [Attribute("x", name, ("i",), ("h",), ("q",), ("s",), ("e",), "r") for name in "ab"],
     )
-    monkeypatch.setattr(flows.faithfulness, "gather", lambda *_: None)
-    monkeypatch.setattr(flows.faithfulness, "attributes_of", lambda _: ["a", "b"])
+    monkeypatch.setattr(flows.faithfulness, "rows_of_seed", lambda *_: [])
     settings = load(ROOT / "params.yaml", "full")
     sections = {name: getattr(settings, name) for name in ("model", "benchmarks", "sampling", "faithfulness")}
-    place = SimpleNamespace(of=lambda name: name, scratch=None, out=None)
-    flows.faithfulness.faithfulness.fn(place, seeds=(7, 9), **sections)
-    assert told == [("a", 7, 1001, 1001), ("a", 9, 1002, 1001), ("b", 7, 1001, 1001), ("b", 9, 1002, 1001)]
+    calls: list[Measured] = []
+    place = SimpleNamespace(of=lambda name: name, cells=Cells(Path(), "code"), out=None)
+    place.map = lambda _, named: calls.extend(call["measured"] for call in named.values()) or []
+    flows.faithfulness.faithfulness(place, seeds=(7, 9), **sections)
+    assert list(dict.fromkeys((one.attribute.name, one.seed, one.sampled, one.drawn) for one in calls)) == [
+        ("a", 7, 1001, 1001), ("a", 9, 1002, 1001), ("b", 7, 1001, 1001), ("b", 9, 1002, 1001)
+    ]  # fmt: skip
 
 
 def test_the_report_averages_over_seeds_and_shows_the_widest_ends(data: Path) -> None:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from tasks.engine.gather import gather
-from tasks.engine.scratch import Scratch
+import torch
+from safetensors.torch import load_file
 
-from psr.answers.pairs import sampling_seeds
-from psr.fitting.methods import parse_method, trained
+import flows.distill
+from flows.params import Profile
 from psr.testbed.verifiers import follows, follows_loosely
-from tasks.asking.models import ModelPlace
-from tasks.benchmarks.catalogue import attributes_of
-from tasks.benchmarks.judges import judges_named
+from tasks.engine.cells import HOME, Cells, sizes
+from tasks.engine.place import Place
+from tasks.engine.runners import serial
 from tasks.shown import index
 from tasks.shown.query import ask
-from tasks.steps.complete import complete_attribute
-from tasks.steps.distill import distill_module, gather_modules
-from tasks.steps.extract import extract_activations
-from tasks.steps.results import write_results
-from tasks.steps.search import search_attribute
-from tasks.steps.select import judge_completions, select_triplets
-from tasks.steps.steer import steer_attribute
 from tasks.tables.parquet import read_completions, read_pairs, read_table
 
 pytestmark = pytest.mark.slow
@@ -33,98 +28,85 @@ ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (5, 6)
 METHODS = ("s-const-dim-r", "a-psr-mse-qr")
 NAMES = {"persona": "pirate", "ifeval": "change_case:english_lowercase", "axbench": "0"}
-CHOSEN = [
-    SimpleNamespace(name=name, path=str(ROOT / "data/testbed" / name), attributes=(a,)) for name, a in NAMES.items()
-]
-SAMPLING = {"temperature": 1.0, "max_new_tokens": 96, "batch_size": 64}
+SETTINGS = {
+    "model": {"path": str(ROOT / "data/testbed/model"), "threads": 1},
+    "benchmarks": [{"name": name, "path": str(ROOT / "data/testbed" / name), "attributes": [a]} for name, a in NAMES.items()],
+    "judge": {"name": "testbed"},
+    "methods": METHODS,
+    "seeds": SEEDS,
+    "sampling": {"temperature": 1.0, "max_new_tokens": 96},
+    "complete": {"questions": 6, "instructions": 1, "samples": 1, "seed": 1, "batch_size": 64},
+    "select": {"min_trait": 0.5, "min_coherence": 0.5, "limit": 6},
+    "extract": {"dtype": "float32", "shard_mb": 64, "batch_size": 8},
+    "distill": {"preset": "fast", "epochs": 4, "batch_size": 2, "lr": 0.02, "layer": 3},
+    "search": {"questions": 3, "samples": 1, "alphas": (0, 1), "alpha_max": 2, "refine": (1,), "factors": (0.5, 1.0),
+               "resamples": 20, "seed": 2, "batch_size": 64},
+    "steer": {"questions": 4, "samples": 2, "seed": 3, "batch_size": 64, "strengths": 1, "with_prompt": ("a-psr-mse-qr",)},
+    "faithfulness": {"questions": 2, "triplets": 4, "seed": 90, "resamples": 20, "strengths": 1, "batch_size": 8},
+    "results": {"resamples": 30, "seed": 4},
+    "report": {"title": "mini"},
+}  # fmt: skip
+STEPS = ("complete", "select", "extract", "distill", "search", "steer", "judge", "results")
+
+
+def run(root: Path, settings: dict[str, Any], steps: tuple[str, ...] = STEPS) -> Path:
+    """The real flows, one after the other, as `dvc repro` runs them."""
+    profile = Profile.model_validate(settings)
+    deps = tuple(f"data/mini/{name}" for name in STEPS)
+    for name in steps:
+        body, out = getattr(import_module(f"flows.{name}"), name), root / "data/mini" / name
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        place = Place(root, "mini", name, out, deps, Cells(root / HOME, "code"), serial)
+        body(place, **{section: getattr(profile, section) for section in list(signature(body).parameters)[1:]})
+    return root / "data/mini"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data/mini with every table from pairs to results."""
-    root = tmp_path_factory.mktemp("suite")
-    place = {
-        name: root / "data/mini" / name
-        for name in ("complete", "select", "extract", "distill", "search", "steer", "judge", "results")
-    }
-    for folder in place.values():
-        folder.mkdir(parents=True)
-    model = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1, False)
-    attributes = attributes_of(CHOSEN)
-    judges = judges_named("testbed", attributes)
-    scratch = {name: Scratch(root / "scratch" / name) for name in place}
-    gather.fn(
-        [
-            complete_attribute.fn(
-                a, model, scratch["complete"], questions=6, instructions=1, samples=1, seed=1, **SAMPLING
-            )
-            for a in attributes
-        ],
-        place["complete"],
-        ["pairs", "completions"],
-    )
-    judge_completions.fn(place["complete"], judges, scratch["select"], place["select"], "select")
-    select_triplets.fn(place["complete"], place["select"], min_trait=0.5, min_coherence=0.5, limit=6)
-    extract_activations.fn(
-        place["complete"], place["select"], model, place["extract"], dtype="float32", shard_mb=64, batch_size=8
-    )
-    sources, told = (
-        (place["complete"], place["select"], place["extract"]),
-        {"preset": "fast", "epochs": 4, "batch_size": 2, "lr": 0.02},
-    )
-    parts = [
-        distill_module.fn(a.key, method, seed, *sources, model, scratch["distill"], layer=3, settings=told)
-        for a in attributes
-        for method in map(parse_method, METHODS)
-        for seed in (SEEDS if trained(method) else (None,))
-    ]
-    gather.fn(parts, place["distill"], ["modules", "curves"])
-    gather_modules.fn(parts, place["distill"])
-    grid = {"alphas": (0, 1), "alpha_max": 2, "refine": (1,), "factors": (0.5, 1.0), "resamples": 20}
-    parts = [
-        search_attribute.fn(
-            a,
-            seed,
-            sampled,
-            place["distill"],
-            model,
-            judges[a.benchmark],
-            scratch["search"],
-            questions=3,
-            **grid,
-            **SAMPLING,
-        )
-        for a in attributes
-        for seed, sampled in sampling_seeds(SEEDS, 2, 1).items()
-    ]
-    gather.fn(parts, place["search"], ["pairs", "completions", "judgements", "candidates", "draws"])
-    parts = [
-        steer_attribute.fn(
-            a,
-            seed,
-            sampled,
-            place["distill"],
-            place["search"],
-            model,
-            scratch["steer"],
-            questions=4,
-            strengths=1,
-            with_prompt=("a-psr-mse-qr",),
-            **SAMPLING,
-        )
-        for a in attributes
-        for seed, sampled in sampling_seeds(SEEDS, 3, 2).items()
-    ]
-    gather.fn(parts, place["steer"], ["pairs", "completions", "strengths", "draws"])
-    judge_completions.fn(place["steer"], judges, scratch["judge"], place["judge"], "judge")
-    write_results.fn(
-        *(place[name] for name in ("distill", "search", "steer", "judge", "results")), resamples=30, seed=4
-    )
-    return root / "data/mini"
+    return run(tmp_path_factory.mktemp("suite"), SETTINGS)
 
 
 def rows(data: Path, stage: str, name: str) -> list[dict[str, Any]]:
     return read_table(data / stage / f"{name}.parquet", name)
+
+
+def test_one_more_method_and_one_more_seed_make_their_own_cells_and_no_other(data: Path) -> None:
+    root = data.parents[1]
+    tables = {path: path.read_bytes() for path in sorted(data.rglob("*.parquet"))}
+    before = sizes(root)
+    run(root, SETTINGS)
+    assert sizes(root) == before
+    assert {path: path.read_bytes() for path in sorted(data.rglob("*.parquet"))} == tables
+    try:
+        run(root, {**SETTINGS, "methods": (*METHODS, "s-psr-mse-qr")})
+        more = sizes(root)
+        assert more["modules"][0] - before["modules"][0] == len(SEEDS) * len(NAMES)
+        assert more["search"][0] - before["search"][0] == len(SEEDS) * len(NAMES)
+        assert more["steer"][0] - before["steer"][0] == len(SEEDS) * len(NAMES)
+        assert (more["complete"], more["extract"]) == (before["complete"], before["extract"])
+        run(root, {**SETTINGS, "methods": (*METHODS, "s-psr-mse-qr"), "seeds": (*SEEDS, 7)})
+        assert sizes(root)["modules"][0] - more["modules"][0] == 2 * len(NAMES)  # trained methods alone have seeds
+    finally:
+        run(root, SETTINGS)
+    assert {path: path.read_bytes() for path in sorted(data.rglob("*.parquet"))} == tables
+
+
+def test_modules_fitted_jointly_are_those_that_are_fitted_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.steps import distill
+
+    alone = data.parents[1] / "alone"
+    shutil.copytree(data, alone / "data/mini")
+    monkeypatch.setattr(flows.distill, "joint_groups", lambda members, *_: [[member] for member in members])
+    monkeypatch.setattr(distill, "_jointly", None)
+    run(alone, SETTINGS, ("distill",))
+    files = sorted((data / "distill").rglob("*.safetensors"))
+    assert len(files) == len(NAMES) * (1 + len(SEEDS))
+    for file in files:
+        jointly, single = load_file(file), load_file(alone / file.relative_to(data.parents[1]))
+        for name, tensor in single.items():
+            assert torch.allclose(jointly[name], tensor, rtol=1e-3, atol=1e-5), (file, name)
 
 
 def test_what_no_seed_changes_is_fitted_once(data: Path) -> None:

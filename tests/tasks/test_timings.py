@@ -1,46 +1,23 @@
-"""What a stage's last run was like, and how much of it was work."""
+"""The last run's seconds are kept a step, and only of runs that ended well."""
 
 from __future__ import annotations
 
 import pytest
 
-from tasks.engine import timings
+from tasks.engine.timings import seconds_of, timed
 
 
-@pytest.mark.parametrize(
-    ("spans", "seconds"),
-    [
-        ([], 0),
-        ([(1, 3)], 2),
-        ([(1, 3), (5, 6)], 3),
-        ([(1, 4), (2, 3)], 3),
-        ([(5, 6), (1, 3), (2, 5.5)], 5),
-    ],
-)
-def test_overlapping_spans_count_once(spans, seconds):
-    assert timings.covered(spans) == seconds
-
-
-def test_a_run_is_running_until_it_has_ended(tmp_path):
-    begun = timings.begin(tmp_path, "distill@quick", "run-1")
-    assert timings.read_timing(tmp_path, "distill@quick").state == "running"
-    with timings.working():
+def test_the_seconds_of_a_run_that_ended_well_are_kept(tmp_path):
+    assert seconds_of(tmp_path, "distill@quick") is None
+    with timed(tmp_path, "distill@quick"):
         pass
-    timings.end(tmp_path, begun)
-    last = timings.read_timing(tmp_path, "distill@quick")
-    assert (last.run, last.state, last.error) == ("run-1", "done", "")
-    assert 0 <= last.work <= last.ended - last.started + 0.1
+    assert 0 <= seconds_of(tmp_path, "distill@quick") < 10
+    with pytest.raises(KeyError), timed(tmp_path, "steer@quick"):
+        raise KeyError
+    assert seconds_of(tmp_path, "steer@quick") is None
 
 
-def test_a_failure_says_why_and_whether_to_try_again(tmp_path):
-    timings.end(tmp_path, timings.begin(tmp_path, "x@quick", "r"), "the line was cut", retry=True)
-    last = timings.read_timing(tmp_path, "x@quick")
-    assert (last.state, last.error, last.retry) == ("failed", "the line was cut", True)
-
-
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"run": "r"}', '{"unknown": 1}', "{half"])
-def test_no_or_damaged_notes_are_none(tmp_path, text):
-    if text is not None:
-        (tmp_path / ".psr/timings").mkdir(parents=True)
-        (tmp_path / ".psr/timings/x@quick.json").write_text(text)
-    assert timings.read_timing(tmp_path, "x@quick") is None
+def test_a_damaged_file_is_no_timing(tmp_path):
+    (tmp_path / ".psr/timings").mkdir(parents=True)
+    (tmp_path / ".psr/timings/distill@quick.json").write_text("{")
+    assert seconds_of(tmp_path, "distill@quick") is None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from psr.errors import PsrError
 from psr.types import Example, Method, Triplet
 from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.modules import modules_of
 from tasks.studies.bench.pairs import Run, alternate
-from tasks.tables.modules import modules_of
 from tasks.tables.triplets import triplets_by_attribute
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 from psr.evaluation.bootstrap import EVALUATE, Interval
 from psr.evaluation.claims import Difference, error_difference, mean_difference
 from psr.evaluation.resampling import Array, resample
-from tasks.steps.faithfulness import PARAPHRASE
+from psr.types import PARAPHRASE
 from tasks.studies.claims.rows import Measured, Part, Row, claim_row
 from tasks.studies.claims.sql import method_sql, question
 from tasks.tables.modules import module_rows

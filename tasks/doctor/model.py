@@ -1,0 +1,12 @@
+"""Whether a model can be read and steered here: what is asked before a run begins."""
+
+from __future__ import annotations
+
+from tasks.asking.models import ModelPlace, open_model
+
+
+def check_model(place: ModelPlace) -> None:
+    """Open the model and probe reading and steering (psr/steering/probe.py). Raises PsrError where either is wrong."""
+    from psr.steering.probe import check_steering
+
+    check_steering(open_model(place).model)
