@@ -7,8 +7,8 @@ model. Counts are upper bounds where the run decides (triplets that are kept, al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -36,7 +36,8 @@ SECONDS = {  # per unit of Amount.count, two cores, the shipped model
 }
 
 
-class Amount(NamedTuple):
+@dataclass(frozen=True)
+class Amount:
     """How much a stage makes: `count` units of work for the estimate, `text` for people."""
 
     count: float
