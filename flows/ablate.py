@@ -2,8 +2,8 @@
 [--variant NAME ...] [--seeds 3]`.
 
 Beyond the paper: rank, objective, warm start and layer of a one-layer PSR, each over seeds, against the prompt. Works on a
-finished profile's triplets, and makes those of attributes that the profile lacks. Stored in data/PROFILE/ablation and in the
-view `ablation`; measured rows are looked up when it runs again, so it may be stopped at any time. No stage of DVC's.
+finished profile's triplets, and makes those of attributes that the profile lacks. Stored in data/PROFILE/ablation, which DVC
+keeps, and in the view `ablation`; what was measured is looked up when it runs again, so it may be stopped at any time.
 """
 
 from __future__ import annotations
@@ -20,49 +20,59 @@ from flows import environment, params
 from flows.doors import answered
 from psr.errors import PsrError
 from tasks.asking.models import ModelPlace, open_model
+from tasks.engine.cells import HOME, Cells
 from tasks.engine.locks import reproducing
-from tasks.studies.ablation.material import wanted_attributes
-from tasks.studies.ablation.study import Study, study_of
+from tasks.engine.pipeline import add_output, code_of
+from tasks.studies import CODE
+from tasks.studies.ablation.material import subjects, wanted_attributes
+from tasks.studies.ablation.study import Study
 from tasks.studies.ablation.table import ablation_rows, ablation_table, store, summary
-from tasks.studies.ablation.variants import Variant, grid, parse_variant
+from tasks.studies.ablation.variants import grid, parse_variant
 
 WIDE = 200  # columns where nobody watches
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     """Exit status 0: measured, whatever came out. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
-    told = _parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     root = root or environment.repository()
     environment.set_defaults(root)
-    return answered(lambda: _ablate(root, told), "Stopped. What was measured is kept: run it again to go on.")
+    return answered(lambda: _ablate(root, args), "Stopped. What was measured is kept: run it again to go on.")
 
 
-def _ablate(root: Path, told: argparse.Namespace) -> None:
-    seeds, settings = _seeds(told.seeds), params.load(root / params.FILE, told.profile)
-    named = tuple(dict.fromkeys(parse_variant(name) for name in told.variant))
-    data, profile, model = (
-        root / "data" / told.profile,
-        settings.model_dump(),
-        ModelPlace(**settings.model.model_dump()),
-    )
+def _ablate(root: Path, args: argparse.Namespace) -> None:
+    if args.seeds < 1:
+        raise PsrError(
+            "nothing can be fitted fewer times than once",
+            where="--seeds",
+            expected="a whole number of at least 1",
+            got=args.seeds,
+        )
+    profile, data = params.load(root / params.FILE, args.profile), root / "data" / args.profile
+    named = tuple(dict.fromkeys(parse_variant(name) for name in args.variant))
+    settings, model = profile.model_dump(), ModelPlace(**profile.model.model_dump())
     os.chdir(root)  # the parameters' paths begin here
-    attributes = wanted_attributes(profile, told.attribute)
-    with reproducing(root, f"python -m flows.ablate --profile {told.profile}", wait=True, say=print):
-        lm = open_model(model)
-        variants = named or grid(range(lm.n_layers), settings.distill.layer)
+    attributes = wanted_attributes(settings, args.attribute)
+    cells = Cells(root / HOME, code_of(root, *CODE, "tasks/studies/ablation"))
+    with reproducing(root, f"python -m flows.ablate --profile {args.profile}", wait=True, say=print):
+        layers = open_model(model).n_layers
+        variants = named or grid(range(layers), profile.distill.layer)
         for variant in variants:
-            variant.layers(lm.n_layers)
-        _keep(root, data, study_of(root, data, profile, attributes, model, seeds), variants, settings.report.title)
+            variant.layers(layers)  # refused before anything is measured
+        seeds = tuple(range(1, args.seeds + 1))  # repetitions of fit and answers both
+        study = Study(subjects(data, settings, attributes, model, cells), settings, model, seeds, cells)
+        for row in study.rows(variants):
+            store(data, [row])
+        _publish(root, data, profile.report.title)
     _show(data)
 
 
-def _keep(root: Path, data: Path, study: Study, variants: Sequence[Variant], title: str) -> None:
-    """Store every row as soon as it is there; then the view, and the profile's report with the figures in it."""
+def _publish(root: Path, data: Path, title: str) -> None:
+    """DVC's copy, the view, and the profile's report with the figures in it."""
     from tasks.shown.index import rebuild
     from tasks.shown.report import build_beside
 
-    for row in study.rows(variants):
-        store(data, [row])
+    add_output(root, data / "ablation")
     rebuild(root)
     if (data / "results/headline.parquet").is_file():  # a profile that never ran has no report
         build_beside(data, title)
@@ -75,42 +85,17 @@ def _show(data: Path) -> None:
         print(summary(rows, benchmark), flush=True)
 
 
-def _seeds(count: int) -> tuple[int, ...]:
-    """1, 2, 3, …: repetitions of fit and answers both."""
-    if count < 1:
-        raise PsrError(
-            "nothing can be fitted fewer times than once",
-            where="--seeds",
-            expected="a whole number of at least 1",
-            got=count,
-        )
-    return tuple(range(1, count + 1))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.ablate", description="What one layer needs to do what the prompt does."
     )
-    parser.add_argument(
-        "--profile", default=params.DEFAULT_PROFILE, help="whose parameters and triplets to use (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--attribute",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="pirate, or ifeval/startend:quotation; may be given again (default: the profile's)",
-    )
-    parser.add_argument(
-        "--variant",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta; may be given again",
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="repetitions, of fit and answers both (default: %(default)s)"
-    )
+    add = parser.add_argument
+    add("--profile", default=params.DEFAULT_PROFILE, help="whose parameters and triplets to use (default: %(default)s)")
+    add("--attribute", action="append", default=[], metavar="NAME",
+        help="pirate, or ifeval/startend:quotation; may be given again (default: the profile's)")  # fmt: skip
+    add("--variant", action="append", default=[], metavar="NAME",
+        help="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta; may be given again")  # fmt: skip
+    add("--seeds", type=int, default=3, help="repetitions, of fit and answers both (default: %(default)s)")
     return parser
 
 

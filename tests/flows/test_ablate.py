@@ -12,7 +12,6 @@ import pytest
 
 from flows import ablate
 from tasks.shown.query import ask
-from tasks.studies.ablation import study
 from tasks.studies.ablation.table import ablation_rows
 from tests.results_folder import ablation_row, write_results
 
@@ -27,8 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data/testbed").symlink_to(ROOT / "data/testbed")
     monkeypatch.setattr(ablate.environment, "set_defaults", lambda root: None)
     monkeypatch.setattr(ablate, "open_model", lambda place: SimpleNamespace(n_layers=6, fingerprint="0"))
-    monkeypatch.setattr(study, "open_model", ablate.open_model)
-    monkeypatch.setattr(study, "subjects", lambda data, told, attributes, model, scratch: attributes)
+    monkeypatch.setattr(ablate, "subjects", lambda data, settings, attributes, model, cells: attributes)
     monkeypatch.setattr(
         ablate.Study,
         "rows",
@@ -52,9 +50,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 ])  # fmt: skip
 def test_what_cannot_be_measured_is_refused_in_one_line(root, capsys, arguments, words):
     assert ablate.main(arguments, root) == 2
-    told = capsys.readouterr()
-    assert re.search(words, told.err)
-    assert told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert re.search(words, printed.err)
+    assert printed.err.count("\n") == 1
 
 
 def test_rows_are_stored_indexed_and_shown(root, capsys):
@@ -92,7 +90,7 @@ def test_without_names_the_profiles_traits_and_the_whole_grid_are_measured(root)
     assert len(rows) == 3 * 40
 
 
-def test_git_leaves_it_out():
-    asked = ["git", "-C", str(ROOT), "check-ignore", "data/quick/ablation/ablation.parquet"]
-    done = subprocess.run(asked, check=False, capture_output=True)
-    assert done.returncode == 0
+def test_git_has_what_dvc_writes_about_the_folder_and_not_the_folder():
+    asked = ["git", "-C", str(ROOT), "check-ignore", "data/quick/ablation/ablation.parquet", "data/quick/ablation.dvc"]
+    done = subprocess.run(asked, check=False, capture_output=True, text=True)
+    assert done.stdout.split() == ["data/quick/ablation/ablation.parquet"]

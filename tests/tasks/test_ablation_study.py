@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tasks.engine.scratch import Scratch
 
 from tasks.asking.models import ModelPlace
+from tasks.engine.cells import Cells
 from tasks.studies.ablation import study as studying
-from tasks.studies.ablation.material import Subject, subjects, wanted_attributes
+from tasks.studies.ablation.material import subjects, wanted_attributes
 from tasks.studies.ablation.study import Study
 from tasks.studies.ablation.table import store
 from tasks.studies.ablation.variants import parse_variant
 
 ROOT = Path(__file__).resolve().parents[2]
-TOLD: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "benchmarks": [{"name": "persona", "path": str(ROOT / "data/testbed/persona"), "attributes": ("pirate",)}],
     "judge": {"name": "testbed"},
     "sampling": {"temperature": 1.0, "max_new_tokens": 48},
@@ -45,9 +45,9 @@ VARIANTS = tuple(parse_variant(name) for name in ("s-psr2-kl-qr@4+delta", "s-psr
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("ablation")
-    model, scratch = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1), Scratch(folder / "scratch")
-    found = subjects(folder / "none", TOLD, wanted_attributes(TOLD, NAMES), model, scratch)
-    return Study(found, TOLD, model, (1, 2), scratch)
+    model, cells = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1), Cells(folder / ".psr/cells", "1")
+    found = subjects(folder / "none", SETTINGS, wanted_attributes(SETTINGS, NAMES), model, cells)
+    return Study(found, SETTINGS, model, (1, 2), cells)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def rows(study: Study) -> list[dict[str, Any]]:
 
 def test_attributes_of_no_profile_get_the_triplets_that_its_stages_would_make(study):
     for subject in study.subjects:
-        assert 1 <= len(subject.triplets) <= 4
-        assert {t.pair.question for t in subject.triplets} <= set(subject.attribute.questions)
+        assert 1 <= len(subject.material.triplets) <= 4
+        assert {t.pair.question for t in subject.material.triplets} <= set(subject.attribute.questions)
         assert not {p.question for p in subject.search} & {p.question for p in subject.evaluate}
 
 
@@ -77,23 +77,49 @@ def test_a_row_a_variant_and_attribute_is_the_mean_over_seeds(rows):
 
 
 def test_what_was_measured_is_looked_up(study, rows, monkeypatch):
-    monkeypatch.setattr(Study, "_fit", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr(studying, "fit_jointly", lambda *_: pytest.fail("fitted again"))
     assert list(study.rows(VARIANTS)) == rows
     with pytest.raises(pytest.fail.Exception):  # other seeds are other rows
         list(replace(study, seeds=(1, 3)).rows(VARIANTS[:1]))
 
 
-def test_the_search_and_the_figures_ask_different_questions(study, rows, monkeypatch, tmp_path):
-    asked: dict[str, set[str]] = {"search": set(), "steer": set()}
-    real = studying.side
+def test_a_killed_run_goes_on_with_the_modules_that_it_has_not_measured(study, rows, monkeypatch, tmp_path):
+    fitted: list[list[int | None]] = []
+    compare, fit = studying.compare, studying.fit_jointly
 
-    def watched(subject: Subject, section: str, *more: Any) -> Any:
-        made = real(subject, section, *more)
-        asked[section] |= {pair.question for pair in made.asking.pairs}
+    def killed(*arguments: Any) -> Any:
+        if len(list(tmp_path.glob("cells/ablation/[!.]*"))) == 1:
+            raise KeyboardInterrupt
+        return compare(*arguments)
+
+    def counted(fits: Any, label: str) -> Any:
+        fitted.append([one.seed for one in fits])
+        return fit(fits, label)
+
+    monkeypatch.setattr(studying, "fit_jointly", counted)
+    monkeypatch.setattr(studying, "compare", killed)
+    again = replace(study, cells=Cells(tmp_path / "cells", "1"), subjects=study.subjects[:1])
+    with pytest.raises(KeyboardInterrupt):
+        list(again.rows(VARIANTS[:1]))
+    monkeypatch.setattr(studying, "compare", compare)
+    (row,) = again.rows(VARIANTS[:1])
+    assert fitted == [[1, 2], [2]]
+    assert {name: row[name] for name in ("value", "ahead", "alpha")} == pytest.approx(
+        {name: rows[0][name] for name in ("value", "ahead", "alpha")}
+    )
+
+
+def test_the_search_and_the_figures_ask_different_questions(study, monkeypatch, tmp_path):
+    asked: dict[str, set[str]] = {"search": set(), "steer": set()}
+    real = Study.asking
+
+    def watched(self: Study, subject: Any, section: str, seed: int) -> Any:
+        made = real(self, subject, section, seed)
+        asked[section] |= {pair.question for pair in made.pairs}
         return made
 
-    monkeypatch.setattr(studying, "side", watched)
-    list(replace(study, scratch=Scratch(tmp_path), seeds=(1,)).rows(VARIANTS[1:]))
+    monkeypatch.setattr(Study, "asking", watched)
+    list(replace(study, cells=Cells(tmp_path / "cells", "1"), seeds=(1,)).rows(VARIANTS[1:]))
     assert asked["search"] == {pair.question for subject in study.subjects for pair in subject.search}
     assert asked["steer"] == {pair.question for subject in study.subjects for pair in subject.evaluate}
     assert not asked["search"] & asked["steer"]

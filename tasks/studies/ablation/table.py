@@ -18,7 +18,7 @@ STYLE = {"holds": "green", "fails": "red"}
 
 
 def ablation_file(data: Path) -> Path:
-    """Where a profile's ablation lies: no output of DVC's, since nobody else waits for it."""
+    """Where a profile's ablation lies."""
     return data / "ablation" / "ablation.parquet"
 
 
@@ -80,7 +80,7 @@ def summary(rows: Sequence[Row], benchmark: str) -> str:
         return f"{benchmark}: no single layer of rank at most 8 was measured on every attribute."
     own = variants_of(rows, benchmark)[name]
     verdicts = [verdict(row) for row in own]
-    told = f"{verdicts.count('holds')} hold, {verdicts.count('fails')} fail, {verdicts.count('undecided')} undecided"
+    counts = f"{verdicts.count('holds')} hold, {verdicts.count('fails')} fail, {verdicts.count('undecided')} undecided"
     goal = f"within {MARGIN[benchmark]:g} points of the prompt" if MARGIN[benchmark] else "at least the prompt's figure"
-    met = f"{sum(map(within, own))} of {len(own)} attributes ({told} by their intervals)"
+    met = f"{sum(map(within, own))} of {len(own)} attributes ({counts} by their intervals)"
     return f"{benchmark}: {name}, best on the search questions: {goal} on {met}."
