@@ -15,23 +15,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0: up to date (now). 1: it is not, and only a comparison was asked for. 2: there is nothing to draw from."""
     parser = argparse.ArgumentParser(prog="python -m flows.readme", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare what follows from committed files; write nothing")
-    told = parser.parse_args(argv)
-    root = repository()
+    check, root = parser.parse_args(argv).check, repository()
+    file = root / "README.md"
     try:
-        parts = (
-            steady_parts(root) if told.check else {**steady_parts(root), **answered_parts(root), **measured_parts(root)}
-        )
-        before = (root / "README.md").read_text(encoding="utf-8")
+        parts = steady_parts(root) | ({} if check else answered_parts(root) | measured_parts(root))
+        before = file.read_text(encoding="utf-8")
         after = fill(before, parts)
     except PsrError as error:
         print(error, file=sys.stderr)
         return 2
-    if not told.check:
-        write_figure(root)
-        (root / "README.md").write_text(after, encoding="utf-8")
-    elif after != before:
-        print("README.md is stale: run python -m flows.readme", file=sys.stderr)
-        return 1
+    if check:
+        if after != before:
+            print("README.md is stale: run python -m flows.readme", file=sys.stderr)
+        return int(after != before)
+    write_figure(root)
+    file.write_text(after, encoding="utf-8")
     return 0
 
 

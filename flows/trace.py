@@ -27,7 +27,12 @@ Item = tuple[str, str, str, Mapping[str, object]]  # profile, kind, id, facts
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tree; status 2 and one line on stderr when there is none."""
-    options = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m flows.trace", description="Print what an item was made from.")
+    parser.add_argument("id", help="an id, or the beginning of one")
+    parser.add_argument("--profile", help="where to look, when several profiles share the item")
+    parser.add_argument("--all", action="store_true", help="show all triplets of a module")
+    parser.add_argument("--database", type=Path, default=ROOT / "data" / "results.duckdb", metavar="FILE")
+    options = parser.parse_args(argv)
     try:
         with asking(options.database) as question:
             tree = _tree(question, _find(question, options.id, options.profile), None if options.all else FEW, set())
@@ -37,15 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     console.print(tree)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.trace", description="Print what an item was made from.")
-    parser.add_argument("id", help="an id, or the beginning of one")
-    parser.add_argument("--profile", help="where to look, when several profiles share the item")
-    parser.add_argument("--all", action="store_true", help="show all triplets of a module")
-    parser.add_argument("--database", type=Path, default=ROOT / "data" / "results.duckdb", metavar="FILE")
-    return parser
 
 
 def _find(question: Question, key: str, profile: str | None) -> Item:

@@ -96,7 +96,7 @@ def headline_rows(root: Path, profile: str) -> list[dict[str, Any]]:
 
 def headline_table(rows: Sequence[Row]) -> Table:
     """TA@Cp [95 % interval], and the means of TA@Cp and TA@C80."""
-    return _table(HEADLINE.name, rows, HEADLINE, HEADLINE_MEANS)
+    return _table(cells(rows, HEADLINE.name, HEADLINE, HEADLINE_MEANS))
 
 
 def benchmark_tables(root: Path, profile: str) -> list[Table]:
@@ -106,27 +106,26 @@ def benchmark_tables(root: Path, profile: str) -> list[Table]:
         if rows := _rows(root / "data" / profile / "results", name):
             heading = f"{benchmark.title.lower()}: {benchmark.main.name}"
             means = [measure._replace(name=f"mean {measure.name}") for measure in benchmark.means]
-            tables.append(_table(heading, prompt_last(rows), benchmark.main, means))
+            tables.append(_table(cells(prompt_last(rows), heading, benchmark.main, means)))
     return tables
 
 
-def figure(row: Row | None, measure: Measure) -> str:
-    """A figure with its interval: 93.0 (90–96)."""
-    if row is None or row[measure.column] is None:
-        return "–"
-    low, high = (_number(row[f"{measure.column}_{end}"], measure.interval_digits) for end in ("low", "high"))
-    return f"{_number(row[measure.column], measure.digits)} ({low}–{high})"
-
-
-def _table(heading: str, rows: Sequence[Row], main: Measure, means: Sequence[Measure]) -> Table:
+def cells(rows: Sequence[Row], heading: str, main: Measure, means: Sequence[Measure]) -> list[list[str]]:
+    """The table as text: its head, then a line a method."""
     attributes = attributes_of(rows)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(heading)
-    for name in [*map(short, attributes), *(measure.name for measure in means)]:
-        table.add_column(Text(name), justify="right")
+    table = [[heading, *map(short, attributes), *(measure.name for measure in means)]]
     for line in lines(rows, attributes, means):
         last = [_number(mean, measure.digits) for mean, measure in zip(line.means, means, strict=True)]
-        table.add_row(Text(line.name), *(figure(cell, main) for cell in line.cells), *last)
+        table.append([line.name, *(figure(row, main) for row in line.cells), *last])
+    return table
+
+
+def _table(text: list[list[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(text[0]):
+        table.add_column(Text(name), justify="right" if i else "left")
+    for row in text[1:]:
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -135,6 +134,14 @@ def _rows(results: Path, name: str) -> list[dict[str, Any]]:
 
     path = results / f"{name}.parquet"
     return read_table(path, name) if path.exists() else []
+
+
+def figure(row: Row | None, measure: Measure) -> str:
+    """A figure with its interval: 93.0 (90–96)."""
+    if row is None or row[measure.column] is None:
+        return "–"
+    low, high = (_number(row[f"{measure.column}_{end}"], measure.interval_digits) for end in ("low", "high"))
+    return f"{_number(row[measure.column], measure.digits)} ({low}–{high})"
 
 
 def _mean(cells: Sequence[Row | None], column: str) -> float | None:

@@ -27,11 +27,10 @@ with warnings.catch_warnings(record=True):
             from psr.lm.loading import load_model
             from psr.steering.module import check_model, load_module
 
-            told = context.model_config
+            place = context.model_config
             self.module = load_module(context.artifacts["module"])
-            self.lm = load_model(
-                told["model"], dtype=told["dtype"], device=told["device"], template=told.get("template")
-            )
+            more = {"dtype": place["dtype"], "device": place["device"], "template": place.get("template")}
+            self.lm = load_model(place["model"], **more)
             check_model(self.module, self.lm.fingerprint, self.lm.d_model, self.lm.n_layers)
 
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -16,10 +16,10 @@ from typing import Any
 
 from psr.errors import PsrError
 from psr.evaluation.claims import CLAIMS
-from tasks.shown.charts import grouped, short
+from tasks.shown.charts import grouped
 from tasks.shown.claims import ends
 from tasks.shown.claims import figure as difference
-from tasks.shown.headline import HEADLINE, HEADLINE_MEANS, figure, headline_rows, lines
+from tasks.shown.headline import HEADLINE, HEADLINE_MEANS, cells, headline_rows
 from tasks.shown.index import database
 from tasks.shown.query import asking
 from tasks.shown.report import figure_svg
@@ -107,10 +107,8 @@ def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         for attribute, methods in metrics.items()
         for method, figures in methods.items()
     ]
-    table = [[HEADLINE.name, *map(short, metrics), "mean", "mean at C80"]]
-    for line in lines(rows, list(metrics), HEADLINE_MEANS):
-        means = ["–" if mean is None else f"{mean:.1f}" for mean in line.means]
-        table.append([line.name, *(figure(row, HEADLINE) for row in line.cells), *means])
+    means = [HEADLINE_MEANS[0], HEADLINE_MEANS[1]._replace(name="mean at C80")]
+    table = cells(rows, HEADLINE.name, HEADLINE, means)
     return markdown(table, "l" + "r" * (len(table[0]) - 1))
 
 
@@ -139,8 +137,8 @@ def speed(rows: Sequence[Row]) -> str:
 def markdown(table: Sequence[Sequence[str]], align: str) -> str:
     """A head and rows of cells; align: l or r, a letter a column."""
     rule = ["---:" if letter == "r" else "---" for letter in align]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for cell in line] for line in table]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])
+    text = [[cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for cell in line] for line in table]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [text[0], rule, *text[1:]])
 
 
 def tree(root: Path) -> str:

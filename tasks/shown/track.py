@@ -12,7 +12,6 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,6 @@ CURVE = ("loss", "objective", "regulariser", "dead")
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A fitted module with everything that is known of it. key: profile and module id; files: a hash of its files."""
-
-    key: str
-    module: Row
-    folder: Path
-    files: str
-    figures: Row
-    curve: list[Row]
-    settings: Row
-
-
 def run(root: Path | str, profile: str, tracking_uri: str | None = None) -> int:
     """Fill the tracker with a profile's modules; returns how many. Run again, it updates and adds nothing.
 
@@ -51,14 +37,30 @@ def run(root: Path | str, profile: str, tracking_uri: str | None = None) -> int:
     Raises PsrError: outputs that are missing or damaged, a tracker that cannot be reached or written.
     """
     root = Path(root).resolve()
-    every = cells(root / "data" / profile, profile)
+    distill, results = root / "data" / profile / "distill", root / "data" / profile / "results"
+    modules = read_table(distill / "modules.parquet", "modules")
+    rows = read_table(results / "headline_seeds.parquet", "headline_seeds")
+    first = {row["module"]: row for row in reversed(rows) if not row["method"].endswith("+prompt")}  # the first seed's
+    curves = dict(grouped(read_table(distill / "curves.parquet", "curves"), "module"))
     tags, config = run_tags(root, profile), model_config(root, profile)
     with _store(root, profile, tracking_uri) as store:
-        runs = {cell.key: _fill(store, cell, tags) for cell in every}
-        for attribute in dict.fromkeys(cell.module["attribute"] for cell in every):
-            own = [cell for cell in every if cell.module["attribute"] == attribute]
-            _register(store, model_name(profile, attribute), own, runs, config)
-    return len(every)
+        for attribute, own in grouped(modules, "attribute"):
+            model = model_name(profile, attribute)
+            known, scores = tracker.versions(store, model), {}
+            for row in own:
+                cell, folder, figures = f"{profile}/{row['id']}", distill / row["folder"], first.get(row["id"], {})
+                files = {"psr.files": _digest(folder), "psr.folder": str(folder)}
+                run_id = _fill(
+                    store, cell, row, {**tags, **files}, figures, curves.get(row["id"], []), _settings(folder)
+                )
+                version = known.get((cell, files["psr.files"])) or tracker.register(
+                    store, model, run_id, cell, folder, files["psr.files"], config
+                )
+                if figures.get("ta_cp") is not None:
+                    scores[version] = figures["ta_cp"]
+            if scores:
+                tracker.point(store, model, "best", max(scores, key=lambda version: scores[version]))
+    return len(modules)
 
 
 def prepare(root: Path, profile: str) -> None:
@@ -82,20 +84,6 @@ def _store(root: Path, profile: str, tracking_uri: str | None) -> Iterator[track
         fcntl.flock(lock, fcntl.LOCK_EX)
         with tracker.opened(uri, artifacts, profile) as store:
             yield store
-
-
-def cells(data: Path, profile: str) -> list[Cell]:
-    """The modules of a profile's folder, in the order of their table, with the first seed's figures."""
-    distill = data / "distill"
-    rows = read_table(data / "results" / "headline_seeds.parquet", "headline_seeds")
-    figures = {row["module"]: row for row in reversed(rows) if not row["method"].endswith("+prompt")}
-    curves = dict(grouped(read_table(distill / "curves.parquet", "curves"), "module"))
-    every = []
-    for row in read_table(distill / "modules.parquet", "modules"):
-        key, folder = row["id"], distill / row["folder"]
-        files, settings = _digest(folder), _settings(folder)
-        every.append(Cell(f"{profile}/{key}", row, folder, files, figures.get(key, {}), curves.get(key, []), settings))
-    return every
 
 
 def run_tags(root: Path, profile: str) -> dict[str, str]:
@@ -125,34 +113,17 @@ def _yaml(path: Path) -> dict[str, Any]:
     return (parse_yaml(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
 
-def _fill(store: tracker.Store, cell: Cell, tags: Mapping[str, str]) -> str:
-    row, figures = cell.module, cell.figures
-    series = {name: [(point["epoch"], point[name]) for point in cell.curve] for name in CURVE if cell.curve}
+def _fill(
+    store: tracker.Store, cell: str, module: Row, tags: dict[str, str], figures: Row, curve: list[Row], settings: Row
+) -> str:
+    """The run of a fitted module: how it was fitted, its curve over epochs, its figures. Returns the run's id."""
+    series = {name: [(point["epoch"], point[name]) for point in curve] for name in CURVE if curve}
     series |= {name: [(0, float(figures[name]))] for name in METRICS if figures.get(name) is not None}
-    own = {
-        "psr.module": row["id"],
-        "psr.model": row["model"],
-        "psr.files": cell.files,
-        "psr.folder": str(cell.folder),
-    }
-    params = {name: row[name] for name in PARAMS} | {f"fit.{name}": value for name, value in cell.settings.items()}
-    name = f"{row['attribute']} {figures.get('name', row['method'])}"
-    return tracker.fill(store, cell.key, name, {**tags, **own}, params, series)
-
-
-def _register(
-    store: tracker.Store, name: str, every: list[Cell], runs: Mapping[str, str], config: dict[str, Any]
-) -> None:
-    """A version per module of one attribute, and the alias of the best."""
-    known = tracker.versions(store, name)
-    versions = {
-        cell.key: known.get((cell.key, cell.files))
-        or tracker.register(store, name, runs[cell.key], cell.key, cell.folder, cell.files, config)
-        for cell in every
-    }
-    scores = {cell.key: cell.figures["ta_cp"] for cell in every if cell.figures.get("ta_cp") is not None}
-    if scores:
-        tracker.point(store, name, "best", versions[max(scores, key=lambda key: scores[key])])
+    params = {name: module[name] for name in PARAMS} | {f"fit.{name}": value for name, value in settings.items()}
+    tags = {**tags, "psr.module": module["id"], "psr.model": module["model"]}
+    return tracker.fill(
+        store, cell, f"{module['attribute']} {figures.get('name', module['method'])}", tags, params, series
+    )
 
 
 def model_name(profile: str, attribute: str) -> str:

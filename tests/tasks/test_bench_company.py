@@ -15,7 +15,7 @@ from tasks.studies.bench.company import SETTING
 def test_without_the_setting_there_is_nothing_to_measure(monkeypatch):
     monkeypatch.delenv(SETTING, raising=False)
     with pytest.raises(PsrError, match=r"GOMP_SPINCOUNT.*Run it as python -m flows.bench"):
-        company.company(SimpleNamespace(repeats=1))
+        list(company.company(SimpleNamespace(repeats=1)))
 
 
 @pytest.mark.slow
@@ -23,7 +23,7 @@ def test_three_ratios_come_out_and_no_process_stays(monkeypatch):
     monkeypatch.setenv(SETTING, "1000")
     monkeypatch.setattr(company, "SECONDS", 0.3)
     before, advanced = set(psutil.Process().children(recursive=True)), []
-    figures = company.company(SimpleNamespace(repeats=2, advance=advanced.append))
+    figures = list(company.company(SimpleNamespace(repeats=2, advance=advanced.append)))
     assert [figure.name for figure in figures] == ["company-alone", "company-two", "company-busy"]
     assert all(figure.ratio.n == 2 and figure.ratio.median > 0 for figure in figures)
     assert advanced == [1, 1]

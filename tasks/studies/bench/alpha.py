@@ -9,7 +9,7 @@ there already: it costs neither anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,31 +54,29 @@ class Costs(NamedTuple):
     bisected_calls: tuple[int, ...]
 
 
-def alpha_search(material: Material) -> list[Figure]:
+def alpha_search(material: Material) -> Iterator[Figure]:
     """Tokens of the search for both points against those of one bisection, and generate calls against those of both."""
     every = [costs(*curve, material.search) for curve in curves(material)]
     material.advance(material.repeats)
     tokens, alone = [cost.tokens for cost in every], [float(np.mean(cost.bisected_tokens)) for cost in every]
     calls, both = [float(cost.calls) for cost in every], [float(sum(cost.bisected_calls)) for cost in every]
     note = "{:.4g} against {:.4g} {} a module; " + f"{len(every)} modules; recorded curves, the search replayed on them"
-    return [
-        Figure(
-            "alpha-tokens",
-            "searching alpha for TA@C80 and TA@Cp together: tokens",
-            "one sequential bisection to the same width: tokens",
-            ratio(tokens, alone),
-            note.format(np.mean(tokens), np.mean(alone), "tokens"),
-            at_most=1.5,
-        ),
-        Figure(
-            "alpha-calls",
-            "a sequential bisection for each of TA@C80 and TA@Cp: generate calls",
-            "searching for both together: generate calls",
-            ratio(both, calls),
-            note.format(np.mean(calls), np.mean(both), "calls"),
-            at_least=4,
-        ),
-    ]
+    yield Figure(
+        "alpha-tokens",
+        "searching alpha for TA@C80 and TA@Cp together: tokens",
+        "one sequential bisection to the same width: tokens",
+        ratio(tokens, alone),
+        note.format(np.mean(tokens), np.mean(alone), "tokens"),
+        at_most=1.5,
+    )
+    yield Figure(
+        "alpha-calls",
+        "a sequential bisection for each of TA@C80 and TA@Cp: generate calls",
+        "searching for both together: generate calls",
+        ratio(both, calls),
+        note.format(np.mean(calls), np.mean(both), "calls"),
+        at_least=4,
+    )
 
 
 def costs(recorded: Scores, tokens: Array, prompt: Array, settings: Any) -> Costs:

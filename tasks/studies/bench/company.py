@@ -26,7 +26,7 @@ BATCH, TOKENS, VOCABULARY = 16, 60, 1204
 BUSY = "print('ready', flush=True)\nwhile True: pass"
 
 
-def company(material: Material) -> list[Figure]:
+def company(material: Material) -> Iterator[Figure]:
     """Steps a second with the setting, alone, two at once, and beside a process that computes something else."""
     setting = os.environ.get(SETTING)
     if setting is None:
@@ -52,11 +52,9 @@ def company(material: Material) -> list[Figure]:
     halves = [rate / 2 for rate in free]
     step, half = f"a step of the toy model with {SETTING}={setting}", "half of one alone without the setting: 1/s"
     against = "the same without the setting: 1/s"
-    return [
-        Figure("company-alone", f"{step}, alone: 1/s", against, ratio(alone, free), at_least=0.85),
-        Figure("company-two", f"{step}, two processes at once, each: 1/s", half, ratio(two, halves), at_least=0.45),
-        Figure("company-busy", f"{step}, beside a busy process: 1/s", half, ratio(busy, halves), at_least=0.45),
-    ]
+    yield Figure("company-alone", f"{step}, alone: 1/s", against, ratio(alone, free), at_least=0.85)
+    yield Figure("company-two", f"{step}, two processes at once, each: 1/s", half, ratio(two, halves), at_least=0.45)
+    yield Figure("company-busy", f"{step}, beside a busy process: 1/s", half, ratio(busy, halves), at_least=0.45)
 
 
 @contextmanager

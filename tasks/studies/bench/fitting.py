@@ -6,7 +6,7 @@ And what the 8-bit store of targets loses.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -37,9 +37,9 @@ SETS, TRIPLETS_OF_SET = 16, 12  # attributes that are fitted in one pass
 MODULES, EPOCHS = 500, 5  # a third of the preset's epochs: recording the targets weighs three times as much
 
 
-def fit_speed(material: Material) -> list[Figure]:
+def fit_speed(material: Material) -> Iterator[Figure]:
     """All layers by MSE with the fast preset, targets recorded and everything else included, beside its two yardsticks."""
-    lm, layers, examples = material.lm, tuple(range(material.lm.n_layers)), material.examples(EVERY, TRIPLETS)
+    lm, layers, examples = material.lm, material.layers, material.examples(EVERY, TRIPLETS)
     runs: list[Run] = [
         partial(fit, lm, examples, EVERY, layers, FAST_MSE, module_id="bench"),
         floor(lm, examples, FAST_MSE),
@@ -49,24 +49,22 @@ def fit_speed(material: Material) -> list[Figure]:
     seen = len(examples) * FAST_MSE.epochs, len(examples) * FAST_MSE.epochs, len(examples)
     fitted, alone, looped = ([1000 * s / n for s in times] for times, n in zip(seconds, seen, strict=True))
     what, unit = "fitting A-PSR MSE, fast preset, targets included: triplets/s", "ms for each triplet seen"
-    return [
-        Figure(
-            "fit-floor",
-            what,
-            "one forward + backward of the frozen model, the same batches: triplets/s",
-            ratio(alone, fitted),
-            f"{median(fitted):.1f} against {median(alone):.1f} {unit}",
-            at_least=0.85,
-        ),
-        Figure(
-            "fit-paper",
-            what,
-            "the paper's loop, batch 1, targets recomputed each step: triplets/s",
-            ratio(looped, fitted),
-            f"{median(fitted):.1f} against {median(looped):.1f} {unit}; speed alone, TA is the reproduction's",
-            at_least=5,
-        ),
-    ]
+    yield Figure(
+        "fit-floor",
+        what,
+        "one forward + backward of the frozen model, the same batches: triplets/s",
+        ratio(alone, fitted),
+        f"{median(fitted):.1f} against {median(alone):.1f} {unit}",
+        at_least=0.85,
+    )
+    yield Figure(
+        "fit-paper",
+        what,
+        "the paper's loop, batch 1, targets recomputed each step: triplets/s",
+        ratio(looped, fitted),
+        f"{median(fitted):.1f} against {median(looped):.1f} {unit}; speed alone, TA is the reproduction's",
+        at_least=5,
+    )
 
 
 def floor(lm: LanguageModel, examples: Sequence[Example], settings: FitSettings) -> Run:
@@ -75,7 +73,7 @@ def floor(lm: LanguageModel, examples: Sequence[Example], settings: FitSettings)
     return partial(floor_epochs, lm, batches, settings.epochs)
 
 
-def fit_layers(material: Material) -> list[Figure]:
+def fit_layers(material: Material) -> Iterator[Figure]:
     """S-PSR at every layer: seconds of an epoch after the first (in which the frozen layers below are run once).
 
     Blocks layer + 1 … last are run forwards and backwards; at layer 0 all but the first are.
@@ -90,8 +88,8 @@ def fit_layers(material: Material) -> list[Figure]:
 
     material.seconds([partial(run, layer) for layer in range(lm.n_layers)], warm_up=False)
     last = lm.n_layers - 1
-    return [
-        Figure(
+    for layer in range(1, lm.n_layers):
+        yield Figure(
             f"fit-layer-{layer}",
             f"an epoch of S-PSR MSE at layer {layer}: seconds",
             "the same at layer 0: seconds",
@@ -99,8 +97,6 @@ def fit_layers(material: Material) -> list[Figure]:
             f"{1000 * median(epochs[layer]):.0f} ms an epoch of {TRIPLETS} triplets",
             at_most=round((last - layer) / last + SPARE, 3),
         )
-        for layer in range(1, lm.n_layers)
-    ]
 
 
 def _later_epochs(lm: LanguageModel, examples: Sequence[Example], layer: int, targets: Targets) -> float:
@@ -120,60 +116,49 @@ def _later_epochs(lm: LanguageModel, examples: Sequence[Example], layer: int, ta
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
-def joint_fitting(material: Material) -> list[Figure]:
+def joint_fitting(material: Material) -> Iterator[Figure]:
     """16 attributes' A-PSR modules by MSE in one pass, targets included, against one forward + backward of all their tokens."""
-    lm, layers, examples = material.lm, tuple(range(material.lm.n_layers)), sets(material)
+    lm, layers, examples = material.lm, material.layers, sets(material)
     every = [example for own in examples.values() for example in own]
     runs: list[Run] = [partial(fit_many, lm, examples, EVERY, layers, FAST_MSE), floor(lm, every, FAST_MSE)]
     fitted, alone = material.seconds(runs, warm_up=False)
     fit_ms, alone_ms = (1000 * median(times) / (FAST_MSE.epochs * len(every)) for times in (fitted, alone))
-    return [
-        Figure(
-            "fit-joint",
-            f"fitting A-PSR MSE for {SETS} attributes in one pass, targets included: seconds",
-            "one forward + backward of the frozen model, the same tokens: seconds",
-            ratio(fitted, alone),
-            f"{fit_ms:.1f} against {alone_ms:.1f} ms for each triplet seen; {SETS} × {TRIPLETS_OF_SET} triplets",
-            at_most=1.15,
-        )
-    ]
+    yield Figure(
+        "fit-joint",
+        f"fitting A-PSR MSE for {SETS} attributes in one pass, targets included: seconds",
+        "one forward + backward of the frozen model, the same tokens: seconds",
+        ratio(fitted, alone),
+        f"{fit_ms:.1f} against {alone_ms:.1f} ms for each triplet seen; {SETS} × {TRIPLETS_OF_SET} triplets",
+        at_most=1.15,
+    )
 
 
-def many_modules(material: Material) -> list[Figure]:
+def many_modules(material: Material) -> Iterator[Figure]:
     """500 modules in one pass, the concepts' (else all attributes') triplets under a seed each, and the memory they take."""
-    lm, layers, settings = material.lm, tuple(range(material.lm.n_layers)), replace(FAST_MSE, epochs=EPOCHS)
+    lm, layers, settings = material.lm, material.layers, replace(FAST_MSE, epochs=EPOCHS)
     own = list(sets(material, "axbench/").values())
     examples = {f"module {i}": own[i % len(own)] for i in range(MODULES)}
     seeds = {name: i for i, name in enumerate(examples)}
     process = psutil.Process()
     before, held = process.memory_info().rss, []
 
-    def fit_all() -> None:
-        fit_many(
-            lm,
-            examples,
-            EVERY,
-            layers,
-            settings,
-            seeds=seeds,
-            progress=lambda _: held.append(process.memory_info().rss),
-        )
+    def note(_: int) -> None:
+        held.append(process.memory_info().rss)
 
+    fit_all = partial(fit_many, lm, examples, EVERY, layers, settings, seeds=seeds, progress=note)
     runs: list[Run] = [fit_all, floor(lm, [example for some in own for example in some], settings)]
     fitted, alone = material.seconds(runs, warm_up=False)
     seen = EPOCHS * TRIPLETS_OF_SET
     each, each_alone = [s / (seen * MODULES) for s in fitted], [s / (seen * len(own)) for s in alone]
-    return [
-        Figure(
-            "fit-500",
-            f"fitting {MODULES} A-PSR MSE modules in one pass, targets included: seconds a triplet seen",
-            "one forward + backward of the frozen model: seconds a triplet",
-            ratio(each, each_alone),
-            f"{1000 * median(each):.1f} against {1000 * median(each_alone):.1f} ms for each triplet seen; "
-            f"{median(fitted):.0f} s in all, {max(held) / 1e9:.2f} GB resident after its steps, {before / 1e9:.2f} before; "
-            f"{EPOCHS} epochs of {TRIPLETS_OF_SET} triplets",
-        )
-    ]
+    yield Figure(
+        "fit-500",
+        f"fitting {MODULES} A-PSR MSE modules in one pass, targets included: seconds a triplet seen",
+        "one forward + backward of the frozen model: seconds a triplet",
+        ratio(each, each_alone),
+        f"{1000 * median(each):.1f} against {1000 * median(each_alone):.1f} ms for each triplet seen; "
+        f"{median(fitted):.0f} s in all, {max(held) / 1e9:.2f} GB resident after its steps, {before / 1e9:.2f} before; "
+        f"{EPOCHS} epochs of {TRIPLETS_OF_SET} triplets",
+    )
 
 
 def sets(material: Material, benchmark: str = "") -> dict[str, list[Example]]:
@@ -190,9 +175,9 @@ def sets(material: Material, benchmark: str = "") -> dict[str, list[Example]]:
     return found
 
 
-def eight_bits(material: Material) -> list[Figure]:
+def eight_bits(material: Material) -> Iterator[Figure]:
     """A-PSR by MSE on targets in full and in 8 bits, a seed a pair: the objective that is left, both against the full ones."""
-    lm, layers, examples = material.lm, tuple(range(material.lm.n_layers)), material.examples(EVERY, TRIPLETS)
+    lm, layers, examples = material.lm, material.layers, material.examples(EVERY, TRIPLETS)
     problem = normalised(pose(lm, examples, EVERY, layers, FAST_MSE, None))
     full = problem.targets
     if not isinstance(full, Targets):
@@ -209,16 +194,14 @@ def eight_bits(material: Material) -> list[Figure]:
         after_full.append(left(full, FAST_MSE.seed + repeat))
         material.advance(1)
     share = (small.codes.nbytes + small.scale.nbytes) / full.values.nbytes
-    return [
-        Figure(
-            "store-8-bit",
-            "A-PSR MSE fitted on targets in 8 bits: the objective left",
-            "fitted on targets in full: the same",
-            ratio(after_small, after_full),
-            f"{share:.3f} of the bytes; the objective left is {median(after_small):.5f} against {median(after_full):.5f} "
-            f"of the unsteered MSE; {len(examples)} triplets, a seed a pair",
-        )
-    ]
+    yield Figure(
+        "store-8-bit",
+        "A-PSR MSE fitted on targets in 8 bits: the objective left",
+        "fitted on targets in full: the same",
+        ratio(after_small, after_full),
+        f"{share:.3f} of the bytes; the objective left is {median(after_small):.5f} against {median(after_full):.5f} "
+        f"of the unsteered MSE; {len(examples)} triplets, a seed a pair",
+    )
 
 
 @torch.no_grad()

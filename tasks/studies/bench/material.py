@@ -43,6 +43,11 @@ class Material:
     advance: Callable[[int], None] = lambda n: None
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """All of the model's."""
+        return tuple(range(self.lm.n_layers))
+
+    @property
     def attribute(self) -> str:
         """The first attribute, whose material is used where one is enough."""
         return min(self.triplets)

@@ -25,8 +25,7 @@ class Measure(NamedTuple):
     pairs: int
 
     def __call__(self, material: Material) -> list[Figure]:
-        figures: list[Figure] = getattr(import_module(f"tasks.studies.bench.{self.file}"), self.function)(material)
-        return figures
+        return list(getattr(import_module(f"tasks.studies.bench.{self.file}"), self.function)(material))
 
 
 MEASURES = {

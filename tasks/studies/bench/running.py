@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -27,7 +27,7 @@ WIDE = {"cpu": (1024, 8, "float32"), "cuda": (4096, 32, "bfloat16")}  # width, l
 TRIPLETS, BATCH = 64, 32  # of recording
 
 
-def steered_generation(material: Material) -> list[Figure]:
+def steered_generation(material: Material) -> Iterator[Figure]:
     """A-PSR on all layers of the profile's model, against the same prompts unsteered, and against the instructed ones."""
     lm, module = endless(material.lm), material.module()
     plain, instructed = (requests(material, ROWS, instructed=instructed) for instructed in (False, True))
@@ -36,43 +36,39 @@ def steered_generation(material: Material) -> list[Figure]:
     rate, plain_rate, prompt_rate = (_rate(ROWS, NEW_TOKENS, times) for times in (steered, unsteered, prompted))
     short, long = (sum(len(request.prompt.ids) for request in some) / ROWS for some in (plain, instructed))
     what, size = "generating with A-PSR on all layers: new tokens/s", f"batch {ROWS}, {NEW_TOKENS} new tokens a row"
-    return [
-        Figure(
-            "generate",
-            what,
-            "generating unsteered: new tokens/s",
-            ratio(unsteered, steered),
-            f"{rate} against {plain_rate} tokens/s, {size}",
-            at_least=0.90,
-        ),
-        Figure(
-            "generate-prompt",
-            what,
-            "generating from the instructed chat: new tokens/s",
-            ratio(prompted, steered),
-            f"{rate} against {prompt_rate} tokens/s, {size}; "
-            f"the prompt adds {long - short:.1f} tokens to the {short:.1f} of a request",
-        ),
-    ]
+    yield Figure(
+        "generate",
+        what,
+        "generating unsteered: new tokens/s",
+        ratio(unsteered, steered),
+        f"{rate} against {plain_rate} tokens/s, {size}",
+        at_least=0.90,
+    )
+    yield Figure(
+        "generate-prompt",
+        what,
+        "generating from the instructed chat: new tokens/s",
+        ratio(prompted, steered),
+        f"{rate} against {prompt_rate} tokens/s, {size}; "
+        f"the prompt adds {long - short:.1f} tokens to the {short:.1f} of a request",
+    )
 
 
-def wide_generation(material: Material) -> list[Figure]:
+def wide_generation(material: Material) -> Iterator[Figure]:
     """The same on a random model as wide as those that are used in earnest, built here from its config."""
     wide = random_model(material.lm, *WIDE.get(material.lm.device.type, WIDE["cpu"]))
     lm, plain = endless(wide), requests(material, WIDE_ROWS, instructed=False)
     asked = [steered_by(random_module(wide), plain), plain]
     steered, unsteered = material.seconds([_generating(lm, some, WIDE_NEW_TOKENS) for some in asked])
     rate, plain_rate = (_rate(WIDE_ROWS, WIDE_NEW_TOKENS, times) for times in (steered, unsteered))
-    return [
-        Figure(
-            "generate-wide",
-            f"A-PSR on a random Llama, {wide.d_model} wide, {wide.n_layers} layers: new tokens/s",
-            "the same model unsteered: new tokens/s",
-            ratio(unsteered, steered),
-            f"{rate} against {plain_rate} tokens/s, batch {WIDE_ROWS}, {WIDE_NEW_TOKENS} new tokens a row",
-            at_least=0.97,
-        )
-    ]
+    yield Figure(
+        "generate-wide",
+        f"A-PSR on a random Llama, {wide.d_model} wide, {wide.n_layers} layers: new tokens/s",
+        "the same model unsteered: new tokens/s",
+        ratio(unsteered, steered),
+        f"{rate} against {plain_rate} tokens/s, batch {WIDE_ROWS}, {WIDE_NEW_TOKENS} new tokens a row",
+        at_least=0.97,
+    )
 
 
 def endless(lm: LanguageModel) -> LanguageModel:
@@ -102,7 +98,7 @@ def _rate(rows: int, new_tokens: int, seconds: Sequence[float]) -> str:
     return f"{rows * new_tokens / median(seconds):.0f}"
 
 
-def recording(material: Material) -> list[Figure]:
+def recording(material: Material) -> Iterator[Figure]:
     """The instructed runs of the triplets recorded over QR, kept in memory, against the same batches run and forgotten."""
     lm, examples = material.lm, material.examples(parse_method("a-psr-mse-qr"), TRIPLETS)
     ids, starts = zip(*((e.tokens.instructed_ids, e.tokens.instructed_start) for e in examples), strict=True)
@@ -118,13 +114,11 @@ def recording(material: Material) -> list[Figure]:
     kept = partial(record, lm, ids, starts, range(lm.n_layers), span="QR", batch_size=BATCH)
     recorded, alone = material.seconds([kept, forwards])
     rate = sum(map(len, ids)) / median(recorded)
-    return [
-        Figure(
-            "record",
-            "recording all layers: tokens/s",
-            "the same batches, a plain forward without head: tokens/s",
-            ratio(alone, recorded),
-            f"{rate:.0f} tokens/s, {lm.n_layers} layers of {lm.d_model}, batch {BATCH}",
-            at_least=0.9,
-        )
-    ]
+    yield Figure(
+        "record",
+        "recording all layers: tokens/s",
+        "the same batches, a plain forward without head: tokens/s",
+        ratio(alone, recorded),
+        f"{rate:.0f} tokens/s, {lm.n_layers} layers of {lm.d_model}, batch {BATCH}",
+        at_least=0.9,
+    )
