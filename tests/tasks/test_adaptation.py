@@ -9,36 +9,41 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from flows import params
 from psr.answers.completions import Ask, complete
 from psr.answers.sampling import Sampling
 from psr.errors import PsrError
 from psr.steering.adapter import Adapter
 from psr.types import INSTRUCTED, PLAIN, Attribute, JudgeItem, Judgement, PromptPair, Verdicts
 from tasks.asking.models import ModelPlace
-from tasks.benchmarks.judges import judges_named
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.engine.cells import Cells
 from tasks.figures.scores import values_of
 from tasks.figures.sides import Side
+from tasks.steps.distill import Material
 from tasks.studies.adaptation import adapters
+from tasks.studies.adaptation import rows as measuring
 from tasks.studies.adaptation.adapters import ALPHAS, answered, answers
-from tasks.studies.adaptation.material import Case, Told, load, unrelated_answers, wanted
+from tasks.studies.adaptation.material import Case, Repetition, first_repetition, load, unrelated_answers, wanted
 from tasks.studies.adaptation.rows import chosen_modules, coherence_at, rows_of, stored
 from tasks.studies.adaptation.table import cells, size
 from tasks.tables.parquet import read_table, write_table
 from tests.psr.families import family
 from tests.results_folder import ATTRIBUTES, adaptation_row, write_results
-from tests.tasks.test_suite import CHOSEN, SAMPLING, SEEDS
+from tests.tasks.test_suite import SEEDS, SETTINGS
 from tests.tasks.test_suite import data as mini  # noqa: F401
 
 LM = family("llama")
-TOLD = Told(
+REPETITION = Repetition(
     123,
     (7,),
     (7,),
-    {"max_new_tokens": 6, "temperature": 1.0},
-    {},
-    {"resamples": 20},
-    {"batch_size": 4},
-    {"resamples": 20, "seed": 1},
+    {
+        "sampling": {"max_new_tokens": 6, "temperature": 1.0},
+        "search": {"resamples": 20},
+        "steer": {"batch_size": 4},
+        "results": {"resamples": 20, "seed": 1},
+    },
 )
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,7 +81,8 @@ def side(name: str, questions: str) -> Side:
 
 def case() -> Case:
     one = side("x", "pq")
-    return Case(Path(), attribute("x", "ab", "pq"), LM, LengthJudge(), (), one, one, (), TOLD)  # type: ignore[arg-type]
+    material = Material("persona/x", (), {}, LM)
+    return Case(Path(), attribute("x", "ab", "pq"), material, LengthJudge(), one, one, (), REPETITION)  # type: ignore[arg-type]
 
 
 def own_weights(**changed: float) -> Adapter:
@@ -173,6 +179,11 @@ def test_only_persona_is_compared_and_attributes_keep_the_profiles_order():
         wanted(known[2:], ())
 
 
+def test_the_first_repetition_is_compared_with_its_own_seeds():
+    found = first_repetition(params.load(ROOT / "params.yaml", "full").model_dump())
+    assert (found.seed, found.searched, found.evaluated) == (123, (2, 3), (10, 11))
+
+
 @pytest.mark.parametrize(("count", "words"), [(58, "58 B"), (6420, "6.42 kB"), (5_290_000, "5.29 MB")])
 def test_sizes_are_said_as_people_say_them(count, words):
     assert size(count) == words
@@ -185,23 +196,13 @@ def test_what_was_not_reached_or_not_scored_says_so():
 
 
 @pytest.mark.slow
-def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch):  # noqa: F811
+def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch, tmp_path):  # noqa: F811
     quick = {slug: replace(one, epochs=2, batch_size=2) for slug, one in adapters.SETTINGS.items()}
-    monkeypatch.setattr("tasks.studies.adaptation.rows.SETTINGS", quick)
-    monkeypatch.setattr(adapters, "SETTINGS", quick)
-    place, (pirate, *_) = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1, False), _attributes()
-    sampling = {name: SAMPLING[name] for name in ("max_new_tokens", "temperature")}
-    told = Told(
-        SEEDS[0],
-        (2,),
-        (3, 4),
-        sampling,
-        {"preset": "fast", "epochs": 2, "batch_size": 2, "lr": 0.02},
-        {"resamples": 20},
-        {"batch_size": 64},
-        {"resamples": 30, "seed": 4},
-    )
-    found = rows_of(load(mini, place, [pirate], judges_named("testbed", [pirate])["persona"], told)[0])
+    monkeypatch.setattr(measuring, "SETTINGS", quick)
+    place = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1)
+    (pirate,) = attributes_of([SimpleNamespace(**SETTINGS["benchmarks"][0])])
+    (one,), cells = load(mini, SETTINGS, place, [pirate]), Cells(tmp_path / "cells", "1")
+    found = rows_of(one, cells)
     rows = {row["method"]: row for row in found}
     assert list(rows) == ["prompt", "a-psr-mse-qr", "lora1-ll", "lora8-ll", "full-ll"]
     headline = {
@@ -220,9 +221,8 @@ def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch):  # noqa: F8
     assert all(4 * row["parameters"] <= row["bytes"] < 4 * row["parameters"] + 20_000 for row in found[1:])
     assert all((row["drift"] == 0) == (row["alpha"] == 0) for row in found)
     write_table(mini / "adaptation/adaptation.parquet", "adaptation", found)
-
-
-def _attributes():
-    from tasks.benchmarks.catalogue import attributes_of
-
-    return attributes_of([SimpleNamespace(**vars(CHOSEN[0]))])
+    monkeypatch.setattr(measuring, "answered", lambda *_: pytest.fail("an adapter that is there was fitted again"))
+    assert rows_of(one, cells)[2:] == found[2:]
+    monkeypatch.setitem(quick, "lora1-ll", replace(quick["lora1-ll"], lr=0.5))
+    with pytest.raises(pytest.fail.Exception):  # other settings are another adapter
+        rows_of(one, cells)

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from psr.evaluation.alpha_search import Scores, candidates, search
-from psr.fitting.methods import parse_method
 from psr.fitting.presets import FAST_ADAPTER, FitSettings
 from psr.judges.judging import judge_all
-from psr.types import INSTRUCTED, PLAIN, Completion, Example, Method, short_hash
-from tasks.asking.answers import judge_item
+from psr.types import INSTRUCTED, PLAIN, Completion, Method
+from tasks.asking.judgements import judge_item
 from tasks.engine.progress import progress
 from tasks.figures.scores import scores_of, values_of
 from tasks.figures.sides import Side
@@ -39,53 +38,33 @@ SETTINGS: dict[str, FitSettings] = {
 ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A fitted adapter and the seconds that fitting took."""
-
-    adapter: Adapter
-    method: Method
-    settings: FitSettings
-    seconds: float
-
-
-def fit_adapter(case: Case, slug: str) -> Fit:
-    """Fit the method on the attribute's triplets, with the repetition's fit seed."""
+def timed_fit(
+    case: Case, method: Method, layers: Sequence[int], settings: FitSettings | None, id: str
+) -> tuple[Any, float]:
+    """What the method learns of the attribute's triplets, and the seconds that it takes."""
     from psr.fitting.learning import learn
 
-    method, settings = parse_method(slug), replace(SETTINGS[slug], seed=case.told.seed)
-    examples = aligned(case, method)
-    id = short_hash(
-        "adapter", case.attribute.key, slug, asdict(settings), [t.id for t in case.triplets], case.lm.fingerprint
-    )
-    with progress(f"adapt {case.attribute.key} {method.name}", settings.epochs * len(examples), "examples") as advance:
+    examples = case.material.examples(method)
+    total = (settings.epochs if settings else 0) * len(examples)
+    with progress(f"adapt {case.attribute.key} {method.name}", total, "examples") as advance:
         began = time.perf_counter()
-        fitted = learn(case.lm, examples, method, (), settings, module_id=id, progress=advance)
-        seconds = time.perf_counter() - began
-    return Fit(fitted.module, method, settings, seconds)  # type: ignore[arg-type]
-
-
-def aligned(case: Case, method: Method) -> list[Example]:
-    """The triplets on the method's span."""
-    from psr.lm.alignment import align
-
-    return [
-        Example(align(case.lm.tokenizer, t.pair, t.completion.token_ids, method.span), t.trait) for t in case.triplets
-    ]
+        fitted = learn(case.lm, examples, method, layers, settings, module_id=id, progress=advance)
+        return fitted.module, time.perf_counter() - began
 
 
 def answered(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
     """Scores on the search questions at every strength of ALPHAS, and on the evaluation questions at those strengths
     that the search or one of its resamples chooses at the prompt's coherence."""
-    prompt = case.search.mean(INSTRUCTED, "coherence")
+    prompt, repetition = case.search.mean(INSTRUCTED, "coherence"), case.repetition
 
     def evaluate(alphas: Sequence[float]) -> Scores:
-        return scored(case, adapter, alphas, case.search, case.told.searched)
+        return scored(case, adapter, alphas, case.search, repetition.searched)
 
-    found = search(evaluate, prompt, coarse=ALPHAS, alpha_max=max(ALPHAS), refine=())
-    able = candidates(found, prompt, resamples=case.told.search["resamples"], seed=case.told.searched[0])
-    alphas = sorted({0.0} | {one.alpha for one in able if one.point == "Cp"})
-    return found, scored(case, adapter, alphas, case.evaluation, case.told.evaluated)
+    looked = search(evaluate, prompt, coarse=ALPHAS, alpha_max=max(ALPHAS), refine=())
+    resamples = repetition.settings["search"]["resamples"]
+    able = candidates(looked, prompt, resamples=resamples, seed=repetition.searched[0])
+    alphas = sorted({0.0, *(one.alpha for one in able if one.point == "Cp")})
+    return looked, scored(case, adapter, alphas, case.evaluation, repetition.evaluated)
 
 
 def scored(case: Case, adapter: Adapter, alphas: Sequence[float], side: Side, sampled: Sequence[int]) -> Scores:
@@ -104,8 +83,9 @@ def answers(case: Case, adapter: Adapter, alpha: float, side: Side, sampled: Seq
     from psr.fitting.lora import adapted
 
     asks = [Ask(pair, PLAIN, seed) for pair in side.pairs for seed in sampled]
-    told = Sampling(case.told.sampling["max_new_tokens"], case.told.sampling["temperature"])
+    settings = case.repetition.settings
+    sampling = Sampling(settings["sampling"]["max_new_tokens"], settings["sampling"]["temperature"])
     label = f"adapt {case.attribute.key} {adapter.form} at {alpha:g}"
     with adapted(case.lm, adapter, alpha), progress(label, len(asks), "completions") as advance:
-        made = complete(case.lm, asks, told, batch_size=case.told.steer["batch_size"], progress=advance)
+        made = complete(case.lm, asks, sampling, batch_size=settings["steer"]["batch_size"], progress=advance)
     return [replace(completion, method=adapter.id, alpha=alpha) for completion in made]

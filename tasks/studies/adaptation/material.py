@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psr.answers.pairs import sampling_seeds
 from psr.errors import PsrError
 from psr.judges.judging import Judge
-from psr.types import PLAIN, AlignedTokens, Attribute, PromptPair, Triplet
+from psr.types import INSTRUCTED, PLAIN, AlignedTokens, Attribute, PromptPair
 from tasks.asking.models import ModelPlace, open_model
+from tasks.benchmarks.judges import judges_named
 from tasks.figures.sides import Side, sides
+from tasks.steps.distill import Material
 from tasks.tables.triplets import triplets_by_attribute
 
 if TYPE_CHECKING:
@@ -29,18 +32,24 @@ NEEDED = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the profile says, by its sections of params.yaml. seed: the first repetition's fit seed; searched and
-    evaluated: its sampling seeds."""
+class Repetition:
+    """One repetition of a profile: its fit seed, and its sampling seeds of search and evaluation. settings: the profile's
+    parameters."""
 
     seed: int
     searched: Sequence[int]
     evaluated: Sequence[int]
-    sampling: Mapping[str, Any]
-    distill: Mapping[str, Any]
-    search: Mapping[str, Any]
-    steer: Mapping[str, Any]
-    results: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def first_repetition(settings: Mapping[str, Any]) -> Repetition:
+    """The profile's first repetition."""
+    seed = settings["seeds"][0]
+    searched, evaluated = (
+        sampling_seeds(settings["seeds"], settings[name]["seed"], settings[name]["samples"])[seed]
+        for name in ("search", "steer")
+    )
+    return Repetition(seed, searched, evaluated, settings)
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,33 @@ class Case:
 
     data: Path
     attribute: Attribute
-    lm: LanguageModel
+    material: Material
     judge: Judge
-    triplets: Sequence[Triplet]
     search: Side
     evaluation: Side
     unrelated: Sequence[AlignedTokens]
-    told: Told
+    repetition: Repetition
+
+    @property
+    def lm(self) -> LanguageModel:
+        return self.material.lm
+
+    @property
+    def bootstrap(self) -> Mapping[str, Any]:
+        """Resamples and seed of every interval."""
+        return self.repetition.settings["results"]
+
+    @property
+    def reads(self) -> tuple[object, ...]:
+        """What the figures of an adapter depend on, beside its fit."""
+        answers = [
+            [(c.id, c.token_ids, [side.values[c.id, name] for name in ("trait", "coherence")])
+             for method in (PLAIN, INSTRUCTED) for c in side.of(method)]
+            for side in (self.search, self.evaluation)
+        ]  # fmt: skip
+        settings = [self.repetition.settings[name] for name in ("sampling", "search", "results")]
+        sampled = (self.repetition.searched, self.repetition.evaluated)
+        return self.judge.id, self.judge.rubric, answers, [vars(one) for one in self.unrelated], settings, sampled
 
 
 def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attribute, ...]:
@@ -85,27 +114,27 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
     return tuple(known[name] for name in known if name in bare or not bare)
 
 
-def load(data: Path, model: ModelPlace, attributes: Sequence[Attribute], judge: Judge, told: Told) -> list[Case]:
+def load(data: Path, settings: Mapping[str, Any], model: ModelPlace, attributes: Sequence[Attribute]) -> list[Case]:
     """A case an attribute. Raises PsrError: tables that are missing or damaged, an attribute without triplets or answers."""
-    lm = open_model(model)
+    lm, repetition = open_model(model), first_repetition(settings)
+    judge = judges_named(settings["judge"]["name"], attributes)["persona"]
     triplets = triplets_by_attribute(data / "complete", data / "select")
     searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
+    others = [side for (_, seed), side in sorted(evaluated.items(), key=lambda one: one[0]) if seed == repetition.seed]
     cases = []
     for attribute in attributes:
-        key = (attribute.key, told.seed)
+        key = (attribute.key, repetition.seed)
         if attribute.key not in triplets or key not in searched or key not in evaluated:
             raise PsrError(
                 "an attribute has no triplets or answers",
                 where=data,
-                expected=f"{attribute.key}, seed {told.seed}",
+                expected=f"{attribute.key}, seed {repetition.seed}",
                 got="none",
                 do="Reproduce the profile again.",
             )
-        others = [side for (_, seed), side in sorted(evaluated.items(), key=lambda item: item[0]) if seed == told.seed]
+        material = Material(attribute.key, triplets[attribute.key], {}, lm)
         unrelated = unrelated_answers(lm, attribute, others, evaluated[key])
-        cases.append(
-            Case(data, attribute, lm, judge, triplets[attribute.key], searched[key], evaluated[key], unrelated, told)
-        )
+        cases.append(Case(data, attribute, material, judge, searched[key], evaluated[key], unrelated, repetition))
     return cases
 
 

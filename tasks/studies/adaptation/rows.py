@@ -6,7 +6,7 @@ the stored judgements. Adapters are measured here. All are at the prompt's coher
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,39 +15,40 @@ from psr.evaluation.alpha_search import Scores
 from psr.evaluation.bootstrap import Figure, Interval, matched, plain_mean
 from psr.fitting.methods import parse_method
 from psr.types import INSTRUCTED
-from tasks.engine.progress import progress
+from tasks.engine.cells import Cells
+from tasks.engine.files import read_json, write_json
 from tasks.figures.entries import known
-from tasks.steps.distill import fit_settings
-from tasks.studies.adaptation.adapters import SETTINGS, Fit, aligned, answered, fit_adapter
+from tasks.steps.distill import Fit, fit_settings
+from tasks.studies.adaptation.adapters import ALPHAS, SETTINGS, answered, timed_fit
 from tasks.studies.adaptation.material import Case
+from tasks.studies.bench.material import machine
 from tasks.tables.modules import rows_of_seed
 from tasks.tables.parquet import read_table
 
 if TYPE_CHECKING:
     from psr.evaluation.drift import Drift
-    from psr.steering.module import SteeringModule
 
 Row = dict[str, Any]
 MODULES = (("a-psr-mse-qr", "a-psr-mse-r"), ("s-psr-mse-qr", "s-psr-mse-r"))  # of each pair the first that was fitted
 
 
-def rows_of(case: Case) -> list[Row]:
+def rows_of(case: Case, cells: Cells) -> list[Row]:
     """A row a way: the prompt, A-PSR MSE, S-PSR MSE where there is one, LoRA, full fine-tuning."""
-    from tasks.studies.bench.material import machine
-
     facts = {name: value for name, value in machine(case.lm).items() if name in ("device", "threads", "model")}
     found = [
         prompt_row(case),
         *(module_row(case, row) for row in chosen_modules(case)),
-        *(adapter_row(case, fit_adapter(case, slug)) for slug in SETTINGS),
+        *(adapter_row(case, slug, cells) for slug in SETTINGS),
     ]
-    shared = {"attribute": case.attribute.key, "seed": case.told.seed, "triplets": len(case.triplets), **facts}
-    return [{**shared, **row} for row in found]
+    shared = {"attribute": case.attribute.key, "seed": case.repetition.seed, "triplets": len(case.material.triplets)}
+    return [{**shared, **facts, **row} for row in found]
 
 
 def chosen_modules(case: Case) -> list[Row]:
     """Rows of the table modules. Raises PsrError when the profile fitted no A-PSR MSE."""
-    fitted = {row["method"]: row for row in rows_of_seed(case.data / "distill", case.attribute.key, case.told.seed)}
+    fitted = {
+        row["method"]: row for row in rows_of_seed(case.data / "distill", case.attribute.key, case.repetition.seed)
+    }
     found = [next((fitted[slug] for slug in slugs if slug in fitted), None) for slugs in MODULES]
     if found[0] is None:
         raise PsrError(
@@ -69,7 +70,7 @@ def prompt_row(case: Case) -> Row:
     lengths = [
         [len(encode_chat(case.lm.tokenizer, chat).ids) for chat in (pair.instructed, pair.plain)] for pair in pairs
     ]
-    coherence = plain_mean(*(side.mean(INSTRUCTED, "coherence"),) * 2, **case.told.results)
+    coherence = plain_mean(*(side.mean(INSTRUCTED, "coherence"),) * 2, **case.bootstrap)
     size = sum(len(pair.instruction.encode()) for pair in pairs) / len(pairs)
     return {
         "method": "prompt",
@@ -77,7 +78,7 @@ def prompt_row(case: Case) -> Row:
         **stored(case, "prompt"),
         **interval("coherence", coherence),
         **drifted(case, prompt_drift(case.lm, case.unrelated)),
-        **costs(0, 0.0, None, round(size), sum(told - plain for told, plain in lengths) / len(pairs), True),
+        **costs(0, 0.0, None, round(size), sum(long - short for long, short in lengths) / len(pairs), True),
     }
 
 
@@ -90,41 +91,54 @@ def module_row(case: Case, fitted: Row) -> Row:
     module, figures = load_module(folder), stored(case, fitted["method"])
     looked, taken = case.search.scores(module.id), case.evaluation.scores(module.id)
     drift = module_drift(case.lm, case.unrelated, module, figures["alpha"])
-    seconds, epochs = refit_seconds(case, module)
+    method, changes = (
+        parse_method(fitted["method"]),
+        {**case.repetition.settings["distill"], "seed": case.repetition.seed},
+    )
+    settings = fit_settings(method, changes, case.attribute.benchmark)
+    _, seconds = timed_fit(case, method, module.layers, settings, module.id)
     size = sum(tensor.numel() for tensor in module.tensors.values())
     return {
         "method": fitted["method"],
-        "name": parse_method(fitted["method"]).name,
+        "name": method.name,
         **figures,
         **interval("coherence", coherence_at(case, looked, taken)),
         **drifted(case, drift),
-        **costs(size, seconds, epochs, weights_bytes(folder), 0.0, True),
+        **costs(size, seconds, settings.epochs if settings else 0, weights_bytes(folder), 0.0, True),
     }
 
 
-def adapter_row(case: Case, fit: Fit) -> Row:
-    """LoRA or full fine-tuning at the strength a that the search questions choose."""
+def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
+    """LoRA or full fine-tuning at the strength a that the search questions choose: a cell, its weights beside it."""
     from psr.evaluation.drift import adapter_drift
     from psr.steering.adapter import save_adapter
 
-    slug = fit.method.slug
-    folder = save_adapter(
-        fit.adapter, case.data / "adaptation" / "adapters" / case.attribute.key.replace("/", "-") / slug
+    fit = Fit(
+        case.material, parse_method(slug), (), replace(SETTINGS[slug], seed=case.repetition.seed), case.repetition.seed
     )
-    looked, taken = answered(case, fit.adapter)
-    figure = matched(looked, case.search.mean(INSTRUCTED, "coherence"), taken, "Cp", **case.told.results)
-    drift = adapter_drift(case.lm, case.unrelated, fit.adapter, figure.alpha or 0.0)
-    return {
-        "method": slug,
-        "name": fit.method.name,
-        "alpha": figure.alpha,
-        "reached": figure.reached,
-        "n": figure.n,
-        **interval("trait", figure),
-        **interval("coherence", coherence_at(case, looked, taken)),
-        **drifted(case, drift),
-        **costs(fit.adapter.size, fit.seconds, fit.settings.epochs, weights_bytes(folder), 0.0, False),
-    }
+    method, settings = fit.method, fit.settings
+
+    def write(folder: Path) -> None:
+        adapter, seconds = timed_fit(case, method, (), settings, fit.id)
+        save_adapter(adapter, folder)
+        looked, taken = answered(case, adapter)
+        figure = matched(looked, case.search.mean(INSTRUCTED, "coherence"), taken, "Cp", **case.bootstrap)
+        drift = adapter_drift(case.lm, case.unrelated, adapter, figure.alpha or 0.0)
+        row = {
+            "method": slug,
+            "name": method.name,
+            "alpha": figure.alpha,
+            "reached": figure.reached,
+            "n": figure.n,
+            **interval("trait", figure),
+            **interval("coherence", coherence_at(case, looked, taken)),
+            **drifted(case, drift),
+            **costs(adapter.size, seconds, SETTINGS[slug].epochs, weights_bytes(folder), 0.0, False),
+        }
+        write_json(folder / "row.json", row)
+
+    reads = (slug, machine(case.lm), fit.id, case.material.content, ALPHAS, case.reads)
+    return read_json(cells.keep("adaptation", reads, write) / "row.json")
 
 
 def stored(case: Case, method: str) -> Row:
@@ -133,7 +147,7 @@ def stored(case: Case, method: str) -> Row:
     found = [
         row
         for row in rows
-        if (row["attribute"], row["method"], row["seed"]) == (case.attribute.key, method, case.told.seed)
+        if (row["attribute"], row["method"], row["seed"]) == (case.attribute.key, method, case.repetition.seed)
     ]
     if not found:
         raise PsrError(
@@ -156,26 +170,13 @@ def stored(case: Case, method: str) -> Row:
 
 def coherence_at(case: Case, looked: Scores, taken: Scores) -> Figure:
     """Coherence at the chosen α, its interval repeating the choice: the trait's figure with coherence in its place."""
-    told = Scores(taken.alphas, taken.coherence, taken.coherence)
-    return matched(looked, case.search.mean(INSTRUCTED, "coherence"), told, "Cp", **case.told.results)
-
-
-def refit_seconds(case: Case, module: SteeringModule) -> tuple[float, int]:
-    """Seconds and epochs of the module's fit with the profile's settings, the recording of its targets included."""
-    from psr.fitting.learning import learn
-
-    method = parse_method(str(module.origin["method"]))
-    settings = fit_settings(method, {**case.told.distill, "seed": case.told.seed}, case.attribute.benchmark)
-    examples, epochs = aligned(case, method), settings.epochs if settings else 0
-    with progress(f"adapt {case.attribute.key} {method.name}", epochs * len(examples), "examples") as advance:
-        began = time.perf_counter()
-        learn(case.lm, examples, method, module.layers, settings, module_id=module.id, progress=advance)
-        return time.perf_counter() - began, epochs
+    coherence = Scores(taken.alphas, taken.coherence, taken.coherence)
+    return matched(looked, case.search.mean(INSTRUCTED, "coherence"), coherence, "Cp", **case.bootstrap)
 
 
 def drifted(case: Case, drift: Drift) -> Row:
     """Nats a token, and over how many answers."""
-    return {**interval("drift", drift.per_token(**case.told.results)), "drift_answers": len(drift.nats)}
+    return {**interval("drift", drift.per_token(**case.bootstrap)), "drift_answers": len(drift.nats)}
 
 
 def interval(name: str, figure: Figure | Interval) -> Row:

@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def adaptation_file(data: Path) -> Path:
-    """Where a profile's comparison lies: no output of DVC's, since it holds seconds."""
+    """Where a profile's comparison lies."""
     return data / "adaptation" / "adaptation.parquet"
 
 
