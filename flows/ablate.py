@@ -21,8 +21,9 @@ from flows.doors import answered
 from psr.errors import PsrError
 from tasks.asking.models import ModelPlace, open_model
 from tasks.engine.cells import HOME, Cells
+from tasks.engine.lockfiles import code_of
 from tasks.engine.locks import reproducing
-from tasks.engine.pipeline import add_output, code_of
+from tasks.engine.pipeline import add_output
 from tasks.studies import CODE
 from tasks.studies.ablation.material import subjects, wanted_attributes
 from tasks.studies.ablation.study import Study

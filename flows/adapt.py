@@ -23,8 +23,9 @@ from flows.doors import answered
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.engine.cells import HOME, Cells
+from tasks.engine.lockfiles import code_of
 from tasks.engine.locks import reproducing
-from tasks.engine.pipeline import add_output, code_of
+from tasks.engine.pipeline import add_output
 from tasks.studies import CODE
 from tasks.studies.adaptation.material import NEEDED, load, wanted
 from tasks.studies.adaptation.rows import rows_of

@@ -6,7 +6,7 @@ Unknown keys are refused and the known ones listed. Sections are frozen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -295,6 +295,18 @@ def check_attributes(root: Path, settings: Profile) -> None:
                 expected=f"some of {', '.join(sorted(known))}",
                 got=", ".join(map(repr, unknown)),
                 do="Correct the benchmark's attributes in params.yaml.",
+            )
+
+
+def check_watched(settings: Profile, deps: Sequence[str]) -> None:
+    """Raises PsrError when the profile reads a folder that is no dependency: an edit there would go unnoticed."""
+    for path in (settings.model.path, *(benchmark.path for benchmark in settings.benchmarks)):
+        if not any(Path(path).is_relative_to(dep) for dep in deps):
+            raise PsrError(
+                "the profile reads a folder that DVC does not watch",
+                where=path,
+                expected=f"one in {', '.join(dep for dep in deps if dep.startswith('data/'))}",
+                do="Name it under the profile in profiles.yaml beside its dvc.yaml.",
             )
 
 

@@ -62,6 +62,7 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
         repair(root, _say)
         with opened(root) as pipeline:
             steps = pipeline.plan(profile)
+            params.check_watched(settings, [dep for step in steps for dep in step.deps])
             keep(root)
             if dry_run:
                 return _show(root, steps, settings)

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from psr.errors import PsrError
-from psr.types import short_hash
 from tasks.engine.checkout import check_files, no_repository, restoring
+from tasks.engine.lockfiles import code_version
 from tasks.engine.repair import keep
 
 State = Literal["run", "maybe", "cached"]
 Reads = Mapping[str, str]  # path, or "params.yaml NAME" -> hash, or the value as text
 FILES = ("dvc.yaml", "dvc.lock", "params.yaml")  # what DVC reads in the repository
-CODE = ("psr", "tasks", "flows")
 
 
 @dataclass(frozen=True)
@@ -60,17 +59,6 @@ class Step:
     def computes(self) -> bool:
         """Whether it runs the model."""
         return "model" in self.sections
-
-
-def code_version(reads: Reads) -> str:
-    """A hash of those dependencies that are code."""
-    return short_hash("code", sorted((path, value) for path, value in reads.items() if path.split("/")[0] in CODE))
-
-
-def code_of(root: Path, *folders: str) -> str:
-    """A hash of the code in `folders`, for work that is no step."""
-    files = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
-    return short_hash("code", [(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in files])
 
 
 class Pipeline:

@@ -17,8 +17,7 @@ import yaml
 
 from psr.types import short_hash
 from tasks.engine.files import parse_yaml, write_text
-
-LOCKS = ("dvc.lock", "data/profiles/dvc.lock")
+from tasks.engine.lockfiles import LOCKS
 
 
 def repair(root: Path, say: Callable[[str], None]) -> None:

@@ -51,19 +51,14 @@ BENCHMARKS = {
         "Format instructions",
         "Share of answers that obey (strict accuracy, 0–100) with its 95 % interval, at α = 1; nothing is chosen.",
         Measure("strict", "strict accuracy"),
-        (Measure("strict", "strict"), Measure("loose", "loose"), Measure("coherence", "coherence")),
+        tuple(Measure(n, n) for n in ("strict", "loose", "coherence")),
     ),
     "axbench": Benchmark(
         "Concepts",
         "Harmonic mean of the ratings for concept, instruction and fluency (0–2; 0 if any is 0) with its 95 % interval. "
         "Each module steers by the factor that is best on the search questions; the figures are of other questions.",
         Measure("overall", "harmonic mean", 2, 2),
-        (
-            Measure("overall", "harmonic mean", 3),
-            Measure("concept", "concept", 2),
-            Measure("instruction", "instruction", 2),
-            Measure("fluency", "fluency", 2),
-        ),
+        (Measure("overall", "harmonic mean", 3), *(Measure(n, n, 2) for n in ("concept", "instruction", "fluency"))),
     ),
 }
 

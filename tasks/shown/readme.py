@@ -27,6 +27,7 @@ from tasks.studies.bench.table import bench_rows, number
 from tasks.studies.claims.table import claim_rows
 
 Row = dict[str, Any]
+METRICS = "data/{profile}/results/headline.json"
 NONE = "<!-- not measured yet -->"
 SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
 QUESTIONS = {
@@ -84,14 +85,9 @@ def measured_parts(root: Path) -> dict[str, str]:
     }
 
 
-def metrics_file(profile: str) -> Path:
-    """Where the profile's committed metrics lie, from the root."""
-    return Path("data") / profile / "results" / "headline.json"
-
-
 def read_metrics(root: Path, profile: str) -> dict[str, Any]:
     """The profile's committed metrics: attribute -> method -> figures. Raises PsrError where there are none."""
-    file = root / metrics_file(profile)
+    file = root / METRICS.format(profile=profile)
     try:
         return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:

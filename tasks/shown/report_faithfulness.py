@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -48,17 +49,10 @@ def faithfulness(tables: Mapping[str, Sequence[Row]], names: Names, style: Names
 
 def shown(rows: Sequence[Row]) -> list[Row]:
     """The rows at the alpha chosen at the prompt's coherence; at alpha 1 of the modules for which that is 0."""
-    silent = {
-        (row["method"], row["seed"])
-        for row in rows
-        if row["chosen"] and row["alpha"] == 0 and row["method"] != PARAPHRASE
-    }
-    return [
-        row
-        for row in rows
-        if row["relative_rmse"] is not None
-        and (row["alpha"] == 1 if (row["method"], row["seed"]) in silent else row["chosen"])
-    ]
+    fitted = itemgetter("method", "seed")
+    silent = {fitted(row) for row in rows if row["chosen"] and row["alpha"] == 0 and row["method"] != PARAPHRASE}
+    drawn = [row for row in rows if (row["alpha"] == 1 if fitted(row) in silent else row["chosen"])]
+    return [row for row in drawn if row["relative_rmse"] is not None]
 
 
 def over_seeds(table: str, rows: Sequence[Row]) -> list[Row]:
@@ -68,12 +62,8 @@ def over_seeds(table: str, rows: Sequence[Row]) -> list[Row]:
         return []
     keys, averaged = FIGURES[table]
     ends = [name for name in rows[0] if name.endswith(("low", "high"))]
-    aggregations = [
-        ("n", "sum"),
-        ("seed", "count"),
-        *((name, "mean") for name in averaged),
-        *((name, "min" if name.endswith("low") else "max") for name in ends),
-    ]
+    aggregations = [("n", "sum"), ("seed", "count"), *((name, "mean") for name in averaged)]
+    aggregations += [(name, "min" if name.endswith("low") else "max") for name in ends]
     merged = pa.Table.from_pylist(rows).group_by(keys, use_threads=False).aggregate(aggregations)
     merged = merged.rename_columns([*keys, "n", "seeds", *averaged, *ends])
     return merged.sort_by([(key, "ascending") for key in keys]).to_pylist()  # type: ignore[no-any-return]

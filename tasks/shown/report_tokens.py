@@ -69,11 +69,9 @@ def views(rows: Sequence[Row], answer: int) -> list[View]:
     mean = {p: sum(by_layer[layer].get(p, 0.0) for layer in layers) / len(layers) for p in texts}
     if len(layers) > LAYERS:
         layers = [layers[i * (len(layers) - 1) // (LAYERS - 1)] for i in range(LAYERS)]
-    shown = [(f"layer {layer}", by_layer[layer]) for layer in layers]
-    return [
-        _view(label, strengths, texts, answer)
-        for label, strengths in ([("mean", mean)] if len(layers) > 1 else []) + shown
-    ]
+    shown = {"mean": mean} if len(layers) > 1 else {}
+    shown |= {f"layer {layer}": by_layer[layer] for layer in layers}
+    return [_view(label, strengths, texts, answer) for label, strengths in shown.items()]
 
 
 def _view(label: str, strengths: Mapping[int, float], texts: Mapping[int, str], answer: int) -> View:

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from psr.errors import PsrError
 from tasks.engine.files import parse_yaml
+from tasks.engine.lockfiles import recorded, versions
 from tasks.shown import tracker
 from tasks.shown.charts import grouped
 from tasks.tables.parquet import read_table
@@ -87,12 +88,12 @@ def _store(root: Path, profile: str, tracking_uri: str | None) -> Iterator[track
 
 
 def run_tags(root: Path, profile: str) -> dict[str, str]:
-    """What every run of the profile is tagged with: hashes of DVC's outputs, the git revision, the parameters."""
+    """What every run of the profile is tagged with: of each step the hashes of its outputs and the version of its code, the
+    git revision, the parameters."""
     tags = {"psr.profile": profile}
-    for name, stage in sorted(_yaml(root / "dvc.lock").get("stages", {}).items()):
-        if name.endswith(f"@{profile}"):
-            outs = [out["md5"] for out in stage.get("outs", ()) if "md5" in out]
-            tags[f"dvc.{name.partition('@')[0]}"] = " ".join(outs)
+    for step, entry in sorted(recorded(root, profile).items()):
+        tags[f"dvc.{step}"] = " ".join(out["md5"] for out in entry.get("outs", ()) if "md5" in out)
+    tags |= {f"code.{step}": version for step, version in versions(root, profile).items()}
     with suppress(FileNotFoundError):  # without git no commit is named
         git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         if git.returncode == 0:

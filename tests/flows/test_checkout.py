@@ -14,9 +14,19 @@ from repository import GRAPH, build
 
 from psr.errors import PsrError
 from tasks.engine.checkout import commit
-from tasks.engine.planning import check_readable, plan
+from tasks.engine.pipeline import Step, opened
 
 COMMITTED = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "all")
+
+
+def plan(folder: Path, profile: str) -> tuple[Step, ...]:
+    with opened(folder) as pipeline:
+        return pipeline.plan(profile)
+
+
+def check_readable(folder: Path) -> None:
+    with opened(folder):
+        pass
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from flows import params
 from flows.estimate import amounts
 from psr.errors import PsrError
 from psr.evaluation.claims import GOAL
-from tasks.engine.dvc_file import stage_spec
+from psr.fitting.presets import AXBENCH_FACTORS
+from tasks.engine.pipeline import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "params.yaml"
@@ -183,10 +184,35 @@ def test_an_attribute_that_the_benchmark_does_not_have_is_refused_with_the_known
 
 
 @pytest.mark.parametrize("profile", sorted(yaml.safe_load(SHIPPED.read_text())))
-def test_every_benchmark_lies_in_the_folder_that_dvc_watches_for_the_profile(profile):
-    spec = stage_spec(ROOT, "complete", profile)
-    for benchmark in params.load(SHIPPED, profile).benchmarks:
-        assert any(Path(benchmark.path).is_relative_to(dep) for dep in spec.deps), benchmark.path
+def test_what_a_profile_reads_is_watched_by_dvc_and_anything_else_is_refused(profile):
+    settings = params.load(SHIPPED, profile)
+    with opened(ROOT) as pipeline:
+        params.check_watched(settings, pipeline.step(f"complete@{profile}").deps)
+    elsewhere = settings.model_copy(update={"model": settings.model.model_copy(update={"path": "elsewhere/model"})})
+    with pytest.raises(PsrError, match=r"DVC does not watch \(elsewhere/model\).*profiles\.yaml"):
+        params.check_watched(elsewhere, ("data/testbed",))
+
+
+def test_the_defaults_are_those_that_results_were_made_with():
+    """DVC watches params.yaml and not these: a default that changes makes results stale that nobody is told of."""
+    assert params.Model(path="x").model_dump() == {
+        "path": "x", "dtype": "float32", "device": "cpu", "threads": 2, "trust_remote_code": False, "template": {}
+    }  # fmt: skip
+    assert params.Judge().name == "testbed"
+    assert params.Sampling(max_new_tokens=1).temperature == 1.0
+    assert params.Search.model_fields["factors"].default == AXBENCH_FACTORS
+    sections = [
+        one.annotation for one in params.Profile.model_fields.values() if hasattr(one.annotation, "model_fields")
+    ]
+    optional = {
+        (name, one.default)
+        for section in sections
+        for name, one in section.model_fields.items()
+        if not one.is_required() and name != "template"
+    }
+    assert {name for name, default in optional if default not in (None, ())} == {
+        "dtype", "device", "threads", "trust_remote_code", "name", "temperature", "factors"
+    }  # fmt: skip
 
 
 def test_the_searched_amount_counts_what_persona_is_asked_for_at_most():

@@ -6,21 +6,33 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from repository import environment, family, started, until
 
-from tasks.engine.files import read_json
-from tasks.engine.planning import plan
+from tasks.engine.lockfiles import LOCKS, versions
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("complete", "select", "extract", "distill", "search", "steer", "judge", "results", "report")
+STEPS = (
+    "complete",
+    "select",
+    "extract",
+    "distill",
+    "faithfulness",
+    "search",
+    "steer",
+    "judge",
+    "results",
+    "claims",
+    "report",
+)
+ADDRESS = "data/profiles/dvc.yaml:{}@smoke"
+LOCK = "data/profiles/dvc.lock"
 GUARD = """
 import os, socket
 _connect = socket.socket.connect
@@ -52,8 +64,9 @@ def clone(to: Path) -> Path:
     for name in filter(None, listed):
         if (ROOT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, to / name)
-    (to / "dvc.lock").unlink(missing_ok=True)
+            shutil.copy(ROOT / name, to / name, follow_symlinks=False)
+    for lock in LOCKS:
+        (to / lock).unlink(missing_ok=True)
     subprocess.run(["git", "init", "-q", str(to)], check=True)
     return to
 
@@ -101,19 +114,7 @@ def test_one_command_runs_every_stage_and_prints_the_table(finished):
     assert "A-PSR MSE·QR" in said
     assert "prompt" in said
     assert "orchestration" in said
-    stages = {p.name for p in (folder / "data/smoke").iterdir()}
-    assert {
-        "complete",
-        "select",
-        "extract",
-        "distill",
-        "search",
-        "steer",
-        "judge",
-        "faithfulness",
-        "results",
-        "report",
-    } <= stages
+    assert set(STEPS) <= {p.name for p in (folder / "data/smoke").iterdir()}
 
 
 def test_the_default_path_never_looks_at_the_network(finished):
@@ -133,7 +134,7 @@ def test_a_second_run_does_nothing_and_says_so(finished):
 
 def test_dvc_agrees_that_everything_is_up_to_date(finished):
     folder, _ = finished
-    targets = [f"{stage}@smoke" for stage in ("complete", "distill", "results", "report")]
+    targets = [ADDRESS.format(step) for step in ("complete", "distill", "results", "report")]
     assert json.loads(door(folder, "dvc", "status", "--json", *targets).stdout) == {}
 
 
@@ -141,58 +142,76 @@ def test_dvc_agrees_that_everything_is_up_to_date(finished):
 def test_dvc_repro_makes_the_same_files_and_the_same_lock(finished, tmp_path):
     folder, _ = finished
     other = clone(tmp_path / "other")
-    door(other, "dvc", "repro", "report@smoke")
+    door(other, "dvc", "repro", ADDRESS.format("report"))
     assert outputs(other) == outputs(folder)
-    assert yaml.safe_load((other / "dvc.lock").read_text()) == yaml.safe_load((folder / "dvc.lock").read_text())
+    assert yaml.safe_load((other / LOCK).read_text()) == yaml.safe_load((folder / LOCK).read_text())
 
 
 @pytest.mark.slow
-def test_killed_at_five_moments_it_goes_on_to_the_same_files_and_repeats_no_finished_stage(finished, tmp_path):
+def test_killed_in_every_step_it_goes_on_to_the_same_files_and_makes_no_finished_cell_twice(finished, tmp_path):
     folder, _ = finished
     other = clone(tmp_path / "other")
-    begun: dict[str, float] = {}
-    for stage in ("complete", "extract", "distill", "search", "steer"):
+    made: dict[str, int] = {}
+    for kind in ("complete", "extract", "modules", "search", "steer", "faithfulness"):
         with started(other, "--profile", "smoke") as parent:
-            until(lambda: timing(other, stage).get("state") == "running", 200)  # noqa: B023
+            until(lambda: (other / ".psr/cells" / kind).is_dir(), 200)  # noqa: B023
             os.kill(parent.pid, signal.SIGKILL)
             until(lambda: family(other) == [], 30)
-        again = {name: at for name, at in begun.items() if timing(other, name)["started"] != at}
-        assert again == {}
-        done = [name for name in STAGES if timing(other, name).get("state") == "done"]
-        begun = {name: timing(other, name)["started"] for name in done}
-        assert len(done) == STAGES.index(stage)
+        assert {name: at for name, at in cells(other).items() if made.get(name, at) != at} == {}
+        made = cells(other)
     assert "A-PSR MSE·QR" in door(other, "flows.reproduce", "--profile", "smoke").stdout
-    assert {name for name, at in begun.items() if timing(other, name)["started"] != at} == set()
+    assert {name: at for name, at in made.items() if cells(other)[name] != at} == {}
+    assert outputs(other) == outputs(folder)
+    assert set(cells(other)) == set(cells(folder))
+
+
+def cells(folder: Path) -> dict[str, int]:
+    """Every whole cell and the file that it lies in: one that is made again has another."""
+    found = (folder / ".psr/cells").glob("*/*/SUMS")
+    return {f"{path.parts[-3]}/{path.parts[-2]}": path.stat().st_ino for path in found}
+
+
+@pytest.mark.slow
+def test_a_damaged_cell_is_made_again_and_said_so(finished, tmp_path):
+    folder, _ = finished
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, symlinks=True)
+    cell = next((other / ".psr/cells/modules").iterdir())
+    (cell / "modules.parquet").unlink()
+    with open(other / "params.yaml", "a") as file:
+        file.write("# a comment\n")
+    for step in ("distill", "report"):
+        shutil.rmtree(other / f"data/smoke/{step}")
+    shutil.rmtree(other / ".dvc/cache")
+    said = door(other, "flows.reproduce", "--profile", "smoke").stdout
+    assert f"a finished part is damaged and made again: .psr/cells/modules/{cell.name}" in said
     assert outputs(other) == outputs(folder)
 
 
-def test_stages_that_run_the_model_run_one_at_a_time(finished, monkeypatch):
+def test_steps_versions_show_in_prefect_and_mlflow(finished):
     folder, _ = finished
-    monkeypatch.chdir(folder)
-    ours = [step.name.partition("@")[0] for step in plan(folder, "smoke") if step.computes]
-    assert {"distill", "steer", "faithfulness"} <= set(ours)
-    spans = sorted((timing(folder, stage)["started"], timing(folder, stage)["ended"]) for stage in ours)
-    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
-
-
-def timing(folder: Path, stage: str) -> dict[str, Any]:
-    """What .psr/timings says of the last run of a stage of the smoke profile."""
-    return read_json(folder / ".psr" / "timings" / f"{stage}@smoke.json") or {}
+    with sqlite3.connect(folder / ".psr/prefect/prefect.db") as database:
+        shown = dict(database.execute("select name, flow_version from flow_run where name like '%@smoke'").fetchall())
+    known = {f"{name}@smoke": version for name, version in versions(folder, "smoke").items()}
+    assert shown == known
+    with sqlite3.connect(folder / ".psr/mlflow.db") as database:
+        tagged = database.execute("select distinct value from tags where key = 'code.distill'").fetchall()
+    assert tagged == [(known["distill@smoke"],)]
 
 
 def test_a_clone_that_pulls_recomputes_nothing_and_has_the_same_table(finished, tmp_path):
     folder, _ = finished
     remote, other = tmp_path / "remote", clone(tmp_path / "other")
     door(folder, "dvc", "remote", "add", "-f", "-d", "team", str(remote))
-    door(folder, "dvc", "push", "report@smoke", "-d")
-    for name in ("dvc.lock", ".dvc/config"):
+    door(folder, "dvc", "push", ADDRESS.format("report"), "-d")
+    for name in (LOCK, ".dvc/config"):
         shutil.copy(folder / name, other / name)
     shutil.copytree(
         folder / "data/smoke/results",
         other / "data/smoke/results",
         ignore=lambda d, n: [x for x in n if x != "headline.json"],
     )
-    door(other, "dvc", "pull", "report@smoke", "-d")
+    door(other, "dvc", "pull", ADDRESS.format("report"), "-d")
     said = door(other, "flows.reproduce", "--profile", "smoke").stdout
     assert "Nothing to do" in said
     query = "select * exclude (profile) from headline order by all"

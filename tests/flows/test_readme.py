@@ -9,7 +9,7 @@ import pytest
 
 from flows.params import load
 from psr.errors import PsrError
-from tasks.shown.readme import PRINTED, SHOWN, fill, headline, metrics_file, read_metrics, steady_parts, tree
+from tasks.shown.readme import METRICS, PRINTED, SHOWN, fill, headline, read_metrics, steady_parts, tree
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ COMMANDS = (
 
 def committed_metrics(tmp_path: Path, profile: str) -> dict[str, Any]:
     """The metrics as committed: a run on another machine may have changed the last digits of those in the work tree."""
-    file = metrics_file(profile)
+    file = METRICS.format(profile=profile)
     shown = subprocess.run(
         ["git", "-C", str(ROOT), "show", f"HEAD:{file}"], capture_output=True, text=True, check=False
     )

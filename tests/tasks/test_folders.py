@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from flows.params import Profile
-from tasks.engine.pipeline import CODE
+from tasks.engine.lockfiles import CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
