@@ -20,6 +20,7 @@ from flows.doors import answered
 from psr.errors import PsrError
 from tasks.asking.models import ModelPlace
 from tasks.engine.locks import reproducing
+from tasks.engine.pipeline import add_output
 from tasks.studies.bench.material import check_finished, load
 from tasks.studies.bench.measures import MEASURES, chosen, measure
 from tasks.studies.bench.table import bench_table, machine_line, store
@@ -63,6 +64,7 @@ def _bench(root: Path, options: argparse.Namespace) -> None:
             from tasks.shown.report import build_beside
 
             store(data, rows)
+            add_output(root, data / "bench")
             rebuild(root)
             build_beside(data, settings.report.title)
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)

@@ -298,9 +298,11 @@ def check_attributes(root: Path, settings: Profile) -> None:
             )
 
 
-def check_watched(settings: Profile, deps: Sequence[str]) -> None:
-    """Raises PsrError when the profile reads a folder that is no dependency: an edit there would go unnoticed."""
-    for path in (settings.model.path, *(benchmark.path for benchmark in settings.benchmarks)):
+def check_watched(settings: Profile, sections: Sequence[str], deps: Sequence[str]) -> None:
+    """Raises PsrError when a step of these sections reads a folder that is no dependency: an edit there would go unnoticed."""
+    model = [settings.model.path] if "model" in sections else []
+    benchmarks = [benchmark.path for benchmark in settings.benchmarks] if "benchmarks" in sections else []
+    for path in (*model, *benchmarks):
         if not any(Path(path).is_relative_to(dep) for dep in deps):
             raise PsrError(
                 "the profile reads a folder that DVC does not watch",

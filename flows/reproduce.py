@@ -62,7 +62,8 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> int:
         repair(root, _say)
         with opened(root) as pipeline:
             steps = pipeline.plan(profile)
-            params.check_watched(settings, [dep for step in steps for dep in step.deps])
+            for step in steps:
+                params.check_watched(settings, step.sections, step.deps)
             keep(root)
             if dry_run:
                 return _show(root, steps, settings)

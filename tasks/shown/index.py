@@ -17,7 +17,7 @@ from tasks.tables.schemas import SCHEMAS, STAGES
 SQL = Path(__file__).parent / "sql"
 # DuckDB 2 writes files that 1.x clients (the packaged command line among them) cannot open, unless told otherwise.
 FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.2.0"}
-KEYS = {  # beside the profile
+KEYS: dict[str, tuple[str, ...]] = {  # beside the profile
     "pairs": ("stage", "id"),
     **dict.fromkeys(("completions", "judgements", "triplets", "modules"), ("id",)),
     "dropped": ("completion",),
@@ -36,10 +36,8 @@ KEYS = {  # beside the profile
     "adaptation": ("attribute", "method"),
     "ablation": ("attribute", "variant"),
     **dict.fromkeys(("headline", "ifeval", "axbench"), ("benchmark", "model", "attribute", "method")),
-    **dict.fromkeys(
-        ("headline_seeds", "ifeval_seeds", "axbench_seeds"), ("benchmark", "model", "attribute", "method", "seed")
-    ),
 }
+KEYS |= {f"{name}_seeds": (*KEYS[name], "seed") for name in ("headline", "ifeval", "axbench")}
 
 
 def database(root: Path | str) -> Path:

@@ -132,12 +132,9 @@ def _first_seed(rows: Sequence[Row]) -> list[Row]:
 
 def _names(rows: Sequence[Row]) -> dict[str, str]:
     """Method -> printed name, in the order of the tables. Rows of what was fitted have no name: it follows from the method."""
-    names = {row["method"]: row.get("name") or _name(row["method"]) for row in rows}
+    names = {slug: BY_SLUG[slug].name if slug in BY_SLUG else slug for slug in {row["method"] for row in rows}}
+    names |= {row["method"]: row["name"] for row in rows if "name" in row}
     return {slug: names[slug] for slug in sorted(names, key=rank)}
-
-
-def _name(slug: str) -> str:
-    return BY_SLUG[slug].name if slug in BY_SLUG else slug
 
 
 def _environment() -> jinja2.Environment:

@@ -78,29 +78,22 @@ def _errors(rows: list[Row], names: Names, style: Names) -> list[Panel]:
         marks = [_mark(row, "relative_rmse", words.format(names[slug], **row), x, y) for row in own]
         return Line(names[slug], style[slug], marks)
 
-    return [
-        Panel(
-            short(attribute),
-            [line(*group) for group in by_method(here)],
-            xticks,
-            y.ticks((0, 0.25, 0.5, 0.75, 1, 1.5, 2)),
-            [],
-        )
-        for attribute, here in grouped(rows, "attribute")
-    ]
+    ticks = xticks, y.ticks((0, 0.25, 0.5, 0.75, 1, 1.5, 2)), []
+    panels = grouped(rows, "attribute")
+    return [Panel(short(key), [line(*group) for group in by_method(here)], *ticks) for key, here in panels]
 
 
 def _shares(rows: list[Row], ranks: Mapping[int, str]) -> list[Panel]:
     x, xticks = _layers(rows)
     y = Axis(0, 1, BOTTOM, TOP)
-    panels = []
-    for title, here in _by_kind(row for row in rows if row["energy_share"] is not None):
-        lines = [
-            Line(str(r), look, [_mark(row, "energy_share", f"first {r}", x, y) for row in here if row["r"] == r])
-            for r, look in ranks.items()
-        ]
-        panels.append(Panel(title, lines, xticks, y.ticks((0, 0.2, 0.4, 0.6, 0.8, 1)), []))
-    return panels
+
+    def line(r: int, here: list[Row]) -> Line:
+        marks = [_mark(row, "energy_share", f"first {r}", x, y) for row in here if row["r"] == r]
+        return Line(str(r), ranks[r], marks)
+
+    ticks = xticks, y.ticks((0, 0.2, 0.4, 0.6, 0.8, 1)), []
+    panels = _by_kind(row for row in rows if row["energy_share"] is not None)
+    return [Panel(title, [line(r, here) for r in ranks], *ticks) for title, here in panels]
 
 
 def _strengths(rows: list[Row]) -> list[Panel]:
@@ -109,21 +102,18 @@ def _strengths(rows: list[Row]) -> list[Panel]:
     x, xticks = _layers(rows)
     y = Axis(max(low, high / 1e5), high, BOTTOM, TOP, log=True)
 
-    def words(row: Row, level: str) -> str:
-        figure = f"{level}, layer {row['layer']}: {row[level]:.3g}"
-        if row["spread"] is None:
-            return figure
-        interval = _interval(row, row["spread_low"], row["spread_high"], ".0f")
-        return f"{figure}; 99th over 1st percentile {row['spread']:.0f}{interval}"
+    def mark(row: Row, level: str) -> Mark:
+        words = f"{level}, layer {row['layer']}: {row[level]:.3g}"
+        if row["spread"] is not None:
+            interval = _interval(row, row["spread_low"], row["spread_high"], ".0f")
+            words += f"; 99th over 1st percentile {row['spread']:.0f}{interval}"
+        return Mark(x(row["layer"]), y(row[level]), words)
 
-    panels = []
-    for title, here in _by_kind(rows):
-        lines = [
-            Line(level, look, [Mark(x(row["layer"]), y(row[level]), words(row, level)) for row in here])
-            for level, look in LEVELS.items()
-        ]
-        panels.append(Panel(title, lines, xticks, y.ticks((0.001, 0.01, 0.1, 1, 10, 100, 1000, 1e4)), []))
-    return panels
+    def line(level: str, here: list[Row]) -> Line:
+        return Line(level, LEVELS[level], [mark(row, level) for row in here])
+
+    ticks = xticks, y.ticks((0.001, 0.01, 0.1, 1, 10, 100, 1000, 1e4)), []
+    return [Panel(title, [line(level, here) for level in LEVELS], *ticks) for title, here in _by_kind(rows)]
 
 
 def _readable(rows: list[Row], layers: list[int]) -> list[tuple[str, list[Row | None]]]:

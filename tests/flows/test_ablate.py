@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,7 +54,9 @@ def test_what_cannot_be_measured_is_refused_in_one_line(root, capsys, arguments,
     assert printed.err.count("\n") == 1
 
 
-def test_rows_are_stored_indexed_and_shown(root, capsys):
+def test_rows_are_stored_indexed_and_shown(root, capsys, monkeypatch):
+    added: list[Path] = []
+    monkeypatch.setattr(ablate, "add_output", lambda root, folder: added.append(folder))
     named = [
         "--variant",
         "s-psr4-kl-qr@1+delta",
@@ -69,6 +70,7 @@ def test_rows_are_stored_indexed_and_shown(root, capsys):
         "2",
     ]
     assert ablate.main(named, root) == 0
+    assert added == [root / "data/quick/ablation"]
     asked = "select attribute, variant, ahead, seeds from ablation where variant <> 's-psr4-kl-qr@2' order by all"
     assert ask(root / "data/results.duckdb", asked).rows == tuple(
         (key, name, -2.0, 2)
@@ -88,9 +90,3 @@ def test_without_names_the_profiles_traits_and_the_whole_grid_are_measured(root)
     rows = [row for row in ablation_rows(root / "data/quick") if row["seeds"] == 3]
     assert {row["attribute"] for row in rows} == {"persona/pirate", "persona/hedging", "persona/gloomy"}
     assert len(rows) == 3 * 40
-
-
-def test_git_has_what_dvc_writes_about_the_folder_and_not_the_folder():
-    asked = ["git", "-C", str(ROOT), "check-ignore", "data/quick/ablation/ablation.parquet", "data/quick/ablation.dvc"]
-    done = subprocess.run(asked, check=False, capture_output=True, text=True)
-    assert done.stdout.split() == ["data/quick/ablation/ablation.parquet"]

@@ -7,38 +7,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from psr.errors import PsrError
 from tasks.studies.bench.material import Material, machine
-from tasks.studies.bench.pairs import Figure
 
-
-class Measure(NamedTuple):
-    """One or more figures that are measured together, by a function of a file beside this one. pairs: its repeats."""
-
-    file: str
-    function: str
-    pairs: int
-
-    def __call__(self, material: Material) -> list[Figure]:
-        return list(getattr(import_module(f"tasks.studies.bench.{self.file}"), self.function)(material))
-
-
-MEASURES = {
-    "fit": Measure("fitting", "fit_speed", 5),
-    "layers": Measure("fitting", "fit_layers", 5),
-    "alpha": Measure("alpha", "alpha_search", 1),  # counted, not timed
-    "generate": Measure("running", "steered_generation", 31),
-    "wide": Measure("running", "wide_generation", 31),
-    "joint": Measure("fitting", "joint_fitting", 3),
-    "scale": Measure("fitting", "many_modules", 1),  # 500 modules: minutes
-    "store": Measure("fitting", "eight_bits", 5),
-    "record": Measure("running", "recording", 31),
-    "company": Measure("company", "company", 7),
+MEASURES = {  # figures that are measured together: the file beside this one, its function, and how many repeats it takes
+    "fit": ("fitting", "fit_speed", 5),
+    "layers": ("fitting", "fit_layers", 5),
+    "alpha": ("alpha", "alpha_search", 1),  # counted, not timed
+    "generate": ("running", "steered_generation", 31),
+    "wide": ("running", "wide_generation", 31),
+    "joint": ("fitting", "joint_fitting", 3),
+    "scale": ("fitting", "many_modules", 1),  # 500 modules: minutes
+    "store": ("fitting", "eight_bits", 5),
+    "record": ("running", "recording", 31),
+    "company": ("company", "company", 7),
 }
 
 
@@ -66,9 +53,11 @@ def measure(material: Material, names: Sequence[str], repeats: int | None) -> li
     watched = sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not watched) as bar:
         for name in names:
-            pairs = MEASURES[name].pairs if repeats is None else repeats
+            file, function, pairs = MEASURES[name]
+            pairs = pairs if repeats is None else repeats
             task = bar.add_task(f"bench {name}", total=pairs)
-            figures = MEASURES[name](replace(material, repeats=pairs, advance=partial(bar.advance, task)))
+            figures = getattr(import_module(f"tasks.studies.bench.{file}"), function)
+            part = replace(material, repeats=pairs, advance=partial(bar.advance, task))
+            rows += [{**figure.row(), **facts} for figure in figures(part)]
             bar.remove_task(task)
-            rows += [{**figure.row(), **facts} for figure in figures]
     return rows

@@ -31,8 +31,10 @@ def steered_generation(material: Material) -> Iterator[Figure]:
     """A-PSR on all layers of the profile's model, against the same prompts unsteered, and against the instructed ones."""
     lm, module = endless(material.lm), material.module()
     plain, instructed = (requests(material, ROWS, instructed=instructed) for instructed in (False, True))
-    asked = [steered_by(module, plain), plain, instructed]
-    steered, unsteered, prompted = material.seconds([_generating(lm, some, NEW_TOKENS) for some in asked])
+    runs = [
+        _generating(lm, asked, NEW_TOKENS, by) for asked, by in ((plain, module), (plain, None), (instructed, None))
+    ]
+    steered, unsteered, prompted = material.seconds(runs)
     rate, plain_rate, prompt_rate = (_rate(ROWS, NEW_TOKENS, times) for times in (steered, unsteered, prompted))
     short, long = (sum(len(request.prompt.ids) for request in some) / ROWS for some in (plain, instructed))
     what, size = "generating with A-PSR on all layers: new tokens/s", f"batch {ROWS}, {NEW_TOKENS} new tokens a row"
@@ -58,8 +60,8 @@ def wide_generation(material: Material) -> Iterator[Figure]:
     """The same on a random model as wide as those that are used in earnest, built here from its config."""
     wide = random_model(material.lm, *WIDE.get(material.lm.device.type, WIDE["cpu"]))
     lm, plain = endless(wide), requests(material, WIDE_ROWS, instructed=False)
-    asked = [steered_by(random_module(wide), plain), plain]
-    steered, unsteered = material.seconds([_generating(lm, some, WIDE_NEW_TOKENS) for some in asked])
+    runs = [_generating(lm, plain, WIDE_NEW_TOKENS, module) for module in (random_module(wide), None)]
+    steered, unsteered = material.seconds(runs)
     rate, plain_rate = (_rate(WIDE_ROWS, WIDE_NEW_TOKENS, times) for times in (steered, unsteered))
     yield Figure(
         "generate-wide",
@@ -85,13 +87,11 @@ def requests(material: Material, rows: int, *, instructed: bool) -> list[Request
     return [Request(prompts[i % len(prompts)], seed=i) for i in range(rows)]
 
 
-def steered_by(module: SteeringModule, asked: Sequence[Request]) -> list[Request]:
-    """The same requests, steered."""
-    return [replace(request, module=module, alpha=1.0) for request in asked]
-
-
-def _generating(lm: LanguageModel, asked: Sequence[Request], new_tokens: int) -> Run:
-    return partial(generate, lm, asked, Sampling(new_tokens), batch_size=len(asked))
+def _generating(
+    lm: LanguageModel, asked: Sequence[Request], new_tokens: int, module: SteeringModule | None = None
+) -> Run:
+    steered = [replace(request, module=module, alpha=1.0) for request in asked] if module else asked
+    return partial(generate, lm, steered, Sampling(new_tokens), batch_size=len(asked))
 
 
 def _rate(rows: int, new_tokens: int, seconds: Sequence[float]) -> str:

@@ -12,17 +12,13 @@ from rich.text import Text
 from tasks.tables.parquet import read_table, write_table
 
 Row = dict[str, Any]
+FILE = "bench/bench.parquet"  # no output of DVC's, since no two runs take equally long
 STYLE = {"met": "green", "missed": "red"}
-
-
-def bench_file(data: Path) -> Path:
-    """Where a profile's figures of speed lie: no output of DVC's, since no two runs take equally long."""
-    return data / "bench" / "bench.parquet"
 
 
 def bench_rows(data: Path) -> list[Row]:
     """What the bench of the profile in `data` measured; nothing before its first run."""
-    path = bench_file(data)
+    path = data / FILE
     return read_table(path, "bench") if path.exists() else []
 
 
@@ -30,7 +26,7 @@ def store(data: Path, rows: Sequence[Row]) -> None:
     """Replace what this device measured before; what others measured stays."""
     measured = {row["device"] for row in rows}
     kept = [row for row in bench_rows(data) if row["device"] not in measured]
-    write_table(bench_file(data), "bench", [*kept, *rows])
+    write_table(data / FILE, "bench", [*kept, *rows])
 
 
 def bench_table(rows: Sequence[Row]) -> Table:
