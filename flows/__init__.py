@@ -1,1 +1,1 @@
-"""The paper, step by step: a flow per stage, and the flow that runs them all."""
+"""The paper step by step, the flow over all steps, and the commands."""

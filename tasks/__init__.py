@@ -1,1 +1,1 @@
-"""Prefect tasks, one verb each: load, call psr, save. The only place that knows files, DuckDB, MLflow and DVC."""
+"""What the steps do, how it lies on disk, what runs it and what shows it."""

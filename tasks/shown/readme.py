@@ -1,7 +1,7 @@
 """The parts of README.md that come from a run or from the code, so that they cannot drift from either.
 
 A part stands between `<!-- NAME -->` and `<!-- /NAME -->`. `headline` is drawn from the committed metrics, `sql-…` are
-answers of results.duckdb, `claims` and `speed` are what flows.claims and flows.bench stored, `tree` is every file's own
+answers of results.duckdb, `claims` and `speed` are what flows.claims and flows.bench stored, `tree` is every room's own
 first sentence.
 """
 
@@ -138,19 +138,14 @@ def markdown(table: Sequence[Sequence[str]], align: str) -> str:
 
 
 def tree(root: Path) -> str:
-    """Every package and source file with its promise: the first sentence of its docstring."""
-    text = []
-    for package in (path for name in ("psr", "flows", "tasks") for path in sorted((root / name).rglob("__init__.py"))):
-        text.append(f"{f'{package.parent.relative_to(root)}/':<26}{_promise(package)}")
-        files = sorted(set(package.parent.glob("*.py")) - {package})
-        text += [f"  {file.name:<24}{_promise(file)}" for file in files]
-    return "\n".join(text)
+    """Every room with its promise: the first sentence of its docstring."""
+    rooms = [path for name in ("psr", "flows", "tasks") for path in sorted((root / name).rglob("__init__.py"))]
+    return "\n".join(f"{f'{room.parent.relative_to(root)}/':<26}{_promise(room)}" for room in rooms)
 
 
 def _promise(file: Path) -> str:
     first = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
-    sentence = re.split(r"(?<=[a-z\])`])[.](?:\s|$)", " ".join(first.split()), maxsplit=1)[0]
-    return sentence if len(sentence) <= 110 else sentence[:109].rsplit(" ", 1)[0] + " …"
+    return re.split(r"(?<=[a-z\])`])[.](?:\s|$)", " ".join(first.split()), maxsplit=1)[0]
 
 
 def write_figure(root: Path) -> None:

@@ -57,8 +57,19 @@ def test_the_printed_output_is_of_the_same_run(tmp_path):
             )
 
 
-def test_the_tree_names_every_file_with_its_promise():
+def test_the_tree_names_every_room_with_its_promise_and_so_does_the_page_on_architecture():
     assert tree(ROOT) in README
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = [path.parent for name in ("psr", "tasks") for path in sorted((ROOT / name).glob("*/__init__.py"))]
+    assert [room for room in rooms if f"`{room.relative_to(ROOT).as_posix()}`" not in page] == []
+
+
+def test_the_walk_through_the_house_names_at_most_thirty_files_and_all_are_there():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    walk = page.split("## Rooms")[0]
+    numbered = re.findall(r"`([\w/.]+\.(?:py|yaml))`\W*(?:which asks DVC what\s+)?\((\d+)\)", walk)
+    assert sorted(int(number) for _, number in numbered) == list(range(1, 31))
+    assert [file for file, _ in numbered if not (ROOT / file).is_file()] == []
 
 
 def test_every_local_link_leads_somewhere():
