@@ -10,7 +10,7 @@ import sys
 
 from flows import environment
 from tasks.doctor.checks import findings
-from tasks.engine.terminal import clean
+from tasks.engine.progress import clean
 
 MEND = "Mend what is BAD: pip install -e . -c constraints.txt brings the versions that were run together."
 

@@ -1,4 +1,4 @@
-"""How a command that works on a finished profile answers: its exit status, and one clear line where it cannot go on."""
+"""How every command answers: its exit status, and one clear line where it cannot go on."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from collections.abc import Callable
 
 from psr.errors import PsrError
 from tasks.engine.disk import disk_error
-from tasks.engine.terminal import clean
+from tasks.engine.progress import clean
 
 
 def answered(work: Callable[[], None], stopped: str) -> int:
-    """Do `work`. Exit status 0: done. 2: something the user can mend, in one line. 130: Ctrl-C, answered by `stopped`.
-
-    An OSError that is no full or read-only disk is a fault of ours and is raised.
-    """
+    """Do `work`. Exit status 0: done. 1: a step failed. 2: something the user can mend, in one line. 130: Ctrl-C, and 143: a
+    signal to end, answered by `stopped`. An OSError that is no full or read-only disk is a fault of ours and is raised."""
     try:
         work()
     except (PsrError, OSError) as error:
         problem = error if isinstance(error, PsrError) else disk_error(error)
         if problem is None:
             raise
-        print(clean(problem), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-        return 130
+        print(clean(problem), file=sys.stderr, flush=True)
+        return 2 if getattr(problem, "input_error", True) else 1
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(stopped, file=sys.stderr, flush=True)
+        return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
     return 0

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from psr.errors import PsrError
-from tasks.engine.terminal import clean
+from tasks.engine.progress import clean
 from tasks.shown.query import Answer, ask
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,12 +78,7 @@ def as_markdown(answer: Answer) -> None:
         print(f"| {' | '.join(cells)} |")
 
 
-FORMATS: dict[str, Callable[[Answer], None]] = {
-    "table": as_table,
-    "csv": as_csv,
-    "json": as_json,
-    "markdown": as_markdown,
-}
+FORMATS = {"table": as_table, "csv": as_csv, "json": as_json, "markdown": as_markdown}
 
 
 def _cell(value: Any) -> str:

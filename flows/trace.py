@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from psr.errors import PsrError
-from tasks.engine.terminal import clean
+from tasks.engine.progress import clean
 from tasks.shown.query import Question, asking
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from tasks.engine.repair import keep
 
 State = Literal["run", "maybe", "cached"]
 Reads = Mapping[str, str]  # path, or "params.yaml NAME" -> hash, or the value as text
+PATIENCE = 60.0  # seconds for another DVC process to let go
 FILES = ("dvc.yaml", "dvc.lock", "params.yaml")  # what DVC reads in the repository
 
 
@@ -180,22 +182,22 @@ class Pipeline:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """DVC's lock on the repository; its errors as PsrError."""
-        with _clearly(self.root), self._repo.lock:
-            yield
+        """DVC's lock on the repository, which a `dvc status` by hand holds for a moment; its errors as PsrError."""
+        from dvc.lock import LockError
 
-
-def add_output(root: Path, folder: Path) -> None:
-    """Have DVC keep a folder that no step makes, as `dvc add` does: the file FOLDER.dvc belongs into git, and `dvc push` and
-    `dvc pull` carry the folder. Does nothing where there is no DVC repository. Raises PsrError as `opened` does."""
-    if not (root / ".dvc").is_dir():
-        return
-    with _clearly(root):
-        from dvc.repo import Repo
-
-        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # importing it has set another
-        with Repo(str(root)) as repo:
-            repo.add(str(folder))
+        end = time.monotonic() + PATIENCE
+        with _clearly(self.root):
+            while True:
+                try:
+                    self._repo.lock.lock()
+                    break
+                except LockError:  # it has waited for three seconds itself
+                    if time.monotonic() > end:
+                        raise
+            try:
+                yield
+            finally:
+                self._repo.lock.unlock()
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.engine.terminal import clean
-
 WORTH_SAYING = 1.0  # seconds
+_UNSEEN = ("Cc", "Cf", "Cs")  # control, format (bidirectional marks, zero widths), lone surrogates
 _step = ""
 _log: logging.Logger | logging.LoggerAdapter[Any] | None = None
 
@@ -64,3 +64,13 @@ def _bar():  # type: ignore[no-untyped-def]
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
     return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def clean(value: object) -> str:
+    """`value` as text that moves no cursor and colours no screen: control characters as escapes (`\\x1b`), tabs as spaces."""
+    text = str(value).replace("\r\n", "\n").replace("\t", " ")
+    return "".join(c if c == "\n" or unicodedata.category(c) not in _UNSEEN else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
