@@ -200,6 +200,19 @@ class Pipeline:
                 self._repo.lock.unlock()
 
 
+def add_output(root: Path, folder: Path) -> None:
+    """Have DVC keep a folder that no step makes, as `dvc add` does: the file FOLDER.dvc belongs into git, and `dvc push` and
+    `dvc pull` carry the folder. Does nothing where there is no DVC repository. Raises PsrError as `opened` does."""
+    if not (root / ".dvc").is_dir():
+        return
+    with _clearly(root):
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # importing it has set another
+        with Repo(str(root)) as repo:
+            repo.add(str(folder))
+
+
 @contextmanager
 def opened(root: Path) -> Iterator[Pipeline]:
     """The pipeline of the repository at `root`.
