@@ -54,15 +54,12 @@ def packages(root: Path) -> Iterator[Finding]:
     together = run_together(root)
     for requirement in map(Requirement, declared):
         tried = together.pop(canonicalize_name(requirement.name), None)
+        name, needed = requirement.name, requirement.specifier
         try:
-            found = version(requirement.name)
+            good, found = needed.contains(version(name), prereleases=True), version(name)
         except PackageNotFoundError:
-            yield Finding(requirement.name, False, f"missing, {requirement.specifier} is needed")
-            continue
-        if requirement.specifier.contains(found, prereleases=True):
-            yield Finding(requirement.name, True, _beside(found, tried))
-        else:
-            yield Finding(requirement.name, False, f"{found}, {requirement.specifier} is needed")
+            good, found = False, "missing"
+        yield Finding(name, good, _beside(found, tried) if good else f"{found}, {needed} is needed")
     for below, tried in together.items():
         with suppress(PackageNotFoundError):  # what only tests need may be missing
             if not tried.specifier.contains(version(below), prereleases=True):

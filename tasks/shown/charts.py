@@ -15,7 +15,7 @@ from psr.fitting.methods import METHODS
 Row = Mapping[str, Any]
 AnyRow = TypeVar("AnyRow", bound=Row)
 Names = Mapping[str, str]
-Ticks = list[tuple[float, str]]  # position, label
+Ticks = Sequence[tuple[float, str]]  # position, label
 KINDS = ("s-const-", "s-psr-", "a-const-", "a-psr-")
 COLOURS = 8  # classes m0 to m7 of the style sheet
 ORDER = ("plain", *(method.slug for method in METHODS), "prompt")
@@ -48,7 +48,7 @@ class Panel(NamedTuple):
     lines: list[Line]
     xticks: Ticks
     yticks: Ticks
-    guides: Ticks
+    guides: Ticks = ()
 
 
 class Axis(NamedTuple):
@@ -176,12 +176,8 @@ def training(curves: Sequence[Row], modules: Sequence[Row], names: Names, style:
 
     epochs = sorted({1, *range(last, 0, -max(1, last // 5))})
     ticks = x.ticks(epochs), y.ticks((1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001))
-    return [
-        Panel(
-            short(attribute),
-            [line(row) for _, own in by_method(here) for row in own if row["id"] in fitted],
-            *ticks,
-            [],
-        )
-        for attribute, here in grouped(modules, "attribute")
-    ]
+    panels = []
+    for attribute, here in grouped(modules, "attribute"):
+        drawn = [line(row) for _, own in by_method(here) for row in own if row["id"] in fitted]
+        panels.append(Panel(short(attribute), drawn, *ticks))
+    return panels

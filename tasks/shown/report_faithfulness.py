@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.shown.charts import BOTTOM, LEFT, RIGHT, TOP, Axis, Line, Mark, Names, Panel, Row, by_method, grouped, short
+from tasks.shown import charts
+from tasks.shown.charts import Axis, Line, Mark, Names, Panel, Row, Ticks, by_method, grouped, short
 
 PARAPHRASE = "paraphrase"
 KINDS = {"acc": "Δ_acc", "loc": "Δ_loc"}
@@ -70,7 +71,7 @@ def over_seeds(table: str, rows: Sequence[Row]) -> list[Row]:
 
 
 def _errors(rows: list[Row], names: Names, style: Names) -> list[Panel]:
-    y = Axis(0, min(2.0, max(1.0, *(row["relative_rmse"] for row in rows)) + 0.05), BOTTOM, TOP)
+    y = Axis(0, min(2.0, max(1.0, *(row["relative_rmse"] for row in rows)) + 0.05), charts.BOTTOM, charts.TOP)
     x, xticks = _layers(rows)
 
     def line(slug: str, own: list[Row]) -> Line:
@@ -78,20 +79,20 @@ def _errors(rows: list[Row], names: Names, style: Names) -> list[Panel]:
         marks = [_mark(row, "relative_rmse", words.format(names[slug], **row), x, y) for row in own]
         return Line(names[slug], style[slug], marks)
 
-    ticks = xticks, y.ticks((0, 0.25, 0.5, 0.75, 1, 1.5, 2)), []
+    ticks = xticks, y.ticks((0, 0.25, 0.5, 0.75, 1, 1.5, 2))
     panels = grouped(rows, "attribute")
     return [Panel(short(key), [line(*group) for group in by_method(here)], *ticks) for key, here in panels]
 
 
 def _shares(rows: list[Row], ranks: Mapping[int, str]) -> list[Panel]:
     x, xticks = _layers(rows)
-    y = Axis(0, 1, BOTTOM, TOP)
+    y = Axis(0, 1, charts.BOTTOM, charts.TOP)
 
     def line(r: int, here: list[Row]) -> Line:
         marks = [_mark(row, "energy_share", f"first {r}", x, y) for row in here if row["r"] == r]
         return Line(str(r), ranks[r], marks)
 
-    ticks = xticks, y.ticks((0, 0.2, 0.4, 0.6, 0.8, 1)), []
+    ticks = xticks, y.ticks((0, 0.2, 0.4, 0.6, 0.8, 1))
     panels = _by_kind(row for row in rows if row["energy_share"] is not None)
     return [Panel(title, [line(r, here) for r in ranks], *ticks) for title, here in panels]
 
@@ -100,7 +101,7 @@ def _strengths(rows: list[Row]) -> list[Panel]:
     """Quantiles of token strengths per layer on a logarithmic scale; each dot's words say the spread."""
     low, high = min((row["p01"] for row in rows), default=1), max((row["p99"] for row in rows), default=1)
     x, xticks = _layers(rows)
-    y = Axis(max(low, high / 1e5), high, BOTTOM, TOP, log=True)
+    y = Axis(max(low, high / 1e5), high, charts.BOTTOM, charts.TOP, log=True)
 
     def mark(row: Row, level: str) -> Mark:
         words = f"{level}, layer {row['layer']}: {row[level]:.3g}"
@@ -112,7 +113,7 @@ def _strengths(rows: list[Row]) -> list[Panel]:
     def line(level: str, here: list[Row]) -> Line:
         return Line(level, LEVELS[level], [mark(row, level) for row in here])
 
-    ticks = xticks, y.ticks((0.001, 0.01, 0.1, 1, 10, 100, 1000, 1e4)), []
+    ticks = xticks, y.ticks((0.001, 0.01, 0.1, 1, 10, 100, 1000, 1e4))
     return [Panel(title, [line(level, here) for level in LEVELS], *ticks) for title, here in _by_kind(rows)]
 
 
@@ -123,10 +124,10 @@ def _readable(rows: list[Row], layers: list[int]) -> list[tuple[str, list[Row | 
     return [(title, [cells.get(layer) for layer in layers]) for title, cells in by_layer]
 
 
-def _layers(rows: list[Row]) -> tuple[Axis, list[tuple[float, str]]]:
+def _layers(rows: list[Row]) -> tuple[Axis, Ticks]:
     """The axis of layers, with some eight ticks."""
     last = max((row["layer"] for row in rows), default=0)
-    x = Axis(0, last, LEFT + 8, RIGHT - 8)
+    x = Axis(0, last, charts.LEFT + 8, charts.RIGHT - 8)
     return x, x.ticks(range(0, last + 1, max(1, -(-last // 8))))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tasks.engine.terminal import clean
+from tasks.engine.progress import clean
 from tasks.shown.charts import Names, Row, grouped
 
 SHADES = 9
@@ -63,7 +63,7 @@ def shaded(tables: Mapping[str, Sequence[Row]], names: Names) -> list[dict[str, 
 
 def views(rows: Sequence[Row], answer: int) -> list[View]:
     """The mean over layers, then the layers (evenly chosen when they are many); `answer`: tokens of the answer."""
-    texts = {row["position"]: visible(row["token"]) for row in rows}
+    texts = {row["position"]: clean(row["token"]).replace("\n", "⏎") or "∅" for row in rows}  # line ends are shown
     by_layer = {layer: {row["position"]: row["strength"] for row in own} for layer, own in grouped(rows, "layer")}
     layers = list(by_layer)
     mean = {p: sum(by_layer[layer].get(p, 0.0) for layer in layers) / len(layers) for p in texts}
@@ -87,8 +87,3 @@ def shade(strength: float, largest: float) -> int:
     if strength <= 0 or largest <= 0:
         return 0
     return min(SHADES, 1 + int(strength / largest * SHADES))
-
-
-def visible(token: str) -> str:
-    """A token as one can read it: line ends and control characters are shown."""
-    return clean(token).replace("\n", "⏎") or "∅"

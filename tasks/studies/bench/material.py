@@ -20,12 +20,8 @@ if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
     from psr.steering.module import SteeringModule
 
-NEEDED = (
-    "complete/completions.parquet",
-    "select/triplets.parquet",
-    "distill/modules.parquet",
-    "search/completions.parquet",
-)
+TABLES = ("complete/completions", "select/triplets", "distill/modules", "search/completions")
+NEEDED = tuple(f"{name}.parquet" for name in TABLES)
 
 
 @dataclass(frozen=True)
