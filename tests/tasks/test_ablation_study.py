@@ -11,6 +11,8 @@ import pytest
 
 from tasks.asking.models import ModelPlace
 from tasks.engine.cells import Cells
+from tasks.engine.lockfiles import code_of
+from tasks.studies import CODE
 from tasks.studies.ablation import study as studying
 from tasks.studies.ablation.material import subjects, wanted_attributes
 from tasks.studies.ablation.study import Study
@@ -128,3 +130,15 @@ def test_the_search_and_the_figures_ask_different_questions(study, monkeypatch, 
 def test_rows_are_what_the_table_holds(rows, tmp_path):
     kept = store(tmp_path, rows)
     assert [row["ahead"] for row in kept] == [None if np.isnan(row["ahead"]) else row["ahead"] for row in rows]
+
+
+def test_an_edit_of_any_code_in_the_folders_is_another_version(tmp_path):
+    for name in ("psr/lm", "tasks/steps", "tasks/shown"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.py").write_text("1")
+    before = code_of(tmp_path, "psr", "tasks/steps")
+    (tmp_path / "tasks/shown/a.py").write_text("2")
+    assert code_of(tmp_path, "psr", "tasks/steps") == before
+    (tmp_path / "psr/lm/a.py").write_text("2")
+    assert code_of(tmp_path, "psr", "tasks/steps") != before
+    assert all((ROOT / name).is_dir() for name in CODE)

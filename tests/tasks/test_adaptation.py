@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tasks.steps.distill import Material
 from tasks.studies.adaptation import adapters
 from tasks.studies.adaptation import rows as measuring
 from tasks.studies.adaptation.adapters import ALPHAS, answered, answers
-from tasks.studies.adaptation.material import Case, Repetition, first_repetition, load, unrelated_answers, wanted
+from tasks.studies.adaptation.material import Case, load, unrelated_answers, wanted
 from tasks.studies.adaptation.rows import chosen_modules, coherence_at, rows_of, stored
 from tasks.studies.adaptation.table import cells, size
 from tasks.tables.parquet import read_table, write_table
@@ -34,17 +35,13 @@ from tests.tasks.test_suite import SEEDS, SETTINGS
 from tests.tasks.test_suite import data as mini  # noqa: F401
 
 LM = family("llama")
-REPETITION = Repetition(
-    123,
-    (7,),
-    (7,),
-    {
-        "sampling": {"max_new_tokens": 6, "temperature": 1.0},
-        "search": {"resamples": 20},
-        "steer": {"batch_size": 4},
-        "results": {"resamples": 20, "seed": 1},
-    },
-)
+ASKED: dict[str, Any] = {
+    "seeds": (123,),
+    "sampling": {"max_new_tokens": 6, "temperature": 1.0},
+    "search": {"seed": 7, "samples": 1, "resamples": 20},
+    "steer": {"seed": 7, "samples": 1, "batch_size": 4},
+    "results": {"resamples": 20, "seed": 1},
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -82,7 +79,7 @@ def side(name: str, questions: str) -> Side:
 def case() -> Case:
     one = side("x", "pq")
     material = Material("persona/x", (), {}, LM)
-    return Case(Path(), attribute("x", "ab", "pq"), material, LengthJudge(), one, one, (), REPETITION)  # type: ignore[arg-type]
+    return Case(Path(), attribute("x", "ab", "pq"), material, LengthJudge(), one, one, (), ASKED)  # type: ignore[arg-type]
 
 
 def own_weights(**changed: float) -> Adapter:
@@ -180,8 +177,8 @@ def test_only_persona_is_compared_and_attributes_keep_the_profiles_order():
 
 
 def test_the_first_repetition_is_compared_with_its_own_seeds():
-    found = first_repetition(params.load(ROOT / "params.yaml", "full").model_dump())
-    assert (found.seed, found.searched, found.evaluated) == (123, (2, 3), (10, 11))
+    one = replace(case(), settings=params.load(ROOT / "params.yaml", "full").model_dump())
+    assert (one.seed, one.sampled("search"), one.sampled("steer")) == (123, (2, 3), (10, 11))
 
 
 @pytest.mark.parametrize(("count", "words"), [(58, "58 B"), (6420, "6.42 kB"), (5_290_000, "5.29 MB")])

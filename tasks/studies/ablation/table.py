@@ -14,17 +14,13 @@ from tasks.studies.ablation.goal import MARGIN, chosen, mean, variants_of, verdi
 from tasks.tables.parquet import read_table, write_table
 
 Row = dict[str, Any]
+FILE = "ablation/ablation.parquet"  # in a profile's folder
 STYLE = {"holds": "green", "fails": "red"}
-
-
-def ablation_file(data: Path) -> Path:
-    """Where a profile's ablation lies."""
-    return data / "ablation" / "ablation.parquet"
 
 
 def ablation_rows(data: Path) -> list[Row]:
     """What was measured in the profile in `data`; nothing before the first run."""
-    path = ablation_file(data)
+    path = data / FILE
     return read_table(path, "ablation") if path.exists() else []
 
 
@@ -33,7 +29,7 @@ def store(data: Path, rows: Sequence[Row]) -> list[Row]:
     again = {(row["attribute"], row["variant"]) for row in rows}
     kept = [row for row in ablation_rows(data) if (row["attribute"], row["variant"]) not in again]
     merged = [*kept, *({name: known(value) for name, value in row.items()} for row in rows)]
-    write_table(ablation_file(data), "ablation", merged)
+    write_table(data / FILE, "ablation", merged)
     return merged
 
 

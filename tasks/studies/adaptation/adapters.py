@@ -55,16 +55,16 @@ def timed_fit(
 def answered(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
     """Scores on the search questions at every strength of ALPHAS, and on the evaluation questions at those strengths
     that the search or one of its resamples chooses at the prompt's coherence."""
-    prompt, repetition = case.search.mean(INSTRUCTED, "coherence"), case.repetition
+    prompt = case.search.mean(INSTRUCTED, "coherence")
 
     def evaluate(alphas: Sequence[float]) -> Scores:
-        return scored(case, adapter, alphas, case.search, repetition.searched)
+        return scored(case, adapter, alphas, case.search, case.sampled("search"))
 
     looked = search(evaluate, prompt, coarse=ALPHAS, alpha_max=max(ALPHAS), refine=())
-    resamples = repetition.settings["search"]["resamples"]
-    able = candidates(looked, prompt, resamples=resamples, seed=repetition.searched[0])
+    resamples = case.settings["search"]["resamples"]
+    able = candidates(looked, prompt, resamples=resamples, seed=case.sampled("search")[0])
     alphas = sorted({0.0, *(one.alpha for one in able if one.point == "Cp")})
-    return looked, scored(case, adapter, alphas, case.evaluation, repetition.evaluated)
+    return looked, scored(case, adapter, alphas, case.evaluation, case.sampled("steer"))
 
 
 def scored(case: Case, adapter: Adapter, alphas: Sequence[float], side: Side, sampled: Sequence[int]) -> Scores:
@@ -83,7 +83,7 @@ def answers(case: Case, adapter: Adapter, alpha: float, side: Side, sampled: Seq
     from psr.fitting.lora import adapted
 
     asks = [Ask(pair, PLAIN, seed) for pair in side.pairs for seed in sampled]
-    settings = case.repetition.settings
+    settings = case.settings
     sampling = Sampling(settings["sampling"]["max_new_tokens"], settings["sampling"]["temperature"])
     label = f"adapt {case.attribute.key} {adapter.form} at {alpha:g}"
     with adapted(case.lm, adapter, alpha), progress(label, len(asks), "completions") as advance:

@@ -32,30 +32,10 @@ NEEDED = (
 
 
 @dataclass(frozen=True)
-class Repetition:
-    """One repetition of a profile: its fit seed, and its sampling seeds of search and evaluation. settings: the profile's
-    parameters."""
-
-    seed: int
-    searched: Sequence[int]
-    evaluated: Sequence[int]
-    settings: Mapping[str, Any]
-
-
-def first_repetition(settings: Mapping[str, Any]) -> Repetition:
-    """The profile's first repetition."""
-    seed = settings["seeds"][0]
-    searched, evaluated = (
-        sampling_seeds(settings["seeds"], settings[name]["seed"], settings[name]["samples"])[seed]
-        for name in ("search", "steer")
-    )
-    return Repetition(seed, searched, evaluated, settings)
-
-
-@dataclass(frozen=True)
 class Case:
-    """One attribute. search, evaluation: the stored answers to both sets of questions; unrelated: plain answers to
-    questions that other attributes are evaluated on, aligned with this one's prompts on span QR."""
+    """One attribute in the profile's first repetition. search, evaluation: the stored answers to both sets of questions;
+    unrelated: plain answers to questions that other attributes are evaluated on, aligned with this one's prompts on span QR.
+    settings: the profile's parameters."""
 
     data: Path
     attribute: Attribute
@@ -64,16 +44,26 @@ class Case:
     search: Side
     evaluation: Side
     unrelated: Sequence[AlignedTokens]
-    repetition: Repetition
+    settings: Mapping[str, Any]
 
     @property
     def lm(self) -> LanguageModel:
         return self.material.lm
 
     @property
+    def seed(self) -> int:
+        """The fit seed."""
+        return self.settings["seeds"][0]
+
+    @property
     def bootstrap(self) -> Mapping[str, Any]:
         """Resamples and seed of every interval."""
-        return self.repetition.settings["results"]
+        return self.settings["results"]
+
+    def sampled(self, section: str) -> tuple[int, ...]:
+        """The sampling seeds of "search", or of "steer": of the evaluation."""
+        asked = self.settings[section]
+        return sampling_seeds(self.settings["seeds"], asked["seed"], asked["samples"])[self.seed]
 
     @property
     def reads(self) -> tuple[object, ...]:
@@ -83,8 +73,8 @@ class Case:
              for method in (PLAIN, INSTRUCTED) for c in side.of(method)]
             for side in (self.search, self.evaluation)
         ]  # fmt: skip
-        settings = [self.repetition.settings[name] for name in ("sampling", "search", "results")]
-        sampled = (self.repetition.searched, self.repetition.evaluated)
+        settings = [self.settings[name] for name in ("sampling", "search", "results")]
+        sampled = [self.sampled(section) for section in ("search", "steer")]
         return self.judge.id, self.judge.rubric, answers, [vars(one) for one in self.unrelated], settings, sampled
 
 
@@ -116,25 +106,25 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
 
 def load(data: Path, settings: Mapping[str, Any], model: ModelPlace, attributes: Sequence[Attribute]) -> list[Case]:
     """A case an attribute. Raises PsrError: tables that are missing or damaged, an attribute without triplets or answers."""
-    lm, repetition = open_model(model), first_repetition(settings)
+    lm, seed = open_model(model), settings["seeds"][0]
     judge = judges_named(settings["judge"]["name"], attributes)["persona"]
     triplets = triplets_by_attribute(data / "complete", data / "select")
     searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
-    others = [side for (_, seed), side in sorted(evaluated.items(), key=lambda one: one[0]) if seed == repetition.seed]
+    others = [side for (_, own), side in sorted(evaluated.items(), key=lambda one: one[0]) if own == seed]
     cases = []
     for attribute in attributes:
-        key = (attribute.key, repetition.seed)
+        key = (attribute.key, seed)
         if attribute.key not in triplets or key not in searched or key not in evaluated:
             raise PsrError(
                 "an attribute has no triplets or answers",
                 where=data,
-                expected=f"{attribute.key}, seed {repetition.seed}",
+                expected=f"{attribute.key}, seed {seed}",
                 got="none",
                 do="Reproduce the profile again.",
             )
         material = Material(attribute.key, triplets[attribute.key], {}, lm)
         unrelated = unrelated_answers(lm, attribute, others, evaluated[key])
-        cases.append(Case(data, attribute, material, judge, searched[key], evaluated[key], unrelated, repetition))
+        cases.append(Case(data, attribute, material, judge, searched[key], evaluated[key], unrelated, settings))
     return cases
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 MODULES = (("a-psr-mse-qr", "a-psr-mse-r"), ("s-psr-mse-qr", "s-psr-mse-r"))  # of each pair the first that was fitted
+COSTS = ("parameters", "fit_seconds", "epochs", "bytes", "extra_tokens", "per_row")
 
 
 def rows_of(case: Case, cells: Cells) -> list[Row]:
@@ -40,15 +41,13 @@ def rows_of(case: Case, cells: Cells) -> list[Row]:
         *(module_row(case, row) for row in chosen_modules(case)),
         *(adapter_row(case, slug, cells) for slug in SETTINGS),
     ]
-    shared = {"attribute": case.attribute.key, "seed": case.repetition.seed, "triplets": len(case.material.triplets)}
+    shared = {"attribute": case.attribute.key, "seed": case.seed, "triplets": len(case.material.triplets)}
     return [{**shared, **facts, **row} for row in found]
 
 
 def chosen_modules(case: Case) -> list[Row]:
     """Rows of the table modules. Raises PsrError when the profile fitted no A-PSR MSE."""
-    fitted = {
-        row["method"]: row for row in rows_of_seed(case.data / "distill", case.attribute.key, case.repetition.seed)
-    }
+    fitted = {row["method"]: row for row in rows_of_seed(case.data / "distill", case.attribute.key, case.seed)}
     found = [next((fitted[slug] for slug in slugs if slug in fitted), None) for slugs in MODULES]
     if found[0] is None:
         raise PsrError(
@@ -91,11 +90,8 @@ def module_row(case: Case, fitted: Row) -> Row:
     module, figures = load_module(folder), stored(case, fitted["method"])
     looked, taken = case.search.scores(module.id), case.evaluation.scores(module.id)
     drift = module_drift(case.lm, case.unrelated, module, figures["alpha"])
-    method, changes = (
-        parse_method(fitted["method"]),
-        {**case.repetition.settings["distill"], "seed": case.repetition.seed},
-    )
-    settings = fit_settings(method, changes, case.attribute.benchmark)
+    method = parse_method(fitted["method"])
+    settings = fit_settings(method, {**case.settings["distill"], "seed": case.seed}, case.attribute.benchmark)
     _, seconds = timed_fit(case, method, module.layers, settings, module.id)
     size = sum(tensor.numel() for tensor in module.tensors.values())
     return {
@@ -109,14 +105,12 @@ def module_row(case: Case, fitted: Row) -> Row:
 
 
 def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
-    """LoRA or full fine-tuning at the strength a that the search questions choose: a cell, its weights beside it."""
+    """LoRA or full fine-tuning at the strength a that the search questions choose: kept as a cell, with its weights."""
     from psr.evaluation.drift import adapter_drift
     from psr.steering.adapter import save_adapter
 
-    fit = Fit(
-        case.material, parse_method(slug), (), replace(SETTINGS[slug], seed=case.repetition.seed), case.repetition.seed
-    )
-    method, settings = fit.method, fit.settings
+    method, settings = parse_method(slug), replace(SETTINGS[slug], seed=case.seed)
+    fit = Fit(case.material, method, (), settings, case.seed)
 
     def write(folder: Path) -> None:
         adapter, seconds = timed_fit(case, method, (), settings, fit.id)
@@ -133,7 +127,7 @@ def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
             **interval("trait", figure),
             **interval("coherence", coherence_at(case, looked, taken)),
             **drifted(case, drift),
-            **costs(adapter.size, seconds, SETTINGS[slug].epochs, weights_bytes(folder), 0.0, False),
+            **costs(adapter.size, seconds, settings.epochs, weights_bytes(folder), 0.0, False),
         }
         write_json(folder / "row.json", row)
 
@@ -144,11 +138,8 @@ def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
 def stored(case: Case, method: str) -> Row:
     """Trait alignment at the prompt's coherence, and its α, as the table headline_seeds has them."""
     rows = read_table(case.data / "results" / "headline_seeds.parquet", "headline_seeds")
-    found = [
-        row
-        for row in rows
-        if (row["attribute"], row["method"], row["seed"]) == (case.attribute.key, method, case.repetition.seed)
-    ]
+    wanted = (case.attribute.key, method, case.seed)
+    found = [row for row in rows if (row["attribute"], row["method"], row["seed"]) == wanted]
     if not found:
         raise PsrError(
             "a method has no figure",
@@ -158,14 +149,8 @@ def stored(case: Case, method: str) -> Row:
             do="Reproduce the profile again.",
         )
     row = found[0]
-    return {
-        "alpha": row["alpha_cp"],
-        "reached": row["reached_cp"],
-        "n": row["n"],
-        "trait": row["ta_cp"],
-        "trait_low": row["ta_cp_low"],
-        "trait_high": row["ta_cp_high"],
-    }
+    trait = {f"trait{end}": row[f"ta_cp{end}"] for end in ("", "_low", "_high")}
+    return {"alpha": row["alpha_cp"], "reached": row["reached_cp"], "n": row["n"], **trait}
 
 
 def coherence_at(case: Case, looked: Scores, taken: Scores) -> Figure:
@@ -184,16 +169,9 @@ def interval(name: str, figure: Figure | Interval) -> Row:
     return {name: known(figure.value), f"{name}_low": known(figure.low), f"{name}_high": known(figure.high)}
 
 
-def costs(parameters: int, seconds: float, epochs: int | None, size: int, extra: float, per_row: bool) -> Row:
-    """What a way costs, as columns."""
-    return {
-        "parameters": parameters,
-        "fit_seconds": seconds,
-        "epochs": epochs,
-        "bytes": size,
-        "extra_tokens": extra,
-        "per_row": per_row,
-    }
+def costs(*values: float | None) -> Row:
+    """What a way costs, as COSTS."""
+    return dict(zip(COSTS, values, strict=True))
 
 
 def weights_bytes(folder: Path) -> int:

@@ -11,6 +11,7 @@ from rich.table import Table
 from tasks.tables.parquet import read_table, write_table
 
 Row = dict[str, Any]
+FILE = "adaptation/adaptation.parquet"  # in a profile's folder
 COLUMNS = (
     "trait alignment",
     "coherence",
@@ -24,14 +25,9 @@ COLUMNS = (
 )
 
 
-def adaptation_file(data: Path) -> Path:
-    """Where a profile's comparison lies."""
-    return data / "adaptation" / "adaptation.parquet"
-
-
 def adaptation_rows(data: Path) -> list[Row]:
     """What was compared on the profile in `data`; nothing before the first run."""
-    path = adaptation_file(data)
+    path = data / FILE
     return read_table(path, "adaptation") if path.exists() else []
 
 
@@ -39,7 +35,7 @@ def store(data: Path, rows: Sequence[Row]) -> list[Row]:
     """Replace the rows of the same attributes; those of others stay. Returns all rows."""
     measured = {row["attribute"] for row in rows}
     every = [*(row for row in adaptation_rows(data) if row["attribute"] not in measured), *rows]
-    write_table(adaptation_file(data), "adaptation", every)
+    write_table(data / FILE, "adaptation", every)
     return every
 
 
