@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from psr.errors import PsrError
 from psr.fitting.methods import BY_SLUG
-from tasks.engine.terminal import clean
+from tasks.engine.progress import clean
 from tasks.figures.published import PUBLISHED
 from tasks.shown import charts
 from tasks.shown.charts import rank, short, styles

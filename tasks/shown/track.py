@@ -64,12 +64,6 @@ def run(root: Path | str, profile: str, tracking_uri: str | None = None) -> int:
     return len(modules)
 
 
-def prepare(root: Path, profile: str) -> None:
-    """Open the tracker and fill nothing: a new database is made. Raises as `run` does."""
-    with _store(root.resolve(), profile, None):
-        pass
-
-
 @contextmanager
 def _store(root: Path, profile: str, tracking_uri: str | None) -> Iterator[tracker.Store]:
     """The tracker, for one filler at a time: a new sqlite database that several processes open at once fails."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
-from psr.types import CurvePoint, Example, Method, Triplet, short_hash
+from psr.types import AlignedTokens, CurvePoint, Example, Method, Span, Triplet, short_hash
 from tasks.asking.models import ModelPlace, open_model
 from tasks.engine.cells import Cells, copy
 from tasks.engine.progress import progress, say
@@ -43,7 +43,7 @@ class Sources:
     cells: Cells
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Material:
     """What the modules of one attribute are fitted on. rejected: (pair, seed) -> the tokens of the plain answer."""
 
@@ -59,17 +59,18 @@ class Material:
         return short_hash("material", learnt, sorted(self.rejected.items()))
 
     def examples(self, method: Method) -> list[Example]:
-        """The triplets aligned on the method's span, with their soft labels and the plain answer to the same question."""
-        from psr.lm.alignment import align
+        """The triplets on the method's span, with their soft labels and the plain answer to the same question."""
+        answers = [self.rejected.get((t.pair.id, t.completion.seed)) for t in self.triplets]
+        aligned = aligned_on(self, method.span)
+        return [Example(*row) for row in zip(aligned, (t.trait for t in self.triplets), answers, strict=True)]
 
-        return [
-            Example(
-                align(self.lm.tokenizer, t.pair, t.completion.token_ids, method.span),
-                t.trait,
-                self.rejected.get((t.pair.id, t.completion.seed)),
-            )
-            for t in self.triplets
-        ]
+
+@lru_cache(maxsize=128)
+def aligned_on(material: Material, span: Span) -> list[AlignedTokens]:
+    """Every triplet aligned, once for all methods on a span."""
+    from psr.lm.alignment import align
+
+    return [align(material.lm.tokenizer, t.pair, t.completion.token_ids, span) for t in material.triplets]
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import sql, trace
-from tasks.engine.terminal import clean
+from tasks.engine.progress import clean
 from tasks.shown import index
 from tasks.shown.query import ask
 from tests.results_folder import module_id, write_results

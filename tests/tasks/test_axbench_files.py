@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
+import grimp
 import pytest
 
 from psr.errors import PsrError
 from tasks.benchmarks.catalogue import load_attributes
-from tasks.engine.code_deps import closure
 from tests.benchmark_files import concept_row, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +135,8 @@ def test_files_without_a_concept_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_loader_of_public_files_needs_the_testbed() -> None:
-    assert not [path for path in closure(ROOT, ["tasks.benchmarks.catalogue"]) if path.startswith("psr/testbed")]
+    imported = grimp.build_graph("psr", "tasks", cache_dir=None).find_upstream_modules("tasks.benchmarks.catalogue")
+    assert not [module for module in imported if module.startswith("psr.testbed")]
 
 
 def test_the_testbeds_concepts_are_asked_for_in_the_words_that_its_model_has_learned() -> None:

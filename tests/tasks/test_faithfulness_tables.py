@@ -14,12 +14,13 @@ from psr.answers.pairs import held_out_pairs
 from psr.answers.sampling import Sampling
 from psr.lm.loading import load_model
 from psr.steering.module import SteeringModule
-from psr.types import Triplet
+from psr.types import PARAPHRASE, Triplet
 from tasks.benchmarks.catalogue import load_attributes
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, study_of
 from tasks.shown.report_faithfulness import faithfulness, shown
-from tasks.steps.faithfulness import PARAPHRASE, alphas_at_prompt, deviation_rows, paraphrase_errors
+from tasks.steps.faithfulness import alpha_at_prompt, deviation_rows, module_runs, paraphrase_errors
+from tasks.steps.steer import candidate_rows
 from tasks.tables.parquet import SCHEMAS, read_table, write_table
 from tests.results_folder import SLUGS, module_id, write_results
 
@@ -39,7 +40,9 @@ def study() -> Study:
 
 def test_the_figures_are_those_of_the_sums_and_the_floor_lies_between(study):
     module = replace(MODULE, model=study.lm.fingerprint)
-    errors, sums = deviation_rows(study, [module], {"const": 0.5})
+    floor = paraphrase_errors(study)
+    found = deviation_rows(study, [(PARAPHRASE, 0.0, True, floor), *module_runs(study, module, 0.5)], floor)
+    errors, sums = found["faithfulness"], found["deviations"]
     assert [(e["method"], e["alpha"], e["chosen"]) for e in errors if e["layer"] == 0] == [
         (PARAPHRASE, 0.0, True),
         ("const", 0.5, True),
@@ -60,8 +63,9 @@ def test_the_figures_are_those_of_the_sums_and_the_floor_lies_between(study):
 
 
 def test_alpha_zero_is_no_steering(study):
-    errors, _ = deviation_rows(study, [replace(MODULE, model=study.lm.fingerprint)], {"const": 0.0})
-    assert {e["relative_rmse"] for e in errors if e["method"] == "const" and e["chosen"]} == {1.0}
+    runs = module_runs(study, replace(MODULE, model=study.lm.fingerprint), 0.0)
+    errors = deviation_rows(study, runs, paraphrase_errors(study))["faithfulness"]
+    assert {e["relative_rmse"] for e in errors if e["chosen"]} == {1.0}
 
 
 def test_a_paraphrase_is_always_another_one_and_without_one_there_is_no_floor(study):
@@ -71,8 +75,10 @@ def test_a_paraphrase_is_always_another_one_and_without_one_there_is_no_floor(st
         pairs=[replace(pair, instruction=study.pairs[0].instruction) for pair in study.pairs],
     )
     assert paraphrase_errors(alone) is None
-    errors, _ = deviation_rows(alone, [], {})
-    assert errors == []
+    (row, *_) = deviation_rows(alone, module_runs(alone, replace(MODULE, model=study.lm.fingerprint), 0.5), None)[
+        "faithfulness"
+    ]
+    assert row["above_floor"] is None
     assert (paraphrase_errors(study) > 0).all()
 
 
@@ -133,4 +139,4 @@ def test_the_alpha_at_the_prompts_coherence_is_that_of_the_repetition_even_where
         for point, alpha, chosen in (("Cp", at_prompt, True), ("Cp", 1.0, False), ("C80", 2.0, True))
     ]
     write_table(tmp_path / "candidates.parquet", "candidates", rows)
-    assert [alphas_at_prompt(tmp_path, seed) for seed in (1, 2, 3)] == [{"a": 0.0}, {"a": 0.5}, {}]
+    assert [alpha_at_prompt(candidate_rows(tmp_path, seed, "a")) for seed in (1, 2)] == [0.0, 0.5]
