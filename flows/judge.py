@@ -6,21 +6,9 @@ from flows.params import Benchmark, Judge
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.place import Place
-from tasks.steps.judge import judge_benchmark
-from tasks.tables.gather import gather
+from tasks.steps.judge import judge_completions
 
 
 def judge(place: Place, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
     """Completions -> judgements, by the same function that judged the training data."""
-    judges, source = judges_named(judge.name, attributes_of(benchmarks)), place.of("steer")
-    calls = {
-        name: {
-            "benchmark": name,
-            "judge": judges[name],
-            "source": source,
-            "cells": place.cells,
-            "label": f"judge {name}",
-        }
-        for name in judges
-    }
-    gather(place.map(judge_benchmark, calls), place.out, ["judgements"])
+    judge_completions(place, judges_named(judge.name, attributes_of(benchmarks)), place.of("steer"))

@@ -6,23 +6,12 @@ from flows.params import Benchmark, Judge, Select
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.place import Place
-from tasks.steps.judge import judge_benchmark
+from tasks.steps.judge import judge_completions
 from tasks.steps.select import select_triplets
-from tasks.tables.gather import gather
 
 
 def select(place: Place, benchmarks: tuple[Benchmark, ...], judge: Judge, select: Select) -> None:
     """Completions -> judgements -> triplets with soft labels, and what was dropped and why."""
-    judges, source = judges_named(judge.name, attributes_of(benchmarks)), place.of("complete")
-    calls = {
-        name: {
-            "benchmark": name,
-            "judge": judges[name],
-            "source": source,
-            "cells": place.cells,
-            "label": f"select {name}",
-        }
-        for name in judges
-    }
-    gather(place.map(judge_benchmark, calls), place.out, ["judgements"])
+    source = place.of("complete")
+    judge_completions(place, judges_named(judge.name, attributes_of(benchmarks)), source)
     select_triplets(source, place.out, **select.model_dump())

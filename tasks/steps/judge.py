@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from psr.judges.judging import Judge
 from tasks.asking.judgements import judge_once
 from tasks.engine.cells import Cells
+from tasks.engine.place import Place
+from tasks.tables.gather import gather
 from tasks.tables.parquet import read_completions, read_pairs, write_judgements
 
 
+def judge_completions(place: Place, judges: Mapping[str, Judge], source: Path) -> None:
+    """Judge every completion of the folder `source`; write the table of judgements."""
+    asked = {"source": source, "cells": place.cells}
+    calls = {
+        name: {"benchmark": name, "judge": judge, "label": f"{place.step} {name}", **asked}
+        for name, judge in judges.items()
+    }
+    gather(place.map(judge_benchmark, calls), place.out, ["judgements"])
+
+
 def judge_benchmark(benchmark: str, judge: Judge, source: Path, cells: Cells, label: str) -> Path:
-    """Judge every completion of the folder `source` that answers the benchmark. Returns the cell: judgements."""
+    """Judge the completions of `source` that answer the benchmark. Returns the cell: judgements."""
     pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet")}
     answers = read_completions(source / "completions.parquet")
     ours = [c for c in answers if pairs[c.pair].attribute.partition("/")[0] == benchmark]
