@@ -12,10 +12,10 @@ from tasks.engine.progress import clean
 
 def answered(work: Callable[[], None], stopped: str) -> int:
     """Do `work`. Exit status 0: done. 1: a step failed. 2: something the user can mend, in one line. 130: Ctrl-C, and 143: a
-    signal to end, answered by `stopped`. An OSError that is no full or read-only disk is a fault of ours and is raised."""
+    signal to end, answered by `stopped`. Whatever else is raised is a fault of ours."""
     try:
         work()
-    except (PsrError, OSError) as error:
+    except Exception as error:
         problem = error if isinstance(error, PsrError) else disk_error(error)
         if problem is None:
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 
 from psr.errors import PsrError
 
@@ -12,6 +14,7 @@ REASONS = {
     errno.EROFS: ("the disk is read-only", "Work in a folder that can be written to"),
     errno.EACCES: ("a file may not be written or read", "Set its permissions"),
 }
+LEAST = 1_000_000  # bytes without which the Prefect server cannot write its database
 WORDS = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
@@ -23,6 +26,10 @@ WORDS = {
 def disk_error(error: BaseException | None) -> PsrError | None:
     """The disk's trouble behind `error` or its causes, or None. Rust and C++ libraries give it in words only."""
     seen: set[int] = set()
+    if type(error).__module__.startswith("prefect") and shutil.disk_usage(".").free < LEAST:
+        return PsrError(
+            REASONS[errno.ENOSPC][0], where=os.getcwd(), do="Make room and run again: what was finished is kept."
+        )
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         number = error.errno if isinstance(error, OSError) else None

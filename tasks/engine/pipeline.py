@@ -205,12 +205,8 @@ def add_output(root: Path, folder: Path) -> None:
     `dvc pull` carry the folder. Does nothing where there is no DVC repository. Raises PsrError as `opened` does."""
     if not (root / ".dvc").is_dir():
         return
-    with _clearly(root):
-        from dvc.repo import Repo
-
-        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # importing it has set another
-        with Repo(str(root)) as repo:
-            repo.add(str(folder))
+    with _clearly(root), _repo(root) as repo:
+        repo.add(str(folder))
 
 
 @contextmanager
@@ -221,10 +217,7 @@ def opened(root: Path) -> Iterator[Pipeline]:
     """
     check_files(root)
     with _clearly(root):
-        from dvc.repo import Repo
-
-        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # importing it has set another
-        repo = Repo(str(root))
+        repo = _repo(root)
     try:
         with _clearly(root):
             repo.index.check_graph()
@@ -232,6 +225,15 @@ def opened(root: Path) -> Iterator[Pipeline]:
         yield pipeline
     finally:
         repo.close()
+
+
+def _repo(root: Path) -> Any:
+    """DVC's repository. What DVC logs is said by its errors too."""
+    from dvc.repo import Repo
+
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # importing it has set another
+    return Repo(str(root))
 
 
 def to_do(steps: tuple[Step, ...]) -> tuple[Step, ...]:

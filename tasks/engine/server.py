@@ -140,12 +140,12 @@ def _last_line(log: Path) -> str:
 
 def main() -> int:
     """Serve until the parent ends."""
-    threading.Thread(target=_end_with_parent, daemon=True, name="watch-parent").start()
     try:
         port = socket.create_server((HOST, 0))
     except OSError as error:
         print(f"no free port on {HOST}: {error}", file=sys.stderr)
         return 1
+    threading.Thread(target=_end_with_parent, daemon=True, name="watch-parent").start()
     print(f"http://{HOST}:{port.getsockname()[1]}/api", flush=True)
     import uvicorn
     from prefect.server.api.server import create_app

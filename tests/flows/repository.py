@@ -173,6 +173,7 @@ def started(
         cwd=folder,
         env=environment(**more),
         text=True,
+        stdin=subprocess.PIPE,  # a server ends when it closes
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
