@@ -11,4 +11,4 @@ def results(place: Place, results: Results) -> None:
     """TA@C80 and TA@Cp of every module beside the prompt's own trait alignment."""
     distill, search, steer, judge = (place.of(name) for name in ("distill", "search", "steer", "judge"))
     write_results(distill, search, steer, judge, place.out, **results.model_dump())
-    write_metrics(place.out, place.out / "headline.json")
+    write_metrics(place.out, place.out.parent / "headline.json")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from psr.errors import PsrError
 from psr.types import Completion, Dropped, Judgement, PromptPair, Triplet
 
 
@@ -53,18 +51,3 @@ def _reason(trait: float | None, coherence: float | None, min_trait: float, min_
     if trait < min_trait:
         return f"trait below {min_trait}"
     return "over the limit" if full else ""
-
-
-def check_enough(kept: int, dropped: Sequence[Dropped] = (), at_least: int = 1, where: str = "") -> None:
-    """Raise PsrError, with what was dropped and why, when fewer than `at_least` triplets were kept."""
-    if kept >= at_least:
-        return
-    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(one.reason for one in dropped).most_common())
-    told = f"; {len(dropped)} dropped: {reasons}" if dropped else ""
-    raise PsrError(
-        "too few triplets to fit a module on",
-        where=where,
-        expected=f"at least {at_least}",
-        got=f"{kept} kept{told}",
-        do="Make more completions, or look at why they were dropped.",
-    )

@@ -12,7 +12,7 @@ The noise floor of the relative RMSE is the same number for another prompt that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor
 from psr.errors import PsrError
 from psr.evaluation.bootstrap import Interval, interval_of
 from psr.evaluation.resampling import Array
-from psr.lm.recording import Targets
+
+if TYPE_CHECKING:
+    from psr.lm.recording import Targets
 
 RANKS = (1, 2, 4, 8, 16)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

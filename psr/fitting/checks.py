@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from psr.fitting.presets import GRADIENT, FitSettings, check_mixture
 from psr.fitting.stores import Store
 from psr.lm.padding import check_ids
 from psr.steering.forms import form_named
-from psr.types import Example, Method
+from psr.types import Dropped, Example, Method
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
@@ -109,3 +110,18 @@ def check_targets(targets: Store, fingerprint: str, layers: Sequence[int], span:
                 got=got,
                 do="Extract them again.",
             )
+
+
+def check_enough(kept: int, dropped: Sequence[Dropped] = (), at_least: int = 1, where: str = "") -> None:
+    """Raise PsrError, with what was dropped and why, when fewer than `at_least` triplets were kept."""
+    if kept >= at_least:
+        return
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(one.reason for one in dropped).most_common())
+    told = f"; {len(dropped)} dropped: {reasons}" if dropped else ""
+    raise PsrError(
+        "too few triplets to fit a module on",
+        where=where,
+        expected=f"at least {at_least}",
+        got=f"{kept} kept{told}",
+        do="Make more completions, or look at why they were dropped.",
+    )

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from psr.answers.selection import check_enough
 from psr.errors import PsrError
-from psr.fitting.checks import checked_layers
+from psr.fitting.checks import check_enough, checked_layers
 from psr.fitting.difference import difference_of_means
 from psr.fitting.loop import Fitted, fit
 from psr.fitting.methods.actadd import single_pair

@@ -27,7 +27,7 @@ from tasks.studies.bench.table import bench_rows, number
 from tasks.studies.claims.table import claim_rows
 
 Row = dict[str, Any]
-METRICS = "data/{profile}/results/headline.json"
+METRICS = "data/{profile}/headline.json"
 NONE = "<!-- not measured yet -->"
 SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
 QUESTIONS = {

@@ -188,7 +188,8 @@ def _fitted(fits: Sequence[Fit], sources: Sources) -> Iterable[Fitted | PsrError
 
 
 def _alone(fit: Fit, examples: list[Example], sources: Sources, progress: Callable[[int], None]) -> Fitted:
-    import psr
+    from psr.fitting.learning import learn
+    from psr.steering.module import SteeringModule
 
     targets, plain = None, None
     if fit.method.objective in ("MSE", "DiM"):
@@ -196,11 +197,11 @@ def _alone(fit: Fit, examples: list[Example], sources: Sources, progress: Callab
         targets = targets.last([example.tokens.length for example in examples], fit.method.span)
     if fit.method.objective == "DiM":
         plain = read_targets(sources.extract, recording(fit.material.attribute, "plain"))
-    fitted = psr.learn(
+    fitted = learn(
         fit.material.lm, examples, fit.method, fit.layers, fit.settings, targets=targets, plain=plain, module_id=fit.id,
         origin=fit.origin, progress=progress,
     )  # fmt: skip
-    if not isinstance(fitted.module, psr.SteeringModule):
+    if not isinstance(fitted.module, SteeringModule):
         raise PsrError("this method changes the model's weights, not its activations", got=fit.method.slug,
                        do="`psr.learn` fits it.")  # fmt: skip
     return fitted

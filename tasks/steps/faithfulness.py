@@ -16,7 +16,7 @@ from tasks.asking.models import open_model
 from tasks.asking.modules import digest
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, aligned, interval, study_of
-from tasks.steps.steer import candidate_rows
+from tasks.tables.modules import candidate_rows
 from tasks.tables.parquet import write_completions, write_table
 from tasks.tables.triplets import triplets_by_attribute
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,8 @@ from tasks.asking.answers import Answerer, write_questions
 from tasks.asking.models import open_model
 from tasks.asking.modules import digest
 from tasks.engine.progress import progress
-from tasks.tables.parquet import read_table, write_completions, write_table
+from tasks.tables.modules import candidate_rows
+from tasks.tables.parquet import write_completions, write_table
 
 if TYPE_CHECKING:
     from psr.answers.completions import Ask
@@ -40,67 +43,79 @@ def answer_unsteered(
     return answerer.cells.keep("steer", ("unsteered", reads), write)
 
 
+@dataclass(frozen=True, eq=False)
+class Steered:
+    """A module at its candidate alphas; chosen: the one that the search chose; prompted: at alpha 1 on top of the prompt too."""
+
+    module: SteeringModule
+    alphas: tuple[float, ...]
+    chosen: float
+    prompted: bool
+
+    def asks(self, pairs: Sequence[PromptPair], sampled: Sequence[int]) -> list[Ask]:
+        """At each alpha but 0, which is plain, then on top of the prompt."""
+        from psr.answers.completions import Ask
+
+        alphas = [(alpha, False) for alpha in self.alphas if alpha] + ([(1.0, True)] if self.prompted else [])
+        return [
+            Ask(pair, self.module.id, at, self.module, alpha, instructed=on_top)
+            for alpha, on_top in alphas
+            for pair in pairs
+            for at in sampled
+        ]
+
+    @property
+    def reads(self) -> tuple[object, ...]:
+        return digest(self.module), self.alphas, self.chosen, self.prompted
+
+
 def answer_steered(
     attribute: Attribute,
     seed: int,
     sampled: Sequence[int],
     answerer: Answerer,
     questions: int | None,
-    folder: Path,
+    folders: Sequence[Path],
     search: Path,
     strengths: int,
     with_prompt: Sequence[str],
-) -> Path:
-    """The module in `folder` at every candidate alpha, for one repetition; of the methods `with_prompt` on top of the prompt
-    too, at alpha 1.
+) -> list[Path]:
+    """The modules in `folders` for one repetition, in common batches; of the methods `with_prompt` on top of the prompt too.
 
-    Returns the cell: completions, and the token strengths of the first `strengths` answers at the chosen alpha.
+    Returns a cell a module: completions, and the token strengths of the first `strengths` answers at the chosen alpha.
     """
-    from psr.steering.module import load_module
+    from psr.answers.completions import WITH_PROMPT
 
-    module, pairs = load_module(folder), held_out_pairs(attribute, "evaluate", questions)
-    rows = candidate_rows(search, seed, module.id)
-    alphas, chosen = sorted({row["alpha"] for row in rows}), chosen_alpha(rows)
-    prompted = module.origin["method"] in with_prompt
+    pairs, cells = held_out_pairs(attribute, "evaluate", questions), answerer.cells
+    asked = (answerer.reads, seed, sampled, [pair.id for pair in pairs], strengths)
+    steered = [steered_of(folder, search, seed, with_prompt) for folder in folders]
+    todo = [one for one in steered if cells.find("steer", (asked, one.reads)) is None]
+    answers = answerer.answer([ask for one in todo for ask in one.asks(pairs, sampled)], f"steer {attribute.key}")
 
-    def write(folder: Path) -> None:
-        label = f"steer {attribute.key} {module.origin['method']}"
-        made = answerer.answer(module_asks(pairs, module, alphas, sampled, prompted=prompted), label)
+    def write(folder: Path, one: Steered) -> None:
+        made = [c for c in answers if c.method.removesuffix(WITH_PROMPT) == one.module.id]
         write_completions(folder / "completions.parquet", made)
-        shown = [c for c in made if c.method == module.id and c.alpha == chosen][:strengths]
-        rows = strength_rows(open_model(answerer.model), pairs, module, shown, f"strengths {attribute.key}")
+        shown = [c for c in made if c.method == one.module.id and c.alpha == one.chosen][:strengths]
+        rows = strength_rows(open_model(answerer.model), pairs, one.module, shown, f"strengths {attribute.key}")
         write_table(folder / "strengths.parquet", "strengths", rows)
 
-    asked = (answerer.reads, seed, sampled, [pair.id for pair in pairs])
-    return answerer.cells.keep("steer", (asked, digest(module), alphas, chosen, strengths, prompted), write)
+    return [cells.keep("steer", (asked, one.reads), partial(write, one=one)) for one in steered]
 
 
-def candidate_rows(search: Path, seed: int, module: str) -> list[dict[str, Any]]:
-    """What the search found for a module in one repetition."""
-    rows = read_table(search / "candidates.parquet", "candidates")
-    return [row for row in rows if row["seed"] == seed and row["module"] == module]
+def steered_of(folder: Path, search: Path, seed: int, with_prompt: Sequence[str]) -> Steered:
+    """The module in `folder`, with what the search found for it in one repetition."""
+    from psr.steering.module import load_module
+
+    module = load_module(folder)
+    rows = candidate_rows(search, seed, module.id)
+    alphas = tuple(sorted({row["alpha"] for row in rows}))
+    return Steered(module, alphas, chosen_alpha(rows), module.origin["method"] in with_prompt)
 
 
 def chosen_alpha(rows: Sequence[dict[str, Any]]) -> float:
     """The chosen alpha; of persona's two points the prompt's coherence, or coherence 80 where the first is 0."""
     chosen = {row["point"]: row["alpha"] for row in rows if row["chosen"]}
     return next(alpha or chosen["C80"] for point, alpha in chosen.items() if point != "C80")
-
-
-def module_asks(
-    pairs: Sequence[PromptPair],
-    module: SteeringModule,
-    alphas: Sequence[float],
-    sampled: Sequence[int],
-    *,
-    prompted: bool,
-) -> list[Ask]:
-    """The module at each alpha but 0, which is plain; prompted: on top of the prompt at alpha 1 too."""
-    from psr.answers.completions import Ask
-
-    steered = [Ask(pair, module.id, at, module, alpha) for alpha in alphas if alpha for pair in pairs for at in sampled]
-    on_top = [Ask(pair, module.id, at, module, 1.0, instructed=True) for pair in pairs for at in sampled]
-    return steered + (on_top if prompted else [])
 
 
 def strength_rows(

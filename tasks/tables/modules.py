@@ -1,4 +1,4 @@
-"""The rows of the modules that the distill step wrote, found by attribute or by repetition."""
+"""The rows of the modules that the distill step wrote and of the alphas that the search found for them."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def module_rows(distill: Path, attribute: str | None = None) -> list[dict[str, A
 def rows_of_seed(distill: Path, attribute: str, seed: int | None) -> list[dict[str, Any]]:
     """The attribute's modules for one repetition: those fitted with `seed`, and those that no seed changes. None: all."""
     return [row for row in module_rows(distill, attribute) if seed is None or row["seed"] in (None, seed)]
+
+
+def candidate_rows(search: Path, seed: int, module: str) -> list[dict[str, Any]]:
+    """What the search found for a module in one repetition."""
+    rows = read_table(search / "candidates.parquet", "candidates")
+    return [row for row in rows if row["seed"] == seed and row["module"] == module]

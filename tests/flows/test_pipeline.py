@@ -206,11 +206,8 @@ def test_a_clone_that_pulls_recomputes_nothing_and_has_the_same_table(finished, 
     door(folder, "dvc", "push", ADDRESS.format("report"), "-d")
     for name in (LOCK, ".dvc/config"):
         shutil.copy(folder / name, other / name)
-    shutil.copytree(
-        folder / "data/smoke/results",
-        other / "data/smoke/results",
-        ignore=lambda d, n: [x for x in n if x != "headline.json"],
-    )
+    (other / "data/smoke").mkdir()
+    shutil.copy(folder / "data/smoke/headline.json", other / "data/smoke/headline.json")
     door(other, "dvc", "pull", ADDRESS.format("report"), "-d")
     said = door(other, "flows.reproduce", "--profile", "smoke").stdout
     assert "Nothing to do" in said

@@ -20,7 +20,7 @@ from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, study_of
 from tasks.shown.report_faithfulness import faithfulness, shown
 from tasks.steps.faithfulness import alpha_at_prompt, deviation_rows, module_runs, paraphrase_errors
-from tasks.steps.steer import candidate_rows
+from tasks.tables.modules import candidate_rows
 from tasks.tables.parquet import SCHEMAS, read_table, write_table
 from tests.results_folder import SLUGS, module_id, write_results
 
