@@ -6,7 +6,7 @@ Unknown keys are refused and the known ones listed. Sections are frozen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from psr.errors import PsrError
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import AXBENCH_FACTORS
+from tasks.engine.pipeline import Step
 
 DEFAULT_PROFILE = "quick"
 FILE = "params.yaml"
@@ -298,8 +299,13 @@ def check_attributes(root: Path, settings: Profile) -> None:
             )
 
 
-def check_watched(settings: Profile, sections: Sequence[str], deps: Sequence[str]) -> None:
-    """Raises PsrError when a step of these sections reads a folder that is no dependency: an edit there would go unnoticed."""
+def check_watched(settings: Profile, steps: Iterable[Step]) -> None:
+    """Raises PsrError when a step reads a folder that is none of its dependencies: an edit there would go unnoticed."""
+    for step in steps:
+        _check_watched(settings, step.sections, step.deps)
+
+
+def _check_watched(settings: Profile, sections: Sequence[str], deps: Sequence[str]) -> None:
     model = [settings.model.path] if "model" in sections else []
     benchmarks = [benchmark.path for benchmark in settings.benchmarks] if "benchmarks" in sections else []
     for path in (*model, *benchmarks):

@@ -53,8 +53,7 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> None:
         repair(root, say)
         with opened(root) as pipeline:
             steps = pipeline.plan(profile)
-            for step in steps:
-                params.check_watched(settings, step.sections, step.deps)
+            params.check_watched(settings, steps)
             keep(root)
             total = total_line(root, steps, settings)
             if dry_run:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = environment.repository()
     os.chdir(root)
     environment.set_defaults(root)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="watch-parent").start()
     return answered(lambda: _run(root, args.step, args.profile), "Stopped. What was finished is kept.")
 
 
@@ -32,6 +35,13 @@ def _run(root: Path, name: str, profile: str) -> None:
         step = pipeline.step(f"{name}@{profile}")
         with pipeline.unchanged(step):
             run_here(root, profile, step, settings)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: nobody would record what it makes."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:

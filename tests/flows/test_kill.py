@@ -117,7 +117,7 @@ def test_ctrl_c_and_termination_end_everything_at_once(folder, number, status):
 
 
 @pytest.mark.slow
-def test_kill_9_of_dvc_alone_lets_its_step_end_and_keeps_what_it_finished(folder):
+def test_kill_9_of_dvc_alone_ends_its_step_and_keeps_what_it_finished(folder):
     with started(folder, "repro", "join@smoke", module="dvc", PSR_TEST_SLOW=SLOW) as dvc:
         until(running(folder, "make 1"), 120)
         os.kill(dvc.pid, signal.SIGKILL)

@@ -188,10 +188,10 @@ def test_what_a_profile_reads_is_watched_by_dvc_and_anything_else_is_refused(pro
     settings = params.load(SHIPPED, profile)
     with opened(ROOT) as pipeline:
         step = pipeline.step(f"complete@{profile}")
-    params.check_watched(settings, step.sections, step.deps)
+    params.check_watched(settings, [step])
     elsewhere = settings.model_copy(update={"model": settings.model.model_copy(update={"path": "elsewhere/model"})})
     with pytest.raises(PsrError, match=r"DVC does not watch \(elsewhere/model\).*profiles\.yaml"):
-        params.check_watched(elsewhere, step.sections, step.deps)
+        params.check_watched(elsewhere, [step])
 
 
 def test_the_defaults_are_those_that_results_were_made_with():
