@@ -80,4 +80,4 @@ def test_a_bare_dvc_repro_runs_quick_alone_and_every_profile_is_somewhere():
     )
     assert list(here) == ["quick"]
     assert {*here, *others} == set(yaml.safe_load((ROOT / "params.yaml").read_text()))
-    assert (ROOT / "data/profiles/dvc.yaml").resolve() == ROOT / "dvc.yaml"
+    assert (ROOT / "data/profiles/dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
