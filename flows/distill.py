@@ -7,10 +7,10 @@ from typing import Any
 from flows.params import Benchmark, Distill, Model
 from psr.fitting.methods import parse_method, trained
 from tasks.asking.models import ModelPlace
-from tasks.benchmarks.catalogue import attributes_of
 from tasks.engine.place import Place
 from tasks.steps.distill import Sources, distill_modules, gather_modules, joint_groups
 from tasks.tables.gather import gather
+from tasks.tables.triplets import triplets_by_attribute
 
 
 def distill(
@@ -29,16 +29,17 @@ def distill(
         "layer": distill.layer,
         "settings": distill.model_dump(exclude={"layer"}),
     }
-    order: list[tuple[int, str]] = []
+    learnt = triplets_by_attribute(complete, select)
+    order: list[str] = []
     calls: dict[str, dict[str, Any]] = {}
     for benchmark in benchmarks:
-        attributes = [attribute.key for attribute in attributes_of((benchmark,))]
+        attributes = [key for key in learnt if key.startswith(f"{benchmark.name}/")]
         for method in map(parse_method, benchmark.methods or methods):
             members = [
                 (attribute, seed) for attribute in attributes for seed in (seeds if trained(method) else (None,))
             ]
             for number, group in enumerate(joint_groups(members, method, sources.extract)):
-                order += [(attributes.index(attribute), attribute) for attribute, _ in group]
+                order += [attribute for attribute, _ in group]
                 calls[f"{benchmark.name} {method.slug} {number}"] = {"members": group, "method": method, **settings}
     cells = [cell for group in place.map(distill_modules, calls) for cell in group]
     by_attribute = [cell for _, cell in sorted(zip(order, cells, strict=True), key=lambda pair: pair[0])]
