@@ -142,8 +142,8 @@ def _settings(folder: Path) -> Row:
 
 
 def _digest(folder: Path) -> str:
-    """A hash of the module's files: names and bytes."""
-    digest = hashlib.sha256()
+    """A hash of the module's files, names and bytes, and of the code that loads them: a version of older code is registered anew."""
+    digest = hashlib.sha256(tracker.PYFUNC.read_bytes())
     for path in sorted(folder.glob("*")):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -194,6 +194,11 @@ def test_steps_versions_show_in_prefect_and_mlflow(finished):
         shown = dict(database.execute("select name, flow_version from flow_run where name like '%@smoke'").fetchall())
     known = {f"{name}@smoke": version for name, version in versions(folder, "smoke").items()}
     assert shown == known
+    with sqlite3.connect(folder / ".psr/prefect/prefect.db") as database:
+        artifacts = dict(database.execute("select key, data from artifact").fetchall())
+    assert sorted(artifacts) == ["headline-smoke", "report-smoke"]
+    assert "A-PSR MSE" in artifacts["headline-smoke"]
+    assert "data/smoke/report/index.html" in artifacts["report-smoke"]
     with sqlite3.connect(folder / ".psr/mlflow.db") as database:
         tagged = database.execute("select distinct value from tags where key = 'code.distill'").fetchall()
     assert tagged == [(known["distill@smoke"],)]
