@@ -48,7 +48,7 @@ def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
     c, s, t, f = settings.complete, settings.search, settings.steer, settings.faithfulness
     # strengths a cell: tried in the search, and those that a resample might choose, in the mean
-    tried = {"persona": len(s.alphas) + 2 * sum(s.refine), "axbench": len(s.factors), "ifeval": 0}
+    tried = {"persona": len(s.alphas) + 2 * sum(s.refine), "axbench": len(s.factors or ()), "ifeval": 0}
     taken = {"persona": 3, "axbench": 3, "ifeval": 1}
     each = methods = modules = searches = steers = 0
     seeds = len(settings.seeds)

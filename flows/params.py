@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from psr.errors import PsrError
 from psr.fitting.methods import parse_method
-from psr.fitting.presets import AXBENCH_FACTORS
 from tasks.engine.pipeline import Step
 
 DEFAULT_PROFILE = "quick"
@@ -132,7 +131,7 @@ class Search(Section):
     alphas: Annotated[tuple[NotNegative, ...], Field(min_length=2)]
     alpha_max: Positive
     refine: tuple[Count, ...]
-    factors: Annotated[tuple[Positive, ...], Field(min_length=1)] = AXBENCH_FACTORS
+    factors: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     resamples: Count
     seed: int
     batch_size: Count
@@ -141,7 +140,7 @@ class Search(Section):
     def _grid(self) -> Search:
         if list(self.alphas) != sorted(set(self.alphas)) or self.alphas[0] != 0 or self.alphas[-1] > self.alpha_max:
             raise ValueError(f"alphas must rise from 0 to at most alpha_max = {self.alpha_max}")
-        if list(self.factors) != sorted(set(self.factors)):
+        if self.factors and list(self.factors) != sorted(set(self.factors)):
             raise ValueError("factors must rise")
         return self
 
@@ -239,6 +238,12 @@ class Profile(Section):
         return self
 
     @model_validator(mode="after")
+    def _factors_for_concepts(self) -> Profile:
+        if self.search.factors is None and any(benchmark.name == "axbench" for benchmark in self.benchmarks):
+            raise ValueError("search.factors are missing, among which AxBench's concepts choose")
+        return self
+
+    @model_validator(mode="after")
     def _own_answers(self) -> Profile:
         mine, theirs = (
             range(first, first + len(self.seeds) * samples)
@@ -279,6 +284,15 @@ def load(path: Path, profile: str) -> Profile:
         raise PsrError(
             error.what, where=f"{path.name}, {profile}.methods", expected=error.expected, got=error.got, do=error.do
         ) from None
+
+
+def check_planned(root: Path, profile: str, settings: Profile, steps: Sequence[Step]) -> None:
+    """Raises PsrError where the file no longer says what was read before `steps` were planned, where an attribute is unknown,
+    or where a step reads a folder that it does not depend on."""
+    if load(root / FILE, profile) != settings:
+        raise PsrError("the parameters changed while the run was planned", where=FILE, do="Run again.")
+    check_attributes(root, settings)
+    check_watched(settings, steps)
 
 
 def check_attributes(root: Path, settings: Profile) -> None:

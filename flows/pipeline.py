@@ -36,13 +36,12 @@ def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
     root = environment.repository()
     os.chdir(root)
     environment.set_defaults(root)
-    settings = params.load(root / params.FILE, profile)
-    params.check_attributes(root, settings)
     with reproducing(root, f"reproduction of {profile}", wait=False, say=print):
         repair(root, print)
+        settings = params.load(root / params.FILE, profile)
         with opened(root) as pipeline:
             steps = pipeline.plan(profile)
-            params.check_watched(settings, steps)
+            params.check_planned(root, profile, settings, steps)
             keep(root)
             if any(step.computes for step in to_do(steps)):
                 check_model(ModelPlace(**settings.model.model_dump()))

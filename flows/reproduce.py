@@ -47,13 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> None:
-    settings = params.load(root / params.FILE, profile)
-    params.check_attributes(root, settings)
+    params.load(root / params.FILE, profile)  # refused before anything is waited for
     with reproducing(root, f"python -m flows.reproduce --profile {profile}", wait=wait, say=say):
         repair(root, say)
+        settings = params.load(root / params.FILE, profile)
         with opened(root) as pipeline:
             steps = pipeline.plan(profile)
-            params.check_watched(settings, steps)
+            params.check_planned(root, profile, settings, steps)
             keep(root)
             total = total_line(root, steps, settings)
             if dry_run:

@@ -32,7 +32,9 @@ def steer(
                 "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer, "questions": steer.questions
             }  # fmt: skip
             cells += place.map(answer_unsteered, {f"{attribute.key} seed {seed}": asked})
-            folders = [distilled / row["folder"] for row in rows_of_seed(distilled, attribute.key, seed)]
-            modules = {f"{attribute.key} seed {seed}, {len(folders)} modules": {**asked, "folders": folders, **shown}}
-            cells += [cell for group in place.map(answer_steered, modules) for cell in group]
+            modules = {
+                f"{attribute.key} {row['method']} seed {seed}": {**asked, "folder": distilled / row["folder"], **shown}
+                for row in rows_of_seed(distilled, attribute.key, seed)
+            }
+            cells += place.map(answer_steered, modules)
     gather(cells, place.out, ["pairs", "completions", "strengths", "draws"])

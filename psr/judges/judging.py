@@ -25,6 +25,9 @@ class Judge(Protocol):
     Called with items it returns one judgement per item and dimension, item by item, and its usage. A value lies in
     [0, the judgement's scale], or is None with the reason in `error`. It raises JudgeError when it could not judge; any
     other error is taken for a fault of the judge and ends the run.
+
+    A judge that judges by more than its id, its rubric and the items has a method `reads(attribute)` too: whatever of an
+    attribute decides its verdicts, as values of JSON. Finished judgements are kept under it.
     """
 
     @property

@@ -75,6 +75,11 @@ class TestbedJudge:
     def dimensions(self) -> tuple[str, ...]:
         return SCHEMES[self.benchmark].dimensions
 
+    def reads(self, attribute: str) -> object:
+        """What of an attribute decides its verdicts."""
+        known = self.attributes.get(attribute)
+        return None if known is None else [known.name, known.rubric, known.kwargs]
+
     def __call__(self, items: Sequence[JudgeItem]) -> Verdicts:
         judged = tuple(judgement for item in items for judgement in self._judgements(item))
         return Verdicts(judged, Usage(calls=len(items)))

@@ -42,8 +42,8 @@ class Answerer:
 
     @property
     def reads(self) -> tuple[object, ...]:
-        """What its answers to the same questions depend on."""
-        return *self.model.reads, self.temperature, self.max_new_tokens
+        """What its answers to the same questions depend on; rounding, and so a word in a hundred answers, on the batches."""
+        return *self.model.reads, self.temperature, self.max_new_tokens, self.batch_size
 
     def answer(self, asks: Sequence[Ask], label: str) -> list[Completion]:
         """A completion for every ask, in order."""

@@ -26,11 +26,18 @@ def judge_once(
         for at in range(0, len(items), JUDGED_AT_ONCE):
             batch = items[at : at + JUDGED_AT_ONCE]
             reads = [(item.completion, item.attribute, item.question, item.text) for item in batch]
-            cell = cells.keep("judgements", (judge.id, judge.rubric, reads), partial(_judge, judge=judge, items=batch))
+            by = judged_by(judge, {item.attribute for item in batch})
+            cell = cells.keep("judgements", (by, reads), partial(_judge, judge=judge, items=batch))
             for judgement in read_judgements(cell / "judgements.parquet"):
                 made.setdefault(judgement.completion, []).append(judgement)
             advance(len(batch))
     return [judgement for c in completions for judgement in made[c.id]]
+
+
+def judged_by(judge: Judge, attributes: Iterable[str]) -> tuple[object, ...]:
+    """What the judgements of answers to these attributes depend on, beside the answers."""
+    reads = getattr(judge, "reads", None)
+    return judge.id, judge.rubric, [reads(attribute) for attribute in sorted(attributes)] if reads else []
 
 
 def _judge(folder: Path, judge: Judge, items: Sequence[JudgeItem]) -> None:

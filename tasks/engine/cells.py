@@ -40,7 +40,7 @@ class Cells:
     def keep(self, kind: str, reads: object, write: Callable[[Path], object]) -> Path:
         """The folder of the cell that reads `reads`: found, or written by `write(folder)` and kept.
 
-        reads: whatever decides what comes out, as values whose repr does not change from run to run.
+        reads: whatever decides what comes out, as values of JSON.
         """
         found = self.find(kind, reads)
         if found is not None:
@@ -89,7 +89,8 @@ def prune(root: Path, days: float) -> tuple[int, int]:
     before = time.time() - days * DAY
     old = [cell for kind in (root / HOME).glob("*") for cell in _cells(kind) if _used(cell) <= before]
     freed = sum(map(_bytes, old))
-    for path in [*old, *(root / HOME).glob(f"*/{ASIDE}*")]:
+    left = [path for path in (root / HOME).glob(f"*/{ASIDE}*") if path.stat().st_mtime <= time.time() - DAY]
+    for path in [*old, *left]:
         remove(path)
     return len(old), freed
 
@@ -112,6 +113,7 @@ def remove(path: Path) -> None:
 
 
 def _link(source: str | Path, target: str | Path) -> None:
+    Path(target).unlink(missing_ok=True)  # never into a file that a cell or DVC's cache shares
     try:
         os.link(source, target)
     except OSError:

@@ -42,5 +42,5 @@ def code_version(reads: Mapping[str, str]) -> str:
 
 def code_of(root: Path, *folders: str) -> str:
     """A hash of the code in `folders`, for work that is no step."""
-    files = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
+    files = sorted(path for folder in folders for path in (root / folder).rglob("*") if path.suffix in (".py", ".sql"))
     return short_hash("code", [(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in files])

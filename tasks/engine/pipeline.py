@@ -18,13 +18,17 @@ from typing import Any, Literal
 
 from psr.errors import PsrError
 from tasks.engine.checkout import check_files, no_repository, restoring
-from tasks.engine.lockfiles import code_version
-from tasks.engine.repair import keep
+from tasks.engine.lockfiles import CODE, code_of, code_version
+from tasks.engine.repair import writing
 
 State = Literal["run", "maybe", "cached"]
 Reads = Mapping[str, str]  # path, or "params.yaml NAME" -> hash, or the value as text
 PATIENCE = 60.0  # seconds for another DVC process to let go
-FILES = ("dvc.yaml", "dvc.lock", "params.yaml")  # what DVC reads in the repository
+FILES = (  # what DVC reads in the repository, longer names first
+    "data/profiles/dvc.yaml", "data/profiles/dvc.lock", "data/dvc.yaml", "data/dvc.lock", "dvc.yaml", "dvc.lock", "params.yaml"
+)  # fmt: skip
+HOME = Path(__file__).resolve().parents[2]
+LOADED = code_of(HOME, *CODE)  # as this process began, before most of it was imported
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,13 @@ class Pipeline:
         if name not in self._stages:
             known = ", ".join(sorted(self._stages))
             raise PsrError("unknown step", where="dvc.yaml", expected=f"one of {known}", got=repr(name))
-        return self._step(self._stages[name], set(), "run", ())
+        _refuse_newer_code()
+        with _clearly(self.root):
+            return self._step(self._stages[name], set(), "run", ())
 
     def plan(self, profile: str) -> tuple[Step, ...]:
         """The profile's steps, each after what it needs. Raises PsrError: no such profile, an input that is missing."""
+        _refuse_newer_code()
         order, needs = self._ordered(profile)
         made = {str(out) for stage in order for out in stage.outs}
         steps: dict[str, Step] = {}
@@ -120,10 +127,12 @@ class Pipeline:
         """Run a step in this context. Raises PsrError where what it reads is no longer as it was when it was planned, before
         it runs or after: its outputs would be recorded as made from what was not there."""
         stage = self._stages[step.name]
-        before = _reads(stage)
+        with _clearly(self.root):
+            before = _reads(stage)
         _refuse_changed(step, {**before, **step.reads}, before)
         yield
-        _refuse_changed(step, before, _reads(stage))
+        with _clearly(self.root):
+            _refuse_changed(step, before, _reads(stage))
 
     def clear(self, step: Step) -> None:
         """Remove what an earlier run of it made."""
@@ -136,8 +145,8 @@ class Pipeline:
         with self._locked():
             stage.save()
             stage.commit()
-            stage.dump(update_pipeline=False)
-            keep(self.root)
+            with writing(self.root):
+                stage.dump(update_pipeline=False)
 
     def _ordered(self, profile: str) -> tuple[list[Any], dict[str, tuple[str, ...]]]:
         import networkx
@@ -261,6 +270,16 @@ def _refuse_changed(step: Step, before: Reads, now: Reads) -> None:
             f"the inputs of {step.name} changed while it ran",
             where=", ".join(changed[:5]),
             do="Run again: its outputs would be recorded as made from what the files say now.",
+        )
+
+
+def _refuse_newer_code() -> None:
+    """What is planned from the files of now would run on those that were imported before."""
+    if code_of(HOME, *CODE) != LOADED:
+        raise PsrError(
+            "the code was edited after this command began",
+            where=", ".join(CODE),
+            do="Run again: it will run on what lies there.",
         )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,21 @@ from tasks.engine.lockfiles import LOCKS
 
 
 def repair(root: Path, say: Callable[[str], None]) -> None:
-    """Drop a damaged or stale `.dvc/tmp/rwlock`; put back the last whole version of a dvc.lock that is damaged."""
+    """Drop a damaged or stale `.dvc/tmp/rwlock`; put back the last whole version of a dvc.lock that a killed run was writing,
+    or that is damaged. Without one the file is removed: DVC's cache gives the steps back."""
     rwlock = root / ".dvc" / "tmp" / "rwlock"
     if rwlock.exists():
         _drop_dead(rwlock)
     for name in LOCKS:
         lock, kept = root / name, _kept(root, name)
-        if lock.exists() and not _whole(lock) and kept.exists():
-            _copy(kept, lock)
-            say(f"{name} was damaged by a run that was killed: its last whole version is back.")
+        if lock.exists() and (_mark(root).exists() or not _whole(lock)):
+            if kept.exists():
+                _copy(kept, lock)
+            else:
+                lock.unlink()
+            end = "its last whole version is back" if kept.exists() else "it is removed and will be written again"
+            say(f"{name} was damaged by a run that was killed: {end}.")
+    _mark(root).unlink(missing_ok=True)
 
 
 def keep(root: Path) -> None:
@@ -37,6 +44,20 @@ def keep(root: Path) -> None:
     for name in LOCKS:
         if (root / name).exists() and _whole(root / name):
             _copy(root / name, _kept(root, name))
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Write a lock file in this context: should the process be killed in it, `repair` puts the version of before back."""
+    keep(root)
+    write_text(_mark(root), "")
+    yield
+    _mark(root).unlink()
+    keep(root)
+
+
+def _mark(root: Path) -> Path:
+    return root / ".psr" / "locks" / "writing"
 
 
 def _kept(root: Path, name: str) -> Path:
@@ -69,11 +90,14 @@ def _holds(entry: dict[str, Any], moment: float) -> bool:
 
 
 def _whole(lock: Path) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
     try:
-        content = parse_yaml(lock.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(lock.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, Invalid):
         return False
-    return isinstance(content, dict) and isinstance(content.get("stages", {}), dict) and "schema" in content
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tasks.engine.files import read_json, write_json
-from tasks.engine.lockfiles import outputs
+from tasks.engine.lockfiles import code_of, outputs
 from tasks.engine.progress import say
 
 
@@ -15,15 +15,16 @@ def index(root: Path, profile: str) -> None:
     from tasks.shown.index import database, rebuild
 
     done = root / ".psr" / "indexed" / f"{profile}.json"
-    if not database(root).exists() or read_json(done) != outputs(root, profile):
+    state = _state(root, profile)
+    if not database(root).exists() or read_json(done) != state:
         rebuild(root)
-        write_json(done, outputs(root, profile))
+        write_json(done, state)
 
 
 def track(root: Path, profile: str) -> None:
     """Fill the tracker with the profile's outputs, unless it holds them. If it fails: a warning, the results stand."""
     done = root / ".psr" / "tracked" / f"{profile}.json"
-    state = {**outputs(root, profile), "tracker": os.environ.get("MLFLOW_TRACKING_URI", "")}
+    state = {**_state(root, profile), "tracker": os.environ.get("MLFLOW_TRACKING_URI", "")}
     if read_json(done) == state:
         return
     try:
@@ -36,3 +37,8 @@ def track(root: Path, profile: str) -> None:
         say(
             f"warning: the tracker was not filled ({type(error).__name__}: {message}). Results are complete; run again to retry."
         )
+
+
+def _state(root: Path, profile: str) -> dict[str, str]:
+    """What both are made from: the outputs, and the code and SQL that fill them."""
+    return {**outputs(root, profile), "filled by": code_of(root, "tasks/shown", "tasks/studies/claims")}

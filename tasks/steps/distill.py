@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from psr.steering.module import SteeringModule
 
 VERSION = 1  # of what fitting does; part of every module's id
+TOGETHER = 16  # modules in one joint fit: what a kill may lose
 BUDGET = 4_000_000_000  # bytes of targets that one joint fit may hold
 Member = tuple[str, int | None]  # attribute, seed (None: of a method without training)
 
@@ -138,7 +139,7 @@ def joint_groups(members: Sequence[Member], method: Method, extract: Path, budge
         needed = (
             sum(recorded_bytes(extract, recording(a, "instructed")) for a in held) if method.objective == "MSE" else 0
         )
-        if groups and needed <= budget:
+        if groups and needed <= budget and len(groups[-1]) < TOGETHER:
             groups[-1].append(member)
         else:
             groups.append([member])

@@ -62,7 +62,8 @@ class Measured:
     def reads(self) -> tuple[object, ...]:
         """What every table of it depends on."""
         pairs = [pair.id for pair in self.pairs]
-        return self.answerer.reads, self.attribute.key, self.seed, self.sampled, pairs, self.resamples, self.drawn
+        texts = self.attribute.key, self.attribute.instructions, self.attribute.held_out
+        return self.answerer.reads, *texts, self.seed, self.sampled, pairs, self.resamples, self.drawn
 
 
 @lru_cache(maxsize=1)

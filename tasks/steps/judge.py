@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from psr.judges.judging import Judge
-from tasks.asking.judgements import judge_once
+from tasks.asking.judgements import judge_once, judged_by
 from tasks.engine.cells import Cells
 from tasks.engine.place import Place
 from tasks.tables.gather import gather
@@ -32,4 +32,5 @@ def judge_benchmark(benchmark: str, judge: Judge, source: Path, cells: Cells, la
     def write(folder: Path) -> None:
         write_judgements(folder / "judgements.parquet", judge_once(judge, ours, pairs, cells, label))
 
-    return cells.keep("judge", (judge.id, judge.rubric, [(c.id, c.text) for c in ours]), write)
+    by = judged_by(judge, {pairs[c.pair].attribute for c in ours})
+    return cells.keep("judge", (by, [(c.id, c.text) for c in ours]), write)

@@ -18,6 +18,7 @@ from psr.evaluation.ratings import strengths
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, Attribute
 from tasks.asking.answers import Answerer, write_questions
+from tasks.asking.judgements import judged_by
 from tasks.asking.modules import digest
 from tasks.asking.repetition import Asking
 from tasks.figures.scores import by_question, values_of
@@ -34,7 +35,7 @@ class Grid:
     alphas: Sequence[float]
     alpha_max: float
     refine: Sequence[int]
-    factors: Sequence[float]
+    factors: Sequence[float] | None
     resamples: int
     seed: int
 
@@ -57,7 +58,14 @@ def search_unsteered(
         write_questions(folder, attribute.key, asking.pairs, "search", seed, sampled)
         asking.write(folder)
 
-    reads = (answerer.reads, judge.id, judge.rubric, attribute.key, seed, sampled, [pair.id for pair in asking.pairs])
+    reads = (
+        answerer.reads,
+        judged_by(judge, [attribute.key]),
+        attribute.key,
+        seed,
+        sampled,
+        [pair.id for pair in asking.pairs],
+    )
     return answerer.cells.keep("search", ("unsteered", reads), write)
 
 
@@ -88,7 +96,7 @@ def search_module(
         asking.write(folder)
         write_table(folder / "candidates.parquet", "candidates", rows)
 
-    asked = (answerer.reads, judge.id, judge.rubric, seed, sampled, [pair.id for pair in asking.pairs])
+    asked = (answerer.reads, judged_by(judge, [attribute.key]), seed, sampled, [pair.id for pair in asking.pairs])
     return answerer.cells.keep("search", (asked, digest(module), sorted(grid.items())), write)
 
 
@@ -114,7 +122,7 @@ def match_coherence(asking: Asking, module: SteeringModule, grid: Grid) -> Rows:
 
 def best_factor(asking: Asking, module: SteeringModule, grid: Grid) -> Rows:
     """AxBench: every factor that the questions or one of their resamples choose by the harmonic mean."""
-    scores = asking.rated(module, grid.factors)
+    scores = asking.rated(module, grid.factors or ())
     return [{"point": "HM", **row._asdict()} for row in strengths(scores, resamples=grid.resamples, seed=grid.seed)]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,73 +41,59 @@ def answer_unsteered(
     return answerer.cells.keep("steer", ("unsteered", reads), write)
 
 
-@dataclass(frozen=True, eq=False)
-class Steered:
-    """A module at its candidate alphas; chosen: the one that the search chose; prompted: at alpha 1 on top of the prompt too."""
-
-    module: SteeringModule
-    alphas: tuple[float, ...]
-    chosen: float
-    prompted: bool
-
-    def asks(self, pairs: Sequence[PromptPair], sampled: Sequence[int]) -> list[Ask]:
-        """At each alpha but 0, which is plain, then on top of the prompt."""
-        from psr.answers.completions import Ask
-
-        alphas = [(alpha, False) for alpha in self.alphas if alpha] + ([(1.0, True)] if self.prompted else [])
-        return [
-            Ask(pair, self.module.id, at, self.module, alpha, instructed=on_top)
-            for alpha, on_top in alphas
-            for pair in pairs
-            for at in sampled
-        ]
-
-    @property
-    def reads(self) -> tuple[object, ...]:
-        return digest(self.module), self.alphas, self.chosen, self.prompted
-
-
 def answer_steered(
     attribute: Attribute,
     seed: int,
     sampled: Sequence[int],
     answerer: Answerer,
     questions: int | None,
-    folders: Sequence[Path],
+    folder: Path,
     search: Path,
     strengths: int,
     with_prompt: Sequence[str],
-) -> list[Path]:
-    """The modules in `folders` for one repetition, in common batches; of the methods `with_prompt` on top of the prompt too.
+) -> Path:
+    """The module in `folder` at every candidate alpha, for one repetition; of the methods `with_prompt` on top of the prompt
+    too, at alpha 1.
 
-    Returns a cell a module: completions, and the token strengths of the first `strengths` answers at the chosen alpha.
+    Returns the cell: completions, and the token strengths of the first `strengths` answers at the chosen alpha.
     """
-    from psr.answers.completions import WITH_PROMPT
-
-    pairs, cells = held_out_pairs(attribute, "evaluate", questions), answerer.cells
-    asked = (answerer.reads, seed, sampled, [pair.id for pair in pairs], strengths)
-    steered = [steered_of(folder, search, seed, with_prompt) for folder in folders]
-    todo = [one for one in steered if cells.find("steer", (asked, one.reads)) is None]
-    answers = answerer.answer([ask for one in todo for ask in one.asks(pairs, sampled)], f"steer {attribute.key}")
-
-    def write(folder: Path, one: Steered) -> None:
-        made = [c for c in answers if c.method.removesuffix(WITH_PROMPT) == one.module.id]
-        write_completions(folder / "completions.parquet", made)
-        shown = [c for c in made if c.method == one.module.id and c.alpha == one.chosen][:strengths]
-        rows = strength_rows(open_model(answerer.model), pairs, one.module, shown, f"strengths {attribute.key}")
-        write_table(folder / "strengths.parquet", "strengths", rows)
-
-    return [cells.keep("steer", (asked, one.reads), partial(write, one=one)) for one in steered]
-
-
-def steered_of(folder: Path, search: Path, seed: int, with_prompt: Sequence[str]) -> Steered:
-    """The module in `folder`, with what the search found for it in one repetition."""
     from psr.steering.module import load_module
 
-    module = load_module(folder)
+    module, pairs = load_module(folder), held_out_pairs(attribute, "evaluate", questions)
     rows = candidate_rows(search, seed, module.id)
-    alphas = tuple(sorted({row["alpha"] for row in rows}))
-    return Steered(module, alphas, chosen_alpha(rows), module.origin["method"] in with_prompt)
+    alphas, chosen = sorted({row["alpha"] for row in rows}), chosen_alpha(rows)
+    prompted = module.origin["method"] in with_prompt
+
+    def write(folder: Path) -> None:
+        label = f"steer {attribute.key} {module.origin['method']}"
+        made = answerer.answer(module_asks(pairs, module, alphas, sampled, prompted=prompted), label)
+        write_completions(folder / "completions.parquet", made)
+        shown = [c for c in made if c.method == module.id and c.alpha == chosen][:strengths]
+        rows = strength_rows(open_model(answerer.model), pairs, module, shown, f"strengths {attribute.key}")
+        write_table(folder / "strengths.parquet", "strengths", rows)
+
+    asked = (answerer.reads, seed, sampled, [pair.id for pair in pairs])
+    return answerer.cells.keep("steer", (asked, digest(module), alphas, chosen, strengths, prompted), write)
+
+
+def module_asks(
+    pairs: Sequence[PromptPair],
+    module: SteeringModule,
+    alphas: Sequence[float],
+    sampled: Sequence[int],
+    *,
+    prompted: bool,
+) -> list[Ask]:
+    """The module at each alpha but 0, which is plain; prompted: on top of the prompt at alpha 1 too."""
+    from psr.answers.completions import Ask
+
+    wanted = [(alpha, False) for alpha in alphas if alpha] + ([(1.0, True)] if prompted else [])
+    return [
+        Ask(pair, module.id, at, module, alpha, instructed=on_top)
+        for alpha, on_top in wanted
+        for pair in pairs
+        for at in sampled
+    ]
 
 
 def chosen_alpha(rows: Sequence[dict[str, Any]]) -> float:

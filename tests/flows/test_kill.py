@@ -151,3 +151,30 @@ def test_a_dvc_run_by_hand_beside_it_is_named(folder):
         assert done.returncode == 2, done.stdout + done.stderr
         assert "another DVC process is working in this repository" in done.stderr
         assert str(dvc.pid) in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_waited_works_with_the_parameters_of_now_and_not_with_code_of_before(folder):
+    with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as first:
+        until(running(folder, "make 0"), 120)
+        with started(folder, "--profile", "quick") as waiting:
+            assert "waiting for it to end" in waiting.stdout.readline()
+            params = folder / "params.yaml"
+            text = params.read_text()
+            params.write_text(text.replace("seed: 11,", "seed: 777,"))  # quick's
+            first.communicate(timeout=120)
+            said, _ = waiting.communicate(timeout=200)
+            assert waiting.returncode == 0, said
+    assert (folder / "data/quick/make/all.txt").read_text().startswith("make 777\n")
+    with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as first:
+        (folder / "seed.txt").write_text("another\n")
+        params.write_text(params.read_text().replace("seed: 1,", "seed: 2,"))
+        until(lambda: journal(folder).count("make 0") == 3, 120)
+        with started(folder, "--profile", "quick") as waiting:
+            assert "waiting for it to end" in waiting.stdout.readline()
+            with open(folder / "psr/types.py", "a") as file:
+                file.write("# edited\n")
+            first.communicate(timeout=120)
+            said, _ = waiting.communicate(timeout=200)
+            assert waiting.returncode == 2
+            assert "the code was edited after this command began" in said

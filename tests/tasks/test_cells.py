@@ -111,6 +111,9 @@ def test_a_cell_whose_writer_is_killed_is_not_found_and_what_it_left_is_pruned(c
     assert cells.find("kind", "a") is None
     assert len(list((cells.folder / "kind").iterdir())) == 1
     prune(tmp_path, 30)
+    (left,) = (cells.folder / "kind").iterdir()  # it may be in use
+    os.utime(left, (time.time() - 2 * 86400,) * 2)
+    prune(tmp_path, 30)
     assert list((cells.folder / "kind").iterdir()) == []
 
 
@@ -140,3 +143,11 @@ def test_a_copy_takes_no_room_twice_and_leaves_the_sums_behind(cells, tmp_path):
     copy(cell, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["below", "file"]
     assert (tmp_path / "out/below/file").samefile(cell / "below/file")
+
+
+def test_a_copy_over_an_older_output_leaves_the_cell_behind_that_one_whole(cells, tmp_path):
+    old, new = cells.keep("kind", "old", Writer("old")), cells.keep("kind", "new", Writer("new"))
+    copy(old, tmp_path / "out")
+    copy(new, tmp_path / "out")
+    assert (tmp_path / "out/below/file").read_text() == "new"
+    assert (old / "below/file").read_text() == "old"

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tasks.engine.repair import keep, repair
+from tasks.engine.repair import keep, repair, writing
 
 WHOLE = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n"
 
@@ -87,3 +88,24 @@ def test_a_whole_dvc_lock_is_left_alone(tmp_path):
     lock.write_text(WHOLE + "  b:\n    cmd: y\n")
     repair(tmp_path, print)
     assert "b:" in lock.read_text()
+
+
+def test_a_lock_that_a_killed_run_was_writing_is_put_back_though_it_can_be_read(tmp_path):
+    lock, said = tmp_path / "dvc.lock", []
+    lock.write_text(WHOLE)
+    with suppress(KeyError), writing(tmp_path):
+        lock.write_text("schema: '2.0'\nstages: {}\n")
+        raise KeyError  # as a kill: the context is not left well
+    repair(tmp_path, said.append)
+    assert lock.read_text() == WHOLE
+    assert len(said) == 1
+    with writing(tmp_path):
+        lock.write_text("schema: '2.0'\nstages: {}\n")
+    repair(tmp_path, said.append)
+    assert lock.read_text() == "schema: '2.0'\nstages: {}\n"
+
+
+def test_a_damaged_lock_without_a_copy_is_removed(tmp_path):
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  a:\n    deps:\n    - pat")
+    repair(tmp_path, print)
+    assert not (tmp_path / "dvc.lock").exists()

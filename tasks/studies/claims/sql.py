@@ -1,4 +1,4 @@
-"""The questions of tasks/sql/claims.sql with their places filled, each on one line for `python -m flows.sql "…"`."""
+"""The questions of claims.sql beside this file with their places filled, each on one line for `python -m flows.sql "…"`."""
 
 from __future__ import annotations
 
