@@ -316,20 +316,18 @@ def check_attributes(root: Path, settings: Profile) -> None:
 def check_watched(settings: Profile, steps: Iterable[Step]) -> None:
     """Raises PsrError when a step reads a folder that is none of its dependencies: an edit there would go unnoticed."""
     for step in steps:
-        _check_watched(settings, step.sections, step.deps)
-
-
-def _check_watched(settings: Profile, sections: Sequence[str], deps: Sequence[str]) -> None:
-    model = [settings.model.path] if "model" in sections else []
-    benchmarks = [benchmark.path for benchmark in settings.benchmarks] if "benchmarks" in sections else []
-    for path in (*model, *benchmarks):
-        if not any(Path(path).is_relative_to(dep) for dep in deps):
-            raise PsrError(
-                "the profile reads a folder that DVC does not watch",
-                where=path,
-                expected=f"one in {', '.join(dep for dep in deps if dep.startswith('data/'))}",
-                do="Name it under the profile in profiles.yaml beside its dvc.yaml.",
-            )
+        loads = (
+            "benchmarks" in step.sections and "tasks/benchmarks" in step.deps
+        )  # distill takes only methods from there
+        paths = [settings.model.path] if "model" in step.sections else []
+        for path in paths + [benchmark.path for benchmark in settings.benchmarks if loads]:
+            if not any(Path(path).is_relative_to(dep) for dep in step.deps):
+                raise PsrError(
+                    "the profile reads a folder that DVC does not watch",
+                    where=path,
+                    expected=f"one in {', '.join(dep for dep in step.deps if dep.startswith('data/'))}",
+                    do="Name it under the profile in profiles.yaml beside its dvc.yaml.",
+                )
 
 
 def read(path: Path) -> Mapping[str, Any]:

@@ -187,11 +187,11 @@ def test_an_attribute_that_the_benchmark_does_not_have_is_refused_with_the_known
 def test_what_a_profile_reads_is_watched_by_dvc_and_anything_else_is_refused(profile):
     settings = params.load(SHIPPED, profile)
     with opened(ROOT) as pipeline:
-        step = pipeline.step(f"complete@{profile}")
-    params.check_watched(settings, [step])
+        steps = pipeline.plan(profile)
+    params.check_watched(settings, steps)
     elsewhere = settings.model_copy(update={"model": settings.model.model_copy(update={"path": "elsewhere/model"})})
     with pytest.raises(PsrError, match=r"DVC does not watch \(elsewhere/model\).*profiles\.yaml"):
-        params.check_watched(elsewhere, [step])
+        params.check_watched(elsewhere, steps)
 
 
 def test_the_defaults_are_those_that_results_were_made_with():
