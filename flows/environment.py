@@ -18,6 +18,7 @@ DEFAULTS = {
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     # OpenMP's threads wait by spinning: two processes on one machine would get a fortieth of their share each. So few
     # rounds keep nearly the speed of one alone (docs/results.md; python -m flows.bench --only company).

@@ -146,7 +146,9 @@ def main() -> int:
         print(f"no free port on {HOST}: {error}", file=sys.stderr)
         return 1
     threading.Thread(target=_end_with_parent, daemon=True, name="watch-parent").start()
-    print(f"http://{HOST}:{port.getsockname()[1]}/api", flush=True)
+    url = f"http://{HOST}:{port.getsockname()[1]}/api"
+    os.environ.setdefault("PREFECT_SERVER_UI_API_URL", url)  # its pages would ask port 4200
+    print(url, flush=True)
     import uvicorn
     from prefect.server.api.server import create_app
 

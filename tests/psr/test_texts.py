@@ -47,3 +47,9 @@ def test_documents_that_the_code_refers_to_are_in_the_repository() -> None:
     }
     assert ("tasks/shown/readme.py", "README.md") in named
     assert not [found for found in named if not (ROOT / found[1]).is_file()]
+
+
+def test_no_room_or_file_has_the_name_of_a_public_function() -> None:
+    """Importing it would put the module where the function is looked for."""
+    files = {path.stem for path in (ROOT / "psr").rglob("*.py")} | {path.name for path in (ROOT / "psr").rglob("*/")}
+    assert sorted(files & set(psr.__all__)) == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from psr.errors import PsrError
 from tasks.engine import server as prefect_server
 from tasks.engine.server import answers, check_server, server
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -68,3 +72,14 @@ def test_without_a_named_server_there_is_nothing_to_check(here):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "nonsense", "http://"])
 def test_nonsense_does_not_answer(url):
     assert not answers(url, 1)
+
+
+def test_its_pages_ask_its_own_address(tmp_path, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with (
+        server(tmp_path) as url,
+        urllib.request.urlopen(url.removesuffix("/api") + "/ui-settings", timeout=30) as reply,
+    ):
+        assert json.load(reply)["api_url"] == url
