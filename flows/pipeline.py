@@ -16,16 +16,14 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import environment, params
-from flows.steps import run_as_flow
+from flows.steps import planned, run_as_flow
 from psr.errors import PsrError
 from tasks.asking.models import ModelPlace
 from tasks.doctor.model import check_model
 from tasks.engine.checkout import commit
 from tasks.engine.disk import disk_error
-from tasks.engine.locks import reproducing
-from tasks.engine.pipeline import Pipeline, Step, opened, to_do
+from tasks.engine.pipeline import Pipeline, Step, to_do
 from tasks.engine.progress import say, speaking
-from tasks.engine.repair import keep, repair
 from tasks.shown import publish
 from tasks.shown.headline import headline_rows
 
@@ -36,17 +34,11 @@ def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
     root = environment.repository()
     os.chdir(root)
     environment.set_defaults(root)
-    with reproducing(root, f"reproduction of {profile}", wait=False, say=print):
-        repair(root, print)
-        settings = params.load(root / params.FILE, profile)
-        with opened(root) as pipeline:
-            steps = pipeline.plan(profile)
-            params.check_planned(root, profile, settings, steps)
-            keep(root)
-            if any(step.computes for step in to_do(steps)):
-                check_model(ModelPlace(**settings.model.model_dump()))
-            with tags(profile, commit(root).removeprefix("at ")):
-                return run_steps(root, pipeline, profile, steps, settings)
+    with planned(root, profile, f"reproduction of {profile}", wait=False) as (settings, pipeline, steps):
+        if any(step.computes for step in to_do(steps)):
+            check_model(ModelPlace(**settings.model.model_dump()))
+        with tags(profile, commit(root).removeprefix("at ")):
+            return run_steps(root, pipeline, profile, steps, settings)
 
 
 class StepFailed(PsrError):
@@ -62,12 +54,12 @@ def reproduce_planned(
 ) -> dict[str, str]:
     """The same flow over steps that were planned just now, while the caller holds the repository's lock."""
 
-    def planned(profile: str) -> dict[str, str]:
+    def run(profile: str) -> dict[str, str]:
         return run_steps(root, pipeline, profile, steps, settings)
 
     named = flow(
         name="reproduce", flow_run_name="reproduce-{profile}", description=reproduce.__doc__, persist_result=False
-    )(planned)  # fmt: skip
+    )(run)  # fmt: skip
     with tags(profile, commit(root).removeprefix("at ")):
         return named(profile)
 

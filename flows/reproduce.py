@@ -20,11 +20,10 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from flows.estimate import plan_table, total_line
+from flows.steps import planned
 from tasks.engine.cells import sizes
-from tasks.engine.locks import reproducing
-from tasks.engine.pipeline import Pipeline, Step, opened, to_do
+from tasks.engine.pipeline import Pipeline, Step, to_do
 from tasks.engine.progress import say
-from tasks.engine.repair import keep, repair
 from tasks.engine.server import server
 from tasks.engine.timings import seconds_of
 from tasks.shown import publish
@@ -48,28 +47,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> None:
     params.load(root / params.FILE, profile)  # refused before anything is waited for
-    with reproducing(root, f"python -m flows.reproduce --profile {profile}", wait=wait, say=say):
-        repair(root, say)
-        settings = params.load(root / params.FILE, profile)
-        with opened(root) as pipeline:
-            steps = pipeline.plan(profile)
-            params.check_planned(root, profile, settings, steps)
-            keep(root)
-            total = total_line(root, steps, settings)
-            if dry_run:
-                _console().print(plan_table(root, steps, settings))
-                say(total)
-            elif not to_do(steps):
-                say(f"Nothing to do: all {len(steps)} steps of {profile} are up to date.")
-                publish.index(root, profile)
-                publish.track(root, profile)
-                _show(root, profile)
-            else:
-                say(f"{profile}: {len(to_do(steps))} of {len(steps)} steps to run. {total}")
-                ran = _run(root, pipeline, profile, steps, settings)
-                _show(root, profile)
-                say(overhead_line(root, ran))
-                say(cells_line(root))
+    about = f"python -m flows.reproduce --profile {profile}"
+    with planned(root, profile, about, wait=wait) as (settings, pipeline, steps):
+        total = total_line(root, steps, settings)
+        if dry_run:
+            _console().print(plan_table(root, steps, settings))
+            say(total)
+        elif not to_do(steps):
+            say(f"Nothing to do: all {len(steps)} steps of {profile} are up to date.")
+            publish.index(root, profile)
+            publish.track(root, profile)
+            _show(root, profile)
+        else:
+            say(f"{profile}: {len(to_do(steps))} of {len(steps)} steps to run. {total}")
+            ran = _run(root, pipeline, profile, steps, settings)
+            _show(root, profile)
+            say(overhead_line(root, ran))
+            say(cells_line(root))
 
 
 def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: params.Profile) -> list[str]:

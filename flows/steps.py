@@ -1,11 +1,12 @@
-"""How a step runs: a function of its place and its sections of the parameters, by itself or as a Prefect sub-flow.
+"""How steps are planned, and how one runs: a function of its place and its sections, by itself or as a Prefect sub-flow.
 
 Nothing is persisted and nothing is cached by Prefect: DVC decides what runs, and only paths travel between tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,29 @@ from typing import Any
 from flows import params
 from psr.errors import PsrError
 from tasks.engine.cells import HOME, Cells
-from tasks.engine.pipeline import Step
+from tasks.engine.locks import reproducing
+from tasks.engine.pipeline import Pipeline, Step, opened
 from tasks.engine.place import Place
-from tasks.engine.progress import speaking
+from tasks.engine.progress import say, speaking
+from tasks.engine.repair import keep, repair
 from tasks.engine.runners import Runner, prefect, serial
 from tasks.engine.timings import timed
+
+
+@contextmanager
+def planned(
+    root: Path, profile: str, about: str, *, wait: bool
+) -> Iterator[tuple[params.Profile, Pipeline, tuple[Step, ...]]]:
+    """The profile's parameters and its steps as DVC sees them, while the repository's lock is held: the parameters are read
+    under the lock, so that a run which has waited works with those of now. Raises PsrError for what cannot be run."""
+    with reproducing(root, about, wait=wait, say=say):
+        repair(root, say)
+        settings = params.load(root / params.FILE, profile)
+        with opened(root) as pipeline:
+            steps = pipeline.plan(profile)
+            params.check_planned(root, profile, settings, steps)
+            keep(root)
+            yield settings, pipeline, steps
 
 
 def run_here(root: Path, profile: str, step: Step, settings: params.Profile) -> None:
