@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 
 from flows import environment, params
@@ -30,6 +29,7 @@ from tasks.shown import publish
 from tasks.shown.headline import benchmark_tables, headline_rows, headline_table
 
 WIDE = 160  # columns where nobody watches
+BEGAN = time.monotonic()  # not the process's own time: that moves when the machine's clock is corrected
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,8 +85,8 @@ def _probe(settings: params.Profile) -> None:
 
 
 def overhead_line(root: Path, ran: Sequence[str]) -> str:
-    """How long the run took since this process started, and which share of it was not the steps' own work."""
-    wall = time.time() - psutil.Process().create_time()
+    """How long the run took, and which share of it was not the steps' own work."""
+    wall = time.monotonic() - BEGAN
     rest = wall - sum(seconds_of(root, name) or 0.0 for name in ran)
     share = f"{rest:.0f} s, {100 * rest / wall:.0f} %"
     return f"{wall:.0f} s in all; orchestration (wall time outside the steps' own work): {share}"
