@@ -1,4 +1,4 @@
-"""Brings the drawn parts of README.md up to date: `python -m flows.readme`, or `--check` to only compare."""
+"""Brings the parts of README.md and docs/ that come from runs up to date: `python -m flows.readme`, or `--check` to only compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flows.environment import repository
 from psr.errors import PsrError
-from tasks.shown.readme import answered_parts, fill, measured_parts, steady_parts, write_figure
+from tasks.shown.readme import answered_parts, fill, measured_parts, pages, steady_parts, write_figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,20 +16,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.readme", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare what follows from committed files; write nothing")
     check, root = parser.parse_args(argv).check, repository()
-    file = root / "README.md"
     try:
         parts = steady_parts(root) | ({} if check else answered_parts(root) | measured_parts(root))
-        before = file.read_text(encoding="utf-8")
+        before = pages(root)
         after = fill(before, parts)
     except PsrError as error:
         print(error, file=sys.stderr)
         return 2
+    stale = [file for file, text in after.items() if text != before[file]]
     if check:
-        if after != before:
-            print("README.md is stale: run python -m flows.readme", file=sys.stderr)
-        return int(after != before)
+        for file in stale:
+            print(f"{file.relative_to(root)} is stale: run python -m flows.readme", file=sys.stderr)
+        return int(bool(stale))
     write_figure(root)
-    file.write_text(after, encoding="utf-8")
+    for file in stale:
+        file.write_text(after[file], encoding="utf-8")
     return 0
 
 

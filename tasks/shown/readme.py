@@ -1,8 +1,8 @@
-"""The parts of README.md that come from a run or from the code, so that they cannot drift from either.
+"""The parts of README.md and docs/ that come from a run or from the code, so that they cannot drift from either.
 
-A part stands between `<!-- NAME -->` and `<!-- /NAME -->`. `headline` is drawn from the committed metrics, `sql-…` are
-answers of results.duckdb, `claims` and `speed` are what flows.claims and flows.bench stored, `tree` is every room's own
-first sentence.
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, in whichever pages want it. `headline` is drawn from the
+committed metrics, `sql-…` are answers of results.duckdb, `claims` and `speed` are what flows.claims and flows.bench stored,
+`tree` is every folder's own first paragraph.
 """
 
 from __future__ import annotations
@@ -48,20 +48,32 @@ round(arg_max(objective, epoch), 2) AS last_epoch FROM curves WHERE profile = 'q
 }
 
 
-def fill(text: str, parts: Mapping[str, str]) -> str:
-    """`text` with every part replaced. Raises PsrError for a part that the text has no place for."""
+def pages(root: Path) -> dict[Path, str]:
+    """The texts that may have parts: README.md and every page of docs/."""
+    files = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    return {file: file.read_text(encoding="utf-8") for file in files}
+
+
+def fill(texts: Mapping[Path, str], parts: Mapping[str, str]) -> dict[Path, str]:
+    """`texts` with every part replaced. Raises PsrError for a part that no text has marks for."""
+    filled = dict(texts)
     for name, part in parts.items():
-        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not place.search(text):
-            raise PsrError("README.md has no place for a part", expected=f"<!-- {name} --> and <!-- /{name} -->")
-        before, after = place.split(text, maxsplit=1)[1:3]
-        text = place.sub(lambda _: "\0", text).replace("\0", f"{before}{part.rstrip()}\n{after}")
-    return text
+        marks = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+        if not any(map(marks.search, texts.values())):
+            raise PsrError(
+                "no page has marks for a part",
+                where="README.md, docs/",
+                expected=f"<!-- {name} --> and <!-- /{name} -->",
+                do="Put them where the part shall stand.",
+            )
+        body = f"{part.rstrip()}\n".replace("\\", r"\\")
+        filled = {file: marks.sub(body, text) for file, text in filled.items()}
+    return filled
 
 
 def steady_parts(root: Path) -> dict[str, str]:
     """The parts that follow from what is committed."""
-    return {"headline": headline(read_metrics(root, SHOWN)), "tree": f"```\n{tree(root)}\n```"}
+    return {"headline": headline(read_metrics(root, SHOWN)), "tree": tree(root)}
 
 
 def answered_parts(root: Path) -> dict[str, str]:
@@ -138,14 +150,16 @@ def markdown(table: Sequence[Sequence[str]], align: str) -> str:
 
 
 def tree(root: Path) -> str:
-    """Every room with its promise: the first sentence of its docstring."""
-    rooms = [path for name in ("psr", "flows", "tasks") for path in sorted((root / name).rglob("__init__.py"))]
-    return "\n".join(f"{f'{room.parent.relative_to(root)}/':<26}{_promise(room)}" for room in rooms)
+    """Every folder of code with its promise: the first paragraph of its docstring."""
+    folders = [path.parent for name in ("psr", "flows", "tasks") for path in sorted((root / name).rglob("__init__.py"))]
+    rows = [[f"`{folder.relative_to(root).as_posix()}/`", promise(folder)] for folder in folders]
+    return markdown([["folder", "what it holds and promises"], *rows], "ll")
 
 
-def _promise(file: Path) -> str:
-    first = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
-    return re.split(r"(?<=[a-z\])`])[.](?:\s|$)", " ".join(first.split()), maxsplit=1)[0]
+def promise(folder: Path) -> str:
+    """The first paragraph of the folder's docstring, on one line."""
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.split("\n\n")[0].split())
 
 
 def write_figure(root: Path) -> None:

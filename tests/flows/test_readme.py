@@ -1,4 +1,4 @@
-"""What the README says is what a run said and what the files are."""
+"""What README and docs/ say is what a run said and what the files are."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from flows.params import load
 from psr.errors import PsrError
-from tasks.shown.readme import METRICS, PRINTED, SHOWN, fill, headline, read_metrics, steady_parts, tree
+from tasks.shown.readme import METRICS, PRINTED, SHOWN, fill, headline, pages, read_metrics, steady_parts, tree
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,11 +57,11 @@ def test_the_printed_output_is_of_the_same_run(tmp_path):
             )
 
 
-def test_the_tree_names_every_room_with_its_promise_and_so_does_the_page_on_architecture():
-    assert tree(ROOT) in README
+def test_the_page_on_architecture_names_every_folder_with_its_promise():
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    rooms = [path.parent for name in ("psr", "tasks") for path in sorted((ROOT / name).glob("*/__init__.py"))]
-    assert [room for room in rooms if f"`{room.relative_to(ROOT).as_posix()}`" not in page] == []
+    folders = [path.parent for name in ("psr", "tasks") for path in sorted((ROOT / name).glob("*/__init__.py"))]
+    assert tree(ROOT) in page
+    assert [folder for folder in folders if f"| `{folder.relative_to(ROOT).as_posix()}/` |" not in page] == []
 
 
 def test_the_walk_through_the_house_names_at_most_thirty_files_and_all_are_there():
@@ -87,12 +87,26 @@ def test_the_module_to_steer_with_is_one_of_the_quick_profile():
         assert (method in quick.methods, seed) == (True, f"seed-{quick.seeds[0]}")
 
 
+def test_the_parts_that_follow_from_committed_files_are_up_to_date():
+    texts = pages(ROOT)
+    assert fill(texts, {"tree": tree(ROOT)}) == texts
+
+
 def test_a_part_that_changed_is_seen():
     parts = {name: part + " " for name, part in steady_parts(ROOT).items()}
     parts["headline"] = parts["headline"].replace("prompt", "other")
-    assert fill(README, parts) != README
+    texts = pages(ROOT)
+    changed = [file for file, text in fill(texts, parts).items() if text != texts[file]]
+    assert ROOT / "README.md" in changed
 
 
-def test_a_part_without_a_place_is_refused():
-    with pytest.raises(PsrError, match="no place for a part"):
-        fill("nothing", {"headline": "x"})
+def test_a_part_stands_on_every_page_that_has_its_marks_and_nothing_else_changes(tmp_path):
+    marks = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n"
+    texts = {tmp_path / "1": marks, tmp_path / "2": f"c {marks}", tmp_path / "3": "old"}
+    new = marks.replace("old", r"\1 new")
+    assert fill(texts, {"x": r"\1 new"}) == {tmp_path / "1": new, tmp_path / "2": f"c {new}", tmp_path / "3": "old"}
+
+
+def test_a_part_without_a_place_is_refused(tmp_path):
+    with pytest.raises(PsrError, match="no page has marks for a part"):
+        fill({tmp_path / "README.md": "nothing"}, {"headline": "x"})
