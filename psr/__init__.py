@@ -3,43 +3,93 @@
 Heyman & Vandeputte, "Steer Like the LLM: Activation Steering that Mimics Prompting", ICML 2026.
 
     import psr
-    module = psr.load_module("path/to/module")
-    with psr.steer(model, module, alpha=1.2, tokenizer=tokenizer):
-        model.generate(...)
 
-Names are imported when first used: the pure parts (types, errors, the testbed's grammar and judges) need no torch.
+    lm = psr.load_model("data/testbed/model")
+    pair = psr.PromptPair("persona/pirate", "Tell me about trains.", "Talk like a pirate.")
+    prompt, instructed = (psr.encode_chat(lm.tokenizer, chat) for chat in (pair.plain, pair.instructed))
+    greedy = psr.Sampling(max_new_tokens=64, temperature=0)
+    plain, pirate = psr.generate(lm, [psr.Request(prompt, seed=0), psr.Request(instructed, seed=0)], greedy)
+
+    tokens = psr.align(lm.tokenizer, pair, pirate.token_ids, "QR")
+    method, settings = psr.parse_method("a-psr-mse-qr"), psr.FitSettings(epochs=40)
+    module = psr.learn(lm, [psr.Example(tokens)], method, range(lm.n_layers), settings, module_id="pirate").module
+    [steered] = psr.generate(lm, [psr.Request(prompt, seed=0, module=module, alpha=1.0)], greedy)
+    assert steered.text == pirate.text  # "Arr, matey, children love trains for the steady noise. …", without the prompt
+
+`__all__` holds all that is public; anything else in this package may change with any release. The examples in the
+docstrings of these names go on from the lines above. A name is imported when it is first used: `import psr` needs no torch.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
-    "AlignedTokens": "types", "Attribute": "types", "Completion": "types", "Example": "types", "Judgement": "types",
-    "Message": "types", "Method": "types", "PromptPair": "types", "Triplet": "types",
-    "PsrError": "errors", "JudgeError": "errors",
-    "LanguageModel": "lm.models", "wrap": "lm.models", "load_model": "lm.loading", "encode_chat": "lm.chats",
-    "align": "lm.alignment", "Targets": "lm.recording", "record": "lm.recording", "recorded": "lm.blocks",
-    "SteeringModule": "steering.module", "load_module": "steering.module", "save_module": "steering.module",
-    "Steer": "steering.hooks", "hooked": "steering.hooks", "steer": "steering.hooks", "steered": "steering.hooks",
-    "token_strengths": "steering.strengths",
-    "Adapter": "steering.adapter", "load_adapter": "steering.adapter", "save_adapter": "steering.adapter",
-    "Request": "answers.generation", "Sampling": "answers.generation", "generate": "answers.generation",
-    "judge_all": "judges.judging",
-    "METHODS": "fitting.methods", "parse_method": "fitting.methods", "FitSettings": "fitting.presets",
-    "fit": "fitting.loop", "learn": "fitting.learning", "difference_of_means": "fitting.difference",
-    "adapted": "fitting.lora",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from psr.answers.generation import Answer, Request, generate
+    from psr.answers.sampling import Sampling
+    from psr.errors import JudgeError, PsrError
+    from psr.fitting.learning import learn
+    from psr.fitting.loop import Fitted, fit
+    from psr.fitting.methods import parse_method
+    from psr.fitting.presets import FitSettings, preset
+    from psr.judges.judging import judge_all
+    from psr.lm.alignment import align
+    from psr.lm.chats import Prompt, encode_chat
+    from psr.lm.loading import load_model
+    from psr.lm.models import LanguageModel, wrap
+    from psr.lm.recording import Targets, record
+    from psr.steering.hooks import steer
+    from psr.steering.module import SteeringModule, load_module, save_module
+    from psr.steering.strengths import token_strengths
+    from psr.types import (
+        AlignedTokens,
+        Attribute,
+        Example,
+        JudgeItem,
+        Judgement,
+        Message,
+        Method,
+        PromptPair,
+        Usage,
+        Verdicts,
+    )
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "AlignedTokens", "Answer", "Attribute", "Example", "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement",
+    "LanguageModel", "Message", "Method", "Prompt", "PromptPair", "PsrError", "Request", "Sampling", "SteeringModule",
+    "Targets", "Usage", "Verdicts", "align", "encode_chat", "fit", "generate", "judge_all", "learn", "load_model",
+    "load_module", "parse_method", "preset", "record", "save_module", "steer", "token_strengths", "wrap",
+]  # fmt: skip
+
+_NAMES = {  # as above, for when the program runs: file -> what is imported from it
+    "types": "AlignedTokens Attribute Example JudgeItem Judgement Message Method PromptPair Usage Verdicts",
+    "errors": "JudgeError PsrError",
+    "lm.loading": "load_model",
+    "lm.models": "LanguageModel wrap",
+    "lm.chats": "Prompt encode_chat",
+    "lm.alignment": "align",
+    "lm.recording": "Targets record",
+    "steering.module": "SteeringModule load_module save_module",
+    "steering.hooks": "steer",
+    "steering.strengths": "token_strengths",
+    "answers.sampling": "Sampling",
+    "answers.generation": "Answer Request generate",
+    "judges.judging": "judge_all",
+    "fitting.methods": "parse_method",
+    "fitting.presets": "FitSettings preset",
+    "fitting.loop": "Fitted fit",
+    "fitting.learning": "learn",
+}
+_HOME = {name: f"psr.{home}" for home, names in _NAMES.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'psr' has no attribute {name!r}")
-    value = getattr(import_module(f"psr.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # with a __getattr__ in sight, type checkers would take any name for one of ours
 
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'psr' has no attribute {name!r}")
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
 
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__() -> list[str]:
+        return __all__

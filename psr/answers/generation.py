@@ -28,7 +28,7 @@ SHRINK_AT = 0.75  # share of rows still running below which the finished ones le
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One answer to make: the prompt's ids, the seed of its random numbers, and what steers it (None: nothing)."""
+    """One answer to make. seed: of its random numbers. module: what steers it, at strength alpha (None: nothing does)."""
 
     prompt: Prompt
     seed: int
@@ -50,7 +50,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """The sampled ids (the stop token included when there is one), their text without it, and whether it stopped."""
+    """What was answered. token_ids: as sampled, the stop token included when there is one; text: without it. finished:
+    whether it stopped by itself."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -67,9 +68,16 @@ def generate(
 ) -> list[Answer]:
     """Answer every request, in the order asked. progress(n) is called with the number of answers just made.
 
-    Requests that must come out equal are answered once. Raises PsrError for an empty prompt, a prompt that leaves no
-    room for max_new_tokens in the context, an α that is nan or infinite, a module of another model, and for logits that
-    are not finite (α too large for the dtype).
+    An answer depends on its own request and on `sampling`, not on the batch that it is in. Requests that must come out
+    equal are answered once. Raises PsrError for an empty prompt, a prompt that leaves no room for max_new_tokens in the
+    context, an α that is nan or infinite, a module of another model, and for logits that are not finite (α too large for
+    the dtype).
+
+    >>> requests = [psr.Request(prompt, seed=0), psr.Request(prompt, seed=0, module=module, alpha=1.0)]
+    >>> for answer in psr.generate(lm, requests, psr.Sampling(max_new_tokens=6, temperature=0)):
+    ...     print(answer.text)
+    Steel rails cost ten coins,
+    Arr, matey, children love
     """
     _check(lm, requests, sampling, batch_size)
     alike: dict[tuple[object, ...], list[int]] = {}

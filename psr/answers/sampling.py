@@ -21,7 +21,8 @@ from psr.errors import PsrError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are sampled. temperature 0: the most likely token. top_p 1: no cut.
+    """How answers are sampled. max_new_tokens: the longest answer. temperature 0: always the most likely token. top_p:
+    only the fewest most likely tokens that together have this probability; 1: all of them.
 
     Raises PsrError for fewer than one new token, a negative or infinite temperature, a top_p outside (0, 1].
     """

@@ -24,8 +24,15 @@ def align(
 ) -> AlignedTokens:
     """x y' and x' y' with the first position of `span` in each; inside the spans the tokens are equal.
 
-    R starts at the last prompt token, so it has len(response_ids) + 1 positions; QR starts in the prompt.
+    response_ids: the answer's tokens as they were sampled, its end included. R starts at the last token of the prompt, so
+    it has len(response_ids) + 1 positions; QR starts in the question.
     Raises PsrError when y' has no tokens, the instruction leaves no trace in the prompt, or the spans differ.
+
+    >>> tokens = psr.align(lm.tokenizer, pair, pirate.token_ids, "R")
+    >>> tokens.length - len(pirate.token_ids)
+    1
+    >>> tokens.plain_ids[tokens.plain_start :] == tokens.instructed_ids[tokens.instructed_start :]
+    True
     """
     if not response_ids:
         raise PsrError(

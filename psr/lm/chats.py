@@ -27,7 +27,11 @@ _PARTS: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, tuple[str, ..
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a chat up to where the answer begins. `question` is the first position of QR."""
+    """A chat as token ids, up to where the answer begins; `encode_chat` makes one.
+
+    ids: the tokens, the template's own included. question: the first position of span QR (0-based). response: the first
+    position of span R, which is the last token of the prompt.
+    """
 
     ids: tuple[int, ...]
     question: int
@@ -52,6 +56,10 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
 
     Raises PsrError for an empty chat, one that does not end with a user turn, one that the template refuses, and one
     that leaves no room for an answer in `context` tokens.
+
+    >>> prompt = psr.encode_chat(lm.tokenizer, (psr.Message("user", "Tell me about trains."),))
+    >>> len(prompt.ids), prompt.question, prompt.response
+    (9, 1, 8)
     """
     _check(chat)
     plain = tuple(message for message in chat if message.role != "system")

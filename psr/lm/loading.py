@@ -30,8 +30,14 @@ def load_model(
 ) -> LanguageModel:
     """The causal LM in folder `path` (or with that hub id, if `local_files_only` is off), safetensors only.
 
-    dtype: one of DTYPES. device: as torch names it. template: as in `wrap`. Raises PsrError when the folder is missing,
-    damaged, incomplete, holds pickles or no causal LM, and when dtype or device are unknown here.
+    dtype: "float32", "bfloat16" or "float16". device: as torch names it ("cpu", "cuda:0"). template: as in `wrap`.
+    trust_remote_code: let the model bring its own Python code, which then runs here.
+    Raises PsrError when the folder is missing, damaged, incomplete, holds pickles or no causal LM, when dtype or device are
+    unknown, and for what `wrap` refuses.
+
+    >>> lm = psr.load_model("data/testbed/model")
+    >>> lm.n_layers, lm.d_model, lm.context
+    (6, 128, 256)
     """
     kind, place = _dtype(dtype), _device(device)
     if Path(path).is_dir() or local_files_only:

@@ -25,7 +25,13 @@ _UNLIMITED = 1 << 31  # the context of a model whose config names none
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """The frozen LLM that is steered. `fingerprint` names model and tokenizer as they were wrapped (psr.lm.fingerprints)."""
+    """A frozen causal LM with its tokenizer; `load_model` and `wrap` make one.
+
+    model, tokenizer: those of transformers. fingerprint: the name of the two together, equal if and only if they answer
+    alike: a module remembers it and refuses any other model. n_layers: decoder blocks; layer l is block l, from 0.
+    d_model: width of the residual stream. context: the most tokens, prompt and answer together. stop_ids: the tokens
+    that end an answer.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -101,14 +107,17 @@ class LanguageModel:
 def wrap(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, template: Mapping[str, object] | None = None
 ) -> LanguageModel:
-    """`model` frozen and in evaluation mode, with its tokenizer, once a probe has passed (psr/steering/probe.py).
+    """`model` and its tokenizer as a LanguageModel: frozen, in evaluation mode, and tested by a short probe.
 
-    What torch.compile or PEFT put around it is taken off; adapters inside it go on acting.
+    What torch.compile or PEFT put around the model is taken off; adapters inside it go on acting.
 
     template: options of the chat template, such as {"enable_thinking": False}; the tokenizer is then a copy whose
-    template has them set. Raises PsrError for a model without decoder blocks, one that reads with a key-value cache
-    otherwise than without or cannot be read at all, a tokenizer with more tokens than the model, and an option that the
-    template takes no notice of.
+    template has them set. Raises PsrError for a model without decoder blocks, one that cannot be run or computes something
+    else with a key-value cache than without, a tokenizer with more tokens than the model, and an option that the template
+    does not use.
+
+    >>> psr.wrap(lm.model, lm.tokenizer).fingerprint == lm.fingerprint
+    True
     """
     model = cast("PreTrainedModel", underlying(model))
     decoder_blocks(model)

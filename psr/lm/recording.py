@@ -84,9 +84,14 @@ def record(
 ) -> Targets:
     """Run the model on token id sequences and keep the activations from each one's start to its end, on CPU.
 
-    starts[i]: first kept position of sequence i. progress(n) is called after each batch with the sequences done in it.
-    around(rows): what is open during the forward of these sequences (right-padded, in this order), such as steering.
+    starts[i]: first kept position of sequence i. layers: decoder blocks, 0-based. span: "R" or "QR", kept with the result.
+    dtype: in which the values are kept. progress(n) is called after each batch with the sequences done in it.
+    around(rows): a context that is open during the forward of these sequences (right-padded, in this order).
     Raises PsrError for a layer that the model does not have or a start outside its sequence.
+
+    >>> targets = psr.record(lm, [tokens.instructed_ids], [tokens.instructed_start], range(lm.n_layers), span="QR")
+    >>> targets.values.shape == (lm.n_layers, tokens.length, lm.d_model)
+    True
     """
     _check(lm, sequences, starts, layers)
     lengths = [len(ids) - start for ids, start in zip(sequences, starts, strict=True)]

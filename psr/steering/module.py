@@ -31,10 +31,16 @@ FORMAT = "psr-1"
 
 @dataclass(frozen=True, eq=False)
 class SteeringModule:
-    """Parameters of one module. tensors[name]: [len(layers), *shape] fp32 on CPU; layers: decoder blocks, 0-based.
+    """What was learned: a direction z, and for PSR a gate (w, b), for each layer (Heyman & Vandeputte 2026, Section 3).
 
-    `model` is the fingerprint of the model and tokenizer it was fitted on. `origin` is JSON-able: attribute, method,
-    fit settings, ids of what it was made from. `id` names the module in completions.
+    id: names the module in completions. form: "Const", "PSR", "Proj", or with a rank "PSR4", "LoReFT4" (psr.steering.forms
+    has the formulas). layers: decoder blocks, 0-based. span: "R" or "QR". model: fingerprint of the model and tokenizer
+    it was fitted on. tensors[name]: [len(layers), *shape], fp32 on CPU. origin: JSON-able: attribute, method, fit
+    settings, ids of what it was made from.
+    Raises PsrError when the tensors do not fit the form or are not finite.
+
+    >>> module.form, module.span, module.tensors["z"].shape == (lm.n_layers, lm.d_model)
+    ('PSR', 'QR', True)
     """
 
     id: str
@@ -101,7 +107,14 @@ def check_model(module: SteeringModule, fingerprint: str, d_model: int, n_layers
 
 
 def save_module(module: SteeringModule, folder: Path | str) -> Path:
-    """Write `module` into `folder` (made if missing), each file aside and then moved into place. Returns the folder."""
+    """Write `module` into `folder`, which is made if it is missing. Returns the folder.
+
+    Each file is written aside and then moved, so that a reader finds a whole file or none.
+
+    >>> folder = psr.save_module(module, "my-module")
+    >>> sorted(file.name for file in folder.iterdir())
+    ['adapter_config.json', 'adapter_model.safetensors']
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -125,7 +138,11 @@ def save_module(module: SteeringModule, folder: Path | str) -> Path:
 
 
 def load_module(folder: Path | str) -> SteeringModule:
-    """Read a module back, bit-exact. Raises PsrError when the folder is missing, damaged or of another format."""
+    """The module that `save_module` wrote into `folder`, bit for bit. Raises PsrError when it is missing or damaged.
+
+    >>> psr.load_module(psr.save_module(module, "my-module")).id
+    'pirate'
+    """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
