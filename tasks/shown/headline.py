@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from tasks.shown.charts import short
+from tasks.shown.order import short
 
 Row = Mapping[str, Any]
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from psr.errors import PsrError
 from psr.evaluation.claims import CLAIMS
-from tasks.shown.charts import grouped
 from tasks.shown.claims import ends
 from tasks.shown.claims import figure as difference
 from tasks.shown.headline import HEADLINE, HEADLINE_MEANS, cells, headline_rows
 from tasks.shown.index import database
+from tasks.shown.order import grouped
 from tasks.shown.query import asking
 from tasks.shown.report import figure_svg
 from tasks.studies.bench.table import bench_rows, number

@@ -18,10 +18,10 @@ from psr.errors import PsrError
 from psr.fitting.methods import BY_SLUG
 from tasks.engine.progress import clean
 from tasks.figures.published import PUBLISHED
-from tasks.shown import charts
-from tasks.shown.charts import rank, short, styles
+from tasks.shown import charts, drawing
 from tasks.shown.claims import DIGITS
 from tasks.shown.headline import BENCHMARKS, HEADLINE_MEANS, Benchmark, attributes_of, lines, prompt_last
+from tasks.shown.order import rank, short, styles
 from tasks.shown.report_faithfulness import faithfulness
 from tasks.shown.report_tokens import LAYERS, SHADES, shaded
 from tasks.studies.ablation import goal
@@ -37,6 +37,7 @@ STAGES = {
     "faithfulness": ("faithfulness", "delta", "delta_strengths", "readability"),
     "claims": ("claims",),
 }
+ALIGNMENT = "Trait alignment at the prompt's coherence, by method, with 95 % intervals"
 BESIDE = ("bench", "adaptation", "ablation")  # tables of commands outside DVC, a folder of that name each
 Row = dict[str, Any]
 
@@ -72,8 +73,8 @@ def build_beside(data: Path, title: str) -> Path:
 def figure_svg(rows: Sequence[Row]) -> str:
     """The figure of the README out of the headline's rows: trait alignment at the prompt's coherence, by method."""
     names = _names(rows)
-    panels = charts.alignment(rows, styles(names))
-    return _environment().get_template("figure.svg").render(panels=panels, names=list(names.values()))
+    css = (TEMPLATES / "marks.css").read_text(encoding="utf-8")
+    return drawing.rows(charts.alignment(rows, styles(names)), list(names.values()), ALIGNMENT, css) + "\n"
 
 
 def render(tables: Mapping[str, Sequence[Row]], title: str) -> str:
@@ -148,6 +149,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "number": _number,
+        "plot": drawing.plot,
+        "rows": lambda panels, names: drawing.rows(panels, names, ALIGNMENT),
         "short": lambda value: f"{round(value, 2):g}",
         "clean": clean,
         "bare": short,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.shown import charts
-from tasks.shown.charts import Axis, Line, Mark, Names, Panel, Row, Ticks, by_method, grouped, short
+from tasks.shown.drawing import Axis, Line, Mark, Panel
+from tasks.shown.order import Names, Row, by_method, grouped, short
 
 PARAPHRASE = "paraphrase"
 KINDS = {"acc": "Δ_acc", "loc": "Δ_loc"}
@@ -71,50 +71,45 @@ def over_seeds(table: str, rows: Sequence[Row]) -> list[Row]:
 
 
 def _errors(rows: list[Row], names: Names, style: Names) -> list[Panel]:
-    y = Axis(0, min(2.0, max(1.0, *(row["relative_rmse"] for row in rows)) + 0.05), charts.BOTTOM, charts.TOP)
-    x, xticks = _layers(rows)
+    y = Axis("error", 0, min(2.0, max(1.0, *(row["relative_rmse"] for row in rows))))
+    x = _layers(rows)
 
     def line(slug: str, own: list[Row]) -> Line:
         words = "{}" if slug == PARAPHRASE else "{}, alpha {alpha:.3g}"
-        marks = [_mark(row, "relative_rmse", words.format(names[slug], **row), x, y) for row in own]
+        marks = [_mark(row, "relative_rmse", words.format(names[slug], **row)) for row in own]
         return Line(names[slug], style[slug], marks)
 
-    ticks = xticks, y.ticks((0, 0.25, 0.5, 0.75, 1, 1.5, 2))
     panels = grouped(rows, "attribute")
-    return [Panel(short(key), [line(*group) for group in by_method(here)], *ticks) for key, here in panels]
+    return [Panel(short(key), [line(*group) for group in by_method(own)], x, y) for key, own in panels]
 
 
 def _shares(rows: list[Row], ranks: Mapping[int, str]) -> list[Panel]:
-    x, xticks = _layers(rows)
-    y = Axis(0, 1, charts.BOTTOM, charts.TOP)
+    x, y = _layers(rows), Axis("share", 0, 1)
 
     def line(r: int, here: list[Row]) -> Line:
-        marks = [_mark(row, "energy_share", f"first {r}", x, y) for row in here if row["r"] == r]
+        marks = [_mark(row, "energy_share", f"first {r}") for row in here if row["r"] == r]
         return Line(str(r), ranks[r], marks)
 
-    ticks = xticks, y.ticks((0, 0.2, 0.4, 0.6, 0.8, 1))
     panels = _by_kind(row for row in rows if row["energy_share"] is not None)
-    return [Panel(title, [line(r, here) for r in ranks], *ticks) for title, here in panels]
+    return [Panel(title, [line(r, here) for r in ranks], x, y) for title, here in panels]
 
 
 def _strengths(rows: list[Row]) -> list[Panel]:
     """Quantiles of token strengths per layer on a logarithmic scale; each dot's words say the spread."""
     low, high = min((row["p01"] for row in rows), default=1), max((row["p99"] for row in rows), default=1)
-    x, xticks = _layers(rows)
-    y = Axis(max(low, high / 1e5), high, charts.BOTTOM, charts.TOP, log=True)
+    x, y = _layers(rows), Axis("‖Δ‖", max(low, high / 1e5), high, log=True)
 
     def mark(row: Row, level: str) -> Mark:
         words = f"{level}, layer {row['layer']}: {row[level]:.3g}"
         if row["spread"] is not None:
             interval = _interval(row, row["spread_low"], row["spread_high"], ".0f")
             words += f"; 99th over 1st percentile {row['spread']:.0f}{interval}"
-        return Mark(x(row["layer"]), y(row[level]), words)
+        return Mark(row["layer"], row[level], words)
 
     def line(level: str, here: list[Row]) -> Line:
         return Line(level, LEVELS[level], [mark(row, level) for row in here])
 
-    ticks = xticks, y.ticks((0.001, 0.01, 0.1, 1, 10, 100, 1000, 1e4))
-    return [Panel(title, [line(level, here) for level in LEVELS], *ticks) for title, here in _by_kind(rows)]
+    return [Panel(title, [line(level, here) for level in LEVELS], x, y) for title, here in _by_kind(rows)]
 
 
 def _readable(rows: list[Row], layers: list[int]) -> list[tuple[str, list[Row | None]]]:
@@ -124,17 +119,14 @@ def _readable(rows: list[Row], layers: list[int]) -> list[tuple[str, list[Row | 
     return [(title, [cells.get(layer) for layer in layers]) for title, cells in by_layer]
 
 
-def _layers(rows: list[Row]) -> tuple[Axis, Ticks]:
-    """The axis of layers, with some eight ticks."""
-    last = max((row["layer"] for row in rows), default=0)
-    x = Axis(0, last, charts.LEFT + 8, charts.RIGHT - 8)
-    return x, x.ticks(range(0, last + 1, max(1, -(-last // 8))))
+def _layers(rows: list[Row]) -> Axis:
+    return Axis("layer", 0, max((row["layer"] for row in rows), default=0), whole=True)
 
 
-def _mark(row: Row, column: str, words: str, x: Axis, y: Axis) -> Mark:
+def _mark(row: Row, column: str, words: str) -> Mark:
     """A dot with its interval, where the row has one."""
     title = f"{words}, layer {row['layer']}: {row[column]:.3g}{_interval(row, row['low'], row['high'], '.3g')}"
-    return Mark(x(row["layer"]), y(row[column]), title, *y.interval(row["low"], row["high"]))
+    return Mark(row["layer"], row[column], title, row["low"], row["high"])
 
 
 def _interval(row: Row, low: float | None, high: float | None, form: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tasks.engine.progress import clean
-from tasks.shown.charts import Names, Row, grouped
+from tasks.shown.order import Names, Row, grouped
 
 SHADES = 9
 LAYERS = 12  # at most so many layers get a view of their own beside the mean

@@ -21,7 +21,7 @@ from psr.errors import PsrError
 from tasks.engine.files import parse_yaml
 from tasks.engine.lockfiles import recorded, versions
 from tasks.shown import tracker
-from tasks.shown.charts import grouped
+from tasks.shown.order import grouped
 from tasks.tables.parquet import read_table
 from tasks.tables.schemas import SCHEMAS
 
