@@ -58,7 +58,7 @@ def training(curves: Sequence[Row], modules: Sequence[Row], names: Names, style:
         return []
     points = [row for rows in fitted.values() for row in rows]
     losses, last = [row["relative"] for row in points], max(row["epoch"] for row in points)
-    x = Axis("epoch", 1, last, whole=True)
+    x = Axis("epoch", 1, last)
     y = Axis("loss", max(min(0.1, *losses), 1e-4), max(1.0, *losses), log=True)
 
     def line(module: Row) -> Line:

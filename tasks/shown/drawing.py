@@ -46,6 +46,7 @@ SETTINGS: dict[Any, Any] = {
     "figure.constrained_layout.h_pad": 0.05,
     "figure.constrained_layout.w_pad": 0.05,
     "figure.constrained_layout.wspace": 0.06,
+    "figure.constrained_layout.hspace": 0.06,
 }
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
@@ -71,13 +72,12 @@ class Line(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """What an axis shows and its ends; a value outside stands at the edge. whole: ticks are whole numbers."""
+    """What an axis shows and its ends; a value outside stands at the edge."""
 
     label: str
     low: float
     high: float
     log: bool = False
-    whole: bool = False
 
     def __call__(self, value: float) -> float:
         """The value where it is drawn."""
@@ -95,7 +95,7 @@ class Axis(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One attribute's chart. guide: the x that a dashed line marks."""
+    """One attribute's chart; only y may be logarithmic. guide: the x that a dashed line marks."""
 
     title: str
     lines: list[Line]
@@ -113,10 +113,10 @@ def plot(panel: Panel, size: float = 7) -> Markup:
         axes.set_xlabel(panel.x.label, loc="right")
         axes.set_ylabel(panel.y.label, rotation=0, ha="right", va="baseline")
         axes.yaxis.set_label_coords(-0.03, 1.06)
-        for axis, shown in ((axes.xaxis, panel.x), (axes.yaxis, panel.y)):
-            axis.set_major_locator(LogLocator(subs=(1, 3)) if shown.log else MaxNLocator(6, integer=shown.whole))
-            axis.set_major_formatter("{x:g}")
-        axes.minorticks_off()
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)) if panel.y.log else MaxNLocator(6))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.minorticks_off()
         return _svg(figure, f"{panel.title}: {panel.y.label} against {panel.x.label}")
 
 
@@ -161,10 +161,10 @@ def _lines(axes: Axes, panel: Panel, size: float, across: bool = False) -> None:
             markersize=size if len(line.marks) > 1 else 10,
             markerfacecolor=COLOUR["paper"] if hollow else colour,
             markeredgecolor=colour if hollow else COLOUR["paper"],
-            markeredgewidth=2 if hollow else 1.5,
+            markeredgewidth=2 if hollow else 1,
             **stroke,
         )
-    axes.set(xscale="log" if panel.x.log else "linear", yscale="log" if panel.y.log else "linear")
+    axes.set(yscale="log" if panel.y.log else "linear")
     axes.set(xlim=panel.x.limits, ylim=panel.y.limits)
     axes.grid(axis="x" if across else "y", clip_on=False)
 
@@ -205,7 +205,7 @@ def _svg(figure: Figure, title: str, css: str = "", attributes: Mapping[str, str
 
 
 def _plain(element: ElementTree.Element) -> None:
-    """Style as attributes, colours as variables, places to a hundredth of a pixel, no id that nothing points at."""
+    """Style as attributes, colours as variables, places to a hundredth of a pixel, no id but those of shapes."""
     element.text, element.tail = (element.text or "").strip() or None, None
     own = element.attrib
     for declaration in filter(None, own.pop("style", "").split(";")):
@@ -214,7 +214,7 @@ def _plain(element: ElementTree.Element) -> None:
     own.pop("font-family", None)
     if HREF in own:
         own["href"] = own.pop(HREF)
-    if element.tag not in (f"{SVG}path", f"{SVG}clipPath"):
+    if element.tag != f"{SVG}path":
         own.pop("id", None)
     if own.get("transform", "").startswith("rotate(-0 "):
         own.pop("transform")

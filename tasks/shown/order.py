@@ -39,8 +39,9 @@ def short(attribute: str) -> str:
 
 def styles(slugs: Iterable[str]) -> dict[str, str]:
     """method -> classes. The four kinds of module (S or A, constant or PSR) keep m0 to m3 in every report, for their MSE
-    on QR if it was measured; further methods take the other colours, and a new shape once these are used up. Single
-    layers are hollow and dashed, so they count for themselves. Plain and prompt have classes of their own."""
+    on QR if it was measured; further methods take the other colours, neighbours in another shape, and once the colours are
+    used up each in its next one. Single layers are hollow and dashed, and count for themselves. Plain and prompt have
+    classes of their own."""
     steered = [slug for slug in sorted(set(slugs), key=rank) if slug not in ("plain", "prompt")]
     looks: dict[str, str] = {}
     for i, kind in enumerate(KINDS):
@@ -50,7 +51,7 @@ def styles(slugs: Iterable[str]) -> dict[str, str]:
         others = [slug for slug in steered if slug not in looks and slug.startswith("s-") == single]
         for i, slug in enumerate(others):
             turn, colour = divmod(i, COLOURS - len(KINDS))
-            looks[slug] = f"m{len(KINDS) + colour}{SHAPES[turn % len(SHAPES)]}"
+            looks[slug] = f"m{len(KINDS) + colour}{SHAPES[(colour + turn) % len(SHAPES)]}"
     return {"plain": "plain", "prompt": "prompt"} | {
         slug: looks[slug] + (" single" if slug.startswith("s-") else "") for slug in steered
     }

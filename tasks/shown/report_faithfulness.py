@@ -120,7 +120,7 @@ def _readable(rows: list[Row], layers: list[int]) -> list[tuple[str, list[Row | 
 
 
 def _layers(rows: list[Row]) -> Axis:
-    return Axis("layer", 0, max((row["layer"] for row in rows), default=0), whole=True)
+    return Axis("layer", 0, max((row["layer"] for row in rows), default=0))
 
 
 def _mark(row: Row, column: str, words: str) -> Mark:

@@ -1,5 +1,6 @@
 """The charts as SVG: a mark for each figure where it belongs, names as they are, the page's colours, the same bytes twice."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -7,12 +8,13 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 
 from tasks.shown.drawing import COLOUR, Axis, Line, Mark, Panel, plot, rows
 
 SVG = "{http://www.w3.org/2000/svg}"
-X, Y = Axis("layer", 0, 4, whole=True), Axis("error", 0, 2)
+X, Y = Axis("layer", 0, 4), Axis("error", 0, 2)
 HOSTILE = "<b>&\"' $x^2$ \x1b[31m \u6f22\u5b57 ]"
 
 
@@ -60,12 +62,10 @@ def test_a_value_outside_stands_at_the_edge_and_says_its_own() -> None:
     assert (outside, title) == (inside, "A-PSR, layer 1: 7")
 
 
-@pytest.mark.parametrize(
-    "axis", [Axis("", 3, 3), Axis("", 3, 3, log=True), Axis("", 0, 0, log=True), Axis("", 1, 1, whole=True)]
-)
+@pytest.mark.parametrize("axis", [Axis("", 3, 3), Axis("", 3, 3, log=True), Axis("", 0, 0, log=True)])
 def test_an_axis_with_one_value_has_room_around_it(axis: Axis) -> None:
     assert axis.limits[0] < axis.limits[1]
-    assert len(marks(plot(panel(Line("A", "m0", [Mark(axis.low, 1, "one")]), x=axis)))) == 1
+    assert len(marks(plot(panel(Line("A", "m0", [Mark(1, axis.low, "one")]), y=axis)))) == 1
 
 
 def test_names_and_titles_stay_text_and_none_is_cut() -> None:
@@ -114,9 +114,43 @@ def test_the_style_sheet_has_every_colour_in_light_and_dark() -> None:
     assert all(css.count(f"--{name}: ") == 2 for name in COLOUR)
 
 
+# what a reader without one kind of cone sees of linear red, green and blue (Machado, Oliveira and Fernandes 2009, severity 1)
+EYES = {
+    "all cones": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def lab(number: str, eye: str) -> np.ndarray:
+    """A colour #rrggbb as CIELAB, in which equal distances look about equally far."""
+    rgb = np.array([int(number[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.clip(np.array(EYES[eye]) @ np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4), 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = (to_xyz @ linear) / to_xyz.sum(axis=1)
+    x, y, z = (np.cbrt(v) if v > 0.008856 else 7.787 * v + 16 / 116 for v in (x, y, z))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eye", EYES)
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_every_reader_tells_the_colours_apart(eye: str, theme: int) -> None:
+    css = Path("tasks/shown/templates/marks.css").read_text(encoding="utf-8").split("@media")[theme]
+    colours = {name: lab(number, eye) for name, number in re.findall(r"--(c\d): (#\w{6})", css)}
+    assert len(colours) == 8
+    filled_or_not = [{a, b} for a in ("c0", "c1") for b in ("c2", "c3")]  # single layers are hollow, all layers are not
+    distances = {
+        (a, b): float(np.linalg.norm(colours[a] - colours[b]))
+        for a, b in itertools.combinations(colours, 2)
+        if {a, b} not in filled_or_not
+    }
+    assert min(distances.values()) > 15, min(distances, key=lambda pair: distances[pair])
+
+
 def test_equal_charts_give_equal_bytes_whatever_the_readers_settings_are() -> None:
     code = (
-        "import matplotlib; matplotlib.rcParams['font.size'] = 30\n"
+        "import matplotlib; matplotlib.rcParams['axes.labelsize'] = 30\n"
         "from tests.tasks.test_drawing import line, panel\n"
         "from tasks.shown.drawing import plot\n"
         "import sys; sys.stdout.buffer.write(plot(panel(line(0.3, 1.7))).encode())"
