@@ -73,11 +73,11 @@ def generate(
     context, an α that is nan or infinite, a module of another model, and for logits that are not finite (α too large for
     the dtype).
 
-    >>> requests = [psr.Request(prompt, seed=0), psr.Request(prompt, seed=0, module=module, alpha=1.0)]
-    >>> for answer in psr.generate(lm, requests, psr.Sampling(max_new_tokens=6, temperature=0)):
-    ...     print(answer.text)
-    Steel rails cost ten coins,
-    Arr, matey, children love
+        >>> requests = [psr.Request(prompt, seed=0), psr.Request(prompt, seed=0, module=module, alpha=1.0)]
+        >>> for answer in psr.generate(lm, requests, psr.Sampling(max_new_tokens=6, temperature=0)):
+        ...     print(answer.text)
+        Steel rails cost ten coins,
+        Arr, matey, children love
     """
     _check(lm, requests, sampling, batch_size)
     alike: dict[tuple[object, ...], list[int]] = {}

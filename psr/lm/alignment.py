@@ -28,11 +28,11 @@ def align(
     it has len(response_ids) + 1 positions; QR starts in the question.
     Raises PsrError when y' has no tokens, the instruction leaves no trace in the prompt, or the spans differ.
 
-    >>> tokens = psr.align(lm.tokenizer, pair, pirate.token_ids, "R")
-    >>> tokens.length - len(pirate.token_ids)
-    1
-    >>> tokens.plain_ids[tokens.plain_start :] == tokens.instructed_ids[tokens.instructed_start :]
-    True
+        >>> tokens = psr.align(lm.tokenizer, pair, pirate.token_ids, "R")
+        >>> tokens.length - len(pirate.token_ids)
+        1
+        >>> tokens.plain_ids[tokens.plain_start :] == tokens.instructed_ids[tokens.instructed_start :]
+        True
     """
     if not response_ids:
         raise PsrError(

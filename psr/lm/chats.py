@@ -57,9 +57,9 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
     Raises PsrError for an empty chat, one that does not end with a user turn, one that the template refuses, and one
     that leaves no room for an answer in `context` tokens.
 
-    >>> prompt = psr.encode_chat(lm.tokenizer, (psr.Message("user", "Tell me about trains."),))
-    >>> len(prompt.ids), prompt.question, prompt.response
-    (9, 1, 8)
+        >>> prompt = psr.encode_chat(lm.tokenizer, (psr.Message("user", "Tell me about trains."),))
+        >>> len(prompt.ids), prompt.question, prompt.response
+        (9, 1, 8)
     """
     _check(chat)
     plain = tuple(message for message in chat if message.role != "system")

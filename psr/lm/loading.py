@@ -35,9 +35,9 @@ def load_model(
     Raises PsrError when the folder is missing, damaged, incomplete, holds pickles or no causal LM, when dtype or device are
     unknown, and for what `wrap` refuses.
 
-    >>> lm = psr.load_model("data/testbed/model")
-    >>> lm.n_layers, lm.d_model, lm.context
-    (6, 128, 256)
+        >>> lm = psr.load_model("data/testbed/model")
+        >>> lm.n_layers, lm.d_model, lm.context
+        (6, 128, 256)
     """
     kind, place = _dtype(dtype), _device(device)
     if Path(path).is_dir() or local_files_only:

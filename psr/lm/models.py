@@ -116,8 +116,8 @@ def wrap(
     else with a key-value cache than without, a tokenizer with more tokens than the model, and an option that the template
     does not use.
 
-    >>> psr.wrap(lm.model, lm.tokenizer).fingerprint == lm.fingerprint
-    True
+        >>> psr.wrap(lm.model, lm.tokenizer).fingerprint == lm.fingerprint
+        True
     """
     model = cast("PreTrainedModel", underlying(model))
     decoder_blocks(model)

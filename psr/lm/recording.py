@@ -89,9 +89,9 @@ def record(
     around(rows): a context that is open during the forward of these sequences (right-padded, in this order).
     Raises PsrError for a layer that the model does not have or a start outside its sequence.
 
-    >>> targets = psr.record(lm, [tokens.instructed_ids], [tokens.instructed_start], range(lm.n_layers), span="QR")
-    >>> targets.values.shape == (lm.n_layers, tokens.length, lm.d_model)
-    True
+        >>> targets = psr.record(lm, [tokens.instructed_ids], [tokens.instructed_start], range(lm.n_layers), span="QR")
+        >>> targets.values.shape == (lm.n_layers, tokens.length, lm.d_model)
+        True
     """
     _check(lm, sequences, starts, layers)
     lengths = [len(ids) - start for ids, start in zip(sequences, starts, strict=True)]

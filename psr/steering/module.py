@@ -39,8 +39,8 @@ class SteeringModule:
     settings, ids of what it was made from.
     Raises PsrError when the tensors do not fit the form or are not finite.
 
-    >>> module.form, module.span, module.tensors["z"].shape == (lm.n_layers, lm.d_model)
-    ('PSR', 'QR', True)
+        >>> module.form, module.span, module.tensors["z"].shape == (lm.n_layers, lm.d_model)
+        ('PSR', 'QR', True)
     """
 
     id: str
@@ -111,9 +111,9 @@ def save_module(module: SteeringModule, folder: Path | str) -> Path:
 
     Each file is written aside and then moved, so that a reader finds a whole file or none.
 
-    >>> folder = psr.save_module(module, "my-module")
-    >>> sorted(file.name for file in folder.iterdir())
-    ['adapter_config.json', 'adapter_model.safetensors']
+        >>> folder = psr.save_module(module, "my-module")
+        >>> sorted(file.name for file in folder.iterdir())
+        ['adapter_config.json', 'adapter_model.safetensors']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,10 +138,12 @@ def save_module(module: SteeringModule, folder: Path | str) -> Path:
 
 
 def load_module(folder: Path | str) -> SteeringModule:
-    """The module that `save_module` wrote into `folder`, bit for bit. Raises PsrError when it is missing or damaged.
+    """The module that `save_module` wrote into `folder`, bit for bit.
 
-    >>> psr.load_module(psr.save_module(module, "my-module")).id
-    'pirate'
+    Raises PsrError when the folder is missing, damaged or of another format.
+
+        >>> psr.load_module(psr.save_module(module, "my-module")).id
+        'pirate'
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):

@@ -28,9 +28,9 @@ def token_strengths(
     give 1; of r gates the length of (λ_1 … λ_r) is given.
     Raises PsrError for a module of another model, a bad α, or more tokens than the context holds.
 
-    >>> strengths = psr.token_strengths(lm, module, prompt, steered.token_ids, alpha=1.0)
-    >>> strengths.shape == (lm.n_layers, len(prompt.ids) - prompt.question + len(steered.token_ids))
-    True
+        >>> strengths = psr.token_strengths(lm, module, prompt, steered.token_ids, alpha=1.0)
+        >>> strengths.shape == (lm.n_layers, len(prompt.ids) - prompt.question + len(steered.token_ids))
+        True
     """
     check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     sequence = (*prompt.ids, *token_ids)
