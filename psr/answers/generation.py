@@ -20,7 +20,8 @@ from psr.lm.chats import Prompt
 from psr.lm.models import LanguageModel
 from psr.lm.padding import check_ids, pad
 from psr.steering.hooks import Live, Steer, steered
-from psr.steering.module import SteeringModule, check_alpha, check_model
+from psr.steering.module import SteeringModule, check_model
+from psr.steering.terms import with_alphas
 
 CHECK_EVERY = 4  # steps between looks at which rows have finished: each look waits for the device
 SHRINK_AT = 0.75  # share of rows still running below which the finished ones leave the batch
@@ -28,24 +29,27 @@ SHRINK_AT = 0.75  # share of rows still running below which the finished ones le
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One answer to make. seed: of its random numbers. module: what steers it, at strength alpha (None: nothing does)."""
+    """One answer to make. seed: of its random numbers. module: what steers it at strength alpha; None: nothing.
+
+    Several modules steer together, as in `psr.steer`: alpha is then one number for all of them, or one for each.
+    """
 
     prompt: Prompt
     seed: int
-    module: SteeringModule | None = None
-    alpha: float = 0.0
+    module: SteeringModule | Sequence[SteeringModule] | None = None
+    alpha: float | Sequence[float] = 0.0
 
     @property
-    def steer(self) -> Steer:
+    def steers(self) -> tuple[Steer, ...]:
         """What happens to this row; R begins at the last prompt token, QR at the user turn."""
-        start = 0 if self.module is None else self.prompt.start(self.module.span)
-        return Steer(self.module, self.alpha, start)
+        each = with_alphas(self.module, self.alpha)
+        return tuple(Steer(module, alpha, self.prompt.start(module.span)) for module, alpha in each)
 
     @property
     def sameness(self) -> tuple[object, ...]:
         """Requests with equal `sameness` get the same answer: α = 0 is no steering."""
-        steer = self.steer
-        return (self.prompt.ids, self.seed, *((id(self.module), self.alpha, steer.start) if steer.active else ()))
+        active = ((id(one.module), one.alpha, one.start) for one in self.steers if one.active)
+        return (self.prompt.ids, self.seed, *active)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def generate(
 def _answer(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> list[Answer]:
     """One batch, from prefill to the last row's stop."""
     tokens = torch.full((len(requests), sampling.max_new_tokens), lm.pad_id, dtype=torch.long, device=lm.device)
-    with steered(lm.model, [request.steer for request in requests]) as live:
+    with steered(lm.model, [request.steers for request in requests]) as live:
         batch = _start(lm, requests, sampling)
         for step in range(sampling.max_new_tokens):
             _step(lm, batch, step, sampling, tokens)
@@ -190,13 +194,12 @@ def _read(lm: LanguageModel, row: list[int]) -> Answer:
 def _check(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, batch_size: int) -> None:
     if batch_size < 1:
         raise PsrError("a batch holds no row", expected="batch_size of at least 1", got=batch_size)
-    modules = {id(request.module): request.module for request in requests if request.module is not None}
+    modules = {one.module for request in requests for one in request.steers if one.module is not None}
     if modules:
         lm.check_adapters()
-    for module in modules.values():
+    for module in modules:
         check_model(module, lm.fingerprint, lm.d_model, lm.n_layers)
     for i, request in enumerate(requests):
-        check_alpha(request.alpha)
         length = len(request.prompt.ids)
         if length == 0:
             raise PsrError("an empty prompt cannot be answered", where=f"request {i}", expected="at least one token")

@@ -26,30 +26,29 @@ from psr.types import Span
 
 @dataclass(eq=False)
 class ByHand(threading.local):
-    """Finds where `span` begins in each row, forward by forward. user_turn: how the user turn is known (for QR).
+    """Finds where a span begins in each row, forward by forward. user_turn: how the user turn is known (for QR).
 
     starts: [row], where the span begins in real tokens, for whoever says so. prompt: what model.generate is answering,
     while it runs. began: whether a forward from the start was seen. Each thread has a prompt of its own.
     """
 
-    span: Span
     user_turn: UserTurn | None = None
     starts: tuple[int, ...] = ()
     prompt: Given | None = None
     began: bool = False
 
-    def first(self, given: Given) -> Tensor:
-        """The first steered column of each row of a forward, [batch] or [1]."""
+    def first(self, span: Span, given: Given) -> Tensor:
+        """The first column of `span` in each row of a forward, [batch] or [1]."""
         if self.prompt is not None:
-            return self._of_prompt(self.prompt, given)
+            return self._of_prompt(self.prompt, span, given)
         if given.past == 0:
-            first, self.began = self._begin(given), True
+            first, self.began = self._begin(span, given), True
             return first
         if self.starts:
-            return self._begin(given)
-        if self.span == "R" and given.length > 1:
+            return self._begin(span, given)
+        if span == "R" and given.length > 1:
             return given.last()
-        if self.span == "QR" and not self.began:
+        if span == "QR" and not self.began:
             raise PsrError(
                 "the beginning of this conversation was not seen",
                 where="span QR",
@@ -85,23 +84,23 @@ class ByHand(threading.local):
             if own is not None:
                 model.__dict__["generate"] = own
 
-    def _of_prompt(self, prompt: Given, given: Given) -> Tensor:
+    def _of_prompt(self, prompt: Given, span: Span, given: Given) -> Tensor:
         """As `prompt` says, each of its rows as often as beams and returned sequences repeat it."""
         _check_reads(prompt, given)
         if prompt.attention is None and given.attention is not None and given.attention.shape[1] >= prompt.length:
             mask = given.attention[:, : prompt.length]  # generate's own: it masks padding tokens
             repeated = prompt.tokens.repeat_interleave(max(given.batch // prompt.batch, 1), dim=0).to(mask.device)
             prompt = Given(repeated, 0, mask) if len(repeated) == len(mask) else prompt
-        first = self._begin(prompt).to(given.tokens.device)
+        first = self._begin(span, prompt).to(given.tokens.device)
         return first.repeat_interleave(max(given.batch // len(first), 1))
 
-    def _begin(self, given: Given) -> Tensor:
+    def _begin(self, span: Span, given: Given) -> Tensor:
         if self.starts:
             starts, padding = torch.tensor(self.starts, device=given.tokens.device), given.padding()
             if self.prompt is not None and len(padding) % len(starts) == 0:
                 starts = starts.repeat_interleave(len(padding) // len(starts))  # beams
             return padding + starts if len(starts) in (1, len(padding)) else starts
-        if self.span == "R":
+        if span == "R":
             return given.last()
         if self.user_turn is None or given.ids is None:
             raise PsrError(

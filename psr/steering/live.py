@@ -14,31 +14,69 @@ from torch import Tensor, nn
 
 from psr.errors import PsrError
 from psr.lm.exclusive import eager
-from psr.steering.by_hand import ByHand
 from psr.steering.forms import steer_activation
-from psr.steering.positions import read_forward
+from psr.steering.positions import Given, read_forward
 from psr.steering.terms import Term
 
 OnStrength = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(eq=False)
-class Live:
-    """The state of one open steering context. start: each row's first steered position, or how it is found by hand.
+class Group:
+    """Terms that begin at the same position of each row. terms: layer -> what is added there.
 
-    first: the same in columns, [batch or 1]; mask: [batch, token], 1.0 inside the span. forwards and fired count how
-    often the blocks' owner ran to its end and each hook was called. turn: held by the thread whose forward runs.
+    start: [batch] long, each row's first steered position in real tokens, or what finds its column in a forward,
+    [batch or 1]. first: that column, and mask: [batch, token], 1.0 inside the span, both of the forward that runs.
     """
 
     terms: dict[int, list[Term]]
-    start: Tensor | ByHand | None
-    on_strength: OnStrength | None = None
+    start: Tensor | Callable[[Given], Tensor]
     first: Tensor | None = None
     mask: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def find(self, given: Given) -> None:
+        """Find which positions of this forward lie in the span."""
+        if not isinstance(self.start, Tensor):
+            self.first = self.start(given)
+        elif self.first is None or given.length > 1:  # a prompt may come in several forwards
+            start, rows = self.start.to(given.tokens.device), len(self.start)
+            self.first = given.padding() + start if rows in (1, given.batch) else start
+        if self.first.shape[0] not in (1, given.batch):
+            raise PsrError(
+                "steering is set for other rows than the model was given",
+                where="steering",
+                expected=f"{self.first.shape[0]} rows",
+                got=given.batch,
+                do="Give one Steer for each row of the batch.",
+            )
+        self.mask = (given.columns() >= self.first.unsqueeze(-1)).float()
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch only (indices [kept])."""
+        self.terms = {layer: [term.keep(rows) for term in terms] for layer, terms in self.terms.items()}
+        self.first = None if self.first is None else self.first[rows]
+        self.start = self.start[rows] if isinstance(self.start, Tensor) else self.start
+
+
+@dataclass(eq=False)
+class Live:
+    """The state of one open steering context: what is added, in groups that begin at different positions.
+
+    forwards and fired count how often the blocks' owner ran to its end and each hook was called. turn: held by the thread
+    whose forward runs.
+    """
+
+    groups: list[Group]
+    on_strength: OnStrength | None = None
     entered: bool = False
     forwards: int = 0
     fired: Counter[int] = field(default_factory=Counter)
     turn: threading.RLock = field(default_factory=threading.RLock)  # type: ignore[valid-type]
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers at which something is added."""
+        return sorted({layer for group in self.groups for layer in group.terms})
 
     def enter(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the base model: one forward at a time, whichever threads run the model."""
@@ -65,32 +103,20 @@ class Live:
     def before(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Find which positions of this forward lie in the span."""
         given = read_forward(base, args, kwargs)
-        if isinstance(self.start, ByHand):
-            self.first = self.start.first(given)
-        elif self.start is not None and (
-            self.first is None or given.length > 1
-        ):  # a prompt may come in several forwards
-            start, rows = self.start.to(given.tokens.device), len(self.start)
-            self.first = given.padding() + start if rows in (1, given.batch) else start
-        if self.first is None or self.first.shape[0] not in (1, given.batch):
-            raise PsrError(
-                "steering is set for other rows than the model was given",
-                where="steering",
-                expected=f"{0 if self.first is None else self.first.shape[0]} rows",
-                got=given.batch,
-                do="Give one Steer for each row of the batch.",
-            )
-        self.mask = (given.columns() >= self.first.unsqueeze(-1)).float()
+        for group in self.groups:
+            group.find(given)
 
     def after(self, layer: int, A: Tensor) -> Tensor:
-        """A' of one block: every term added in turn to what the block returned."""
+        """A' of one block: what it returned, and every term added to it. Each λ is of what the block returned."""
         self.fired[layer] += 1
-        mask = self.mask.to(A.device)
-        for term in self.terms[layer]:
-            lam = term.form.strength(A.float(), term.params)
-            if self.on_strength is not None:
-                self.on_strength(layer, lam, mask)
-            A = steer_activation(A, term.alpha.unsqueeze(-1) * mask, lam, term.params["z"])
+        returned = A.float()
+        for group in self.groups:
+            mask = group.mask.to(A.device)
+            for term in group.terms.get(layer, ()):
+                lam = term.form.strength(returned, term.params)
+                if self.on_strength is not None:
+                    self.on_strength(layer, lam, mask)
+                A = steer_activation(A, term.alpha.unsqueeze(-1) * mask, lam, term.params["z"])
         return A
 
     def done(self, owner: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -99,7 +125,7 @@ class Live:
 
     def check(self) -> None:
         """Raise PsrError unless every hook was called in every forward that ended."""
-        missed = [layer for layer in self.terms if self.fired[layer] < self.forwards]
+        missed = [layer for layer in self.layers if self.fired[layer] < self.forwards]
         if missed:
             raise PsrError(
                 "the model ran past its steered layers",
@@ -111,9 +137,8 @@ class Live:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the batch only (indices [kept])."""
-        self.terms = {layer: [term.keep(rows) for term in terms] for layer, terms in self.terms.items()}
-        self.first = None if self.first is None else self.first[rows]
-        self.start = self.start[rows] if isinstance(self.start, Tensor) else self.start
+        for group in self.groups:
+            group.keep(rows)
 
 
 def _hook(live: Live, layer: int) -> Callable[..., Any]:
@@ -129,7 +154,7 @@ def _hook(live: Live, layer: int) -> Callable[..., Any]:
 
 @contextmanager
 def opened(model: nn.Module, blocks: nn.ModuleList, live: Live) -> Iterator[Live]:
-    """Hooks on `blocks`, those of `model`, for as long as the context is open: what every door ends in."""
+    """Hooks on `blocks`, those of `model`, for as long as the context is open: what every way to steer ends in."""
     base: nn.Module = getattr(model, "base_model", model)
     owner = next((module for module in base.modules() if any(child is blocks for child in module.children())), base)
     with ExitStack() as stack:
@@ -140,7 +165,7 @@ def opened(model: nn.Module, blocks: nn.ModuleList, live: Live) -> Iterator[Live
         stack.enter_context(owner.register_forward_pre_hook(live.reach, with_kwargs=True))
         stack.enter_context(owner.register_forward_hook(live.done))
         stack.enter_context(owner.register_forward_hook(live.free, always_call=True))
-        for layer in live.terms:
+        for layer in live.layers:
             stack.enter_context(blocks[layer].register_forward_hook(_hook(live, layer)))
         yield live
         live.check()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from psr.lm.blocks import decoder_blocks
 from psr.lm.probe import PROMPT, SKIPPED, cached, check_streams, compare, device_of, running, whole
 from psr.steering.forms import PSR
-from psr.steering.live import Live, opened
+from psr.steering.live import Group, Live, opened
 from psr.steering.terms import Term
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def check_steering(model: nn.Module) -> None:
         check_streams(model, plain.streams)
         terms = _random_terms(plain.streams)
         start = torch.tensor([PROMPT - 1 - SKIPPED], device=device_of(model))
-        with opened(model, blocks, Live(terms, start)):
+        with opened(model, blocks, Live([Group(terms, start)])):
             read = whole(model)
-        with opened(model, blocks, Live(terms, start)):
+        with opened(model, blocks, Live([Group(terms, start)])):
             steps = cached(model)
     compare(model, "steered at every layer", steps, read.logits, plain.logits)
     _steered_well.add(model)

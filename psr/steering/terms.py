@@ -1,7 +1,7 @@
 """What steering adds at each layer, row by row: each row's module, strength and first position become tensors a batch.
 
 A Term is one form at one layer with a row of parameters for each row of the batch, so that rows may carry different
-modules and strengths in one forward. Eq. 7's terms are added in turn to what the block returned.
+modules and strengths in one forward.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from psr.errors import PsrError
 from psr.steering.forms import Form, form_named
-from psr.steering.module import SteeringModule
+from psr.steering.module import SteeringModule, check_alpha
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,25 @@ class Steer:
     @property
     def active(self) -> bool:
         return self.module is not None and self.alpha != 0
+
+
+def with_alphas(
+    modules: SteeringModule | Sequence[SteeringModule] | None, alpha: float | Sequence[float]
+) -> tuple[tuple[SteeringModule, float], ...]:
+    """Each of the modules with its strength: `alpha` is one number for all of them, or one for each.
+
+    Raises PsrError for another number of strengths than of modules, and for one that is nan or infinite.
+    """
+    modules = () if modules is None else (modules,) if isinstance(modules, SteeringModule) else tuple(modules)
+    alphas = tuple(alpha) if isinstance(alpha, Sequence) else (alpha,) * len(modules)
+    if len(alphas) != len(modules):
+        raise PsrError(
+            "modules and strengths do not go together",
+            where="alpha",
+            expected=f"one number, or {len(modules)} of them, as there are modules",
+            got=len(alphas),
+        )
+    return tuple((module, check_alpha(one)) for module, one in zip(modules, alphas, strict=True))
 
 
 def terms_of(rows: Sequence[Steer], device: torch.device) -> dict[int, list[Term]]:

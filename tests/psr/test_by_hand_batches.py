@@ -64,8 +64,9 @@ def test_beams_and_samples_are_as_without_a_cache(lm, model, told, span):
         with steer(model, module, 1.0, lm.tokenizer) as live:
             torch.manual_seed(3)
             got = model.generate(ids, **settings)
-            times = len(live.first) // len(ids)
-            assert live.first.tolist() == [column.start for column in columns for _ in range(times)]
+            first = live.groups[0].first
+            times = len(first) // len(ids)
+            assert first.tolist() == [column.start for column in columns for _ in range(times)]
         with written(model, module, columns):
             torch.manual_seed(3)
             expected = model.generate(ids, use_cache=False, **settings)

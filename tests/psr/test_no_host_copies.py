@@ -76,7 +76,7 @@ def generating(lm, forms, steps: int = 3):
     asked.append(Request(Prompt((5, 6, 7), 1), 9))
     sampling = Sampling(steps)
     tokens = torch.zeros((len(asked), steps), dtype=torch.long)
-    with torch.inference_mode(), steered(lm.model, [request.steer for request in asked]):
+    with torch.inference_mode(), steered(lm.model, [request.steers for request in asked]):
         batch = _start(lm, asked, sampling)
         yield lambda i: _step(lm, batch, i, sampling, tokens)
 
@@ -99,7 +99,7 @@ def test_a_whole_steered_decode_step_reads_no_value(name):
     asked = [Request(Prompt(tuple(range(5, 9 + i)), 1), i, steering, 1.0) for i in range(2)]
     sampling = Sampling(3)
     tokens = torch.zeros((2, 3), dtype=torch.long)
-    with torch.inference_mode(), steered(lm.model, [request.steer for request in asked]):
+    with torch.inference_mode(), steered(lm.model, [request.steers for request in asked]):
         batch = _start(lm, asked, sampling)
         _step(lm, batch, 0, sampling, tokens)
         with NoReads():
@@ -123,7 +123,7 @@ def test_prefill_and_decoding_run_where_no_tensor_has_values(form, ragged):
         out = model(input_ids=ids[:, :1], use_cache=True, **{cache_argument(model): cache})
         live.keep(torch.zeros(1, dtype=torch.long, device="meta"))
     assert out.logits.shape[:2] == (2, 1)
-    assert live.mask.device.type == "meta"
+    assert live.groups[0].mask.device.type == "meta"
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def test_a_steered_tuple_keeps_its_other_entries():
     from psr.steering.live import Live, _hook
 
     A = torch.randn(1, 2, D_MODEL)
-    live = Live({0: []}, None)
+    live = Live([])
     out = _hook(live, 0)(torch.nn.Identity(), (), (A, "cache", 3))
     assert torch.equal(out[0], A)
     assert out[1:] == ("cache", 3)

@@ -110,5 +110,6 @@ def test_psr_steer_begins_where_psr_generation_does_in_every_row(template, kind)
     attention = torch.tensor([[0] * n + [1] * (width - n) for n in skip])
     with torch.inference_mode(), steer(model, module, 1.0, using) as live:
         model(input_ids=ids, attention_mask=attention)
-    assert live.first.tolist() == [prompt.question + n for n, prompt in zip(skip, prompts, strict=True)]
-    assert live.mask.sum(-1).tolist() == [width - prompt.question - n for n, prompt in zip(skip, prompts, strict=True)]
+    [group] = live.groups
+    assert group.first.tolist() == [prompt.question + n for n, prompt in zip(skip, prompts, strict=True)]
+    assert group.mask.sum(-1).tolist() == [width - prompt.question - n for n, prompt in zip(skip, prompts, strict=True)]
