@@ -49,7 +49,7 @@ def _ablate(root: Path, args: argparse.Namespace) -> None:
             expected="a whole number of at least 1",
             got=args.seeds,
         )
-    profile, data = params.load(root / params.FILE, args.profile), root / "data" / args.profile
+    profile, data = params.load(root, args.profile), root / "data" / args.profile
     named = tuple(dict.fromkeys(parse_variant(name) for name in args.variant))
     settings, model = profile.model_dump(), ModelPlace(**profile.model.model_dump())
     os.chdir(root)  # the parameters' paths begin here

@@ -56,7 +56,7 @@ def _compare(root: Path, args: argparse.Namespace) -> None:
     from tasks.shown.index import rebuild
     from tasks.shown.report import build_beside
 
-    profile, data = params.load(root / params.FILE, args.profile), root / "data" / args.profile
+    profile, data = params.load(root, args.profile), root / "data" / args.profile
     check_finished(data, args.profile, NEEDED, "the comparison")
     os.chdir(root)  # the parameters' paths begin here
     attributes = wanted(attributes_of(profile.benchmarks), args.attribute)

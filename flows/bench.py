@@ -53,7 +53,7 @@ def _bench(root: Path, options: argparse.Namespace) -> None:
             expected="a whole number of at least 1",
             got=options.repeats,
         )
-    settings, data = params.load(root / params.FILE, options.profile), root / "data" / options.profile
+    settings, data = params.load(root, options.profile), root / "data" / options.profile
     check_finished(data, options.profile)
     os.chdir(root)  # the parameters' paths begin here
     model = ModelPlace(**{**settings.model.model_dump(), "device": options.device or settings.model.device})

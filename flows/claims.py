@@ -14,7 +14,7 @@ from rich.console import Console
 
 from flows import environment, params
 from flows.doors import answered
-from flows.params import Faithfulness, Results
+from flows.sections import Faithfulness, Results
 from tasks.engine.place import Place
 from tasks.studies.claims.table import measured, write_claims
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
 
 
 def _show(root: Path, profile: str) -> None:
-    params.load(root / params.FILE, profile)
+    params.load(root, profile)
     from tasks.shown.claims import claims_table, questions
 
     rows = measured(root / "data" / profile, profile)

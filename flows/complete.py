@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Benchmark, Complete, Model, Sampling
+from flows.sections import Benchmark, Complete, Model, Sampling
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace
 from tasks.benchmarks.catalogue import attributes_of

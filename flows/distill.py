@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.params import Benchmark, Distill, Model
+from flows.sections import Benchmark, Distill, Model
 from psr.fitting.methods import parse_method, trained
 from tasks.asking.models import ModelPlace
 from tasks.engine.place import Place

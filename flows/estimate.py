@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from flows.params import Profile
+from flows.sections import Profile
 from psr.fitting.methods import parse_method, trained
 from tasks.engine.files import read_json
 from tasks.engine.pipeline import Step

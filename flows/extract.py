@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Extract, Model
+from flows.sections import Extract, Model
 from tasks.asking.models import ModelPlace
 from tasks.engine.place import Place
 from tasks.steps.extract import extract_side, gather_recordings

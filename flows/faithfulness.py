@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Benchmark, Faithfulness, Model, Sampling
+from flows.sections import Benchmark, Faithfulness, Model, Sampling
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace

@@ -16,6 +16,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import environment, params
+from flows.sections import Profile
 from flows.steps import planned, run_as_flow
 from psr.errors import PsrError
 from tasks.asking.models import ModelPlace
@@ -50,7 +51,7 @@ class StepFailed(PsrError):
 
 
 def reproduce_planned(
-    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: params.Profile
+    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile
 ) -> dict[str, str]:
     """The same flow over steps that were planned just now, while the caller holds the repository's lock."""
 
@@ -65,13 +66,14 @@ def reproduce_planned(
 
 
 def run_steps(
-    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: params.Profile
+    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile
 ) -> dict[str, str]:
     """Each step that DVC calls stale, as a sub-flow that is recorded when it ends; what is shown of them at the end.
 
     Returns step -> "Cached", "Restored" or "Completed". Stops at the first step that fails.
     """
     with speaking("", get_run_logger()):
+        pipeline.record(pipeline.step(f"settings@{profile}"))
         states = {step.name: _brought(root, pipeline, profile, step, settings) for step in steps}
         shown = task(cache_policy=NO_CACHE, persist_result=False)
         shown(publish.index)(root, profile)
@@ -80,7 +82,7 @@ def run_steps(
     return states
 
 
-def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings: params.Profile) -> str:
+def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings: Profile) -> str:
     """Bring one step up to date, and say how."""
     if step.state == "cached" or not pipeline.changed(step):
         return "Cached"
@@ -96,7 +98,7 @@ def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings:
     return "Completed"
 
 
-def _run(root: Path, profile: str, step: Step, settings: params.Profile) -> None:
+def _run(root: Path, profile: str, step: Step, settings: Profile) -> None:
     """Run one step as a sub-flow. Raises StepFailed."""
     try:
         run_as_flow(root, profile, step, settings)

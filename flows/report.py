@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Report
+from flows.sections import Report
 from tasks.engine.place import Place
 from tasks.shown.report import build
 

@@ -1,4 +1,4 @@
-"""The whole paper by one command: `python -m flows.reproduce [--profile quick] [--dry-run] [--no-wait]`.
+"""The whole paper by one command: `python -m flows.reproduce [--profile quick] [--set distill.epochs=6] [--dry-run]`.
 
 What is up to date is read from DVC before anything starts; the rest runs step by step in this process, with one Prefect
 server beside it that ends with the run. Stopped at any moment, it goes on from there next time.
@@ -19,6 +19,7 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from flows.estimate import plan_table, total_line
+from flows.sections import Profile
 from flows.steps import planned
 from tasks.engine.cells import sizes
 from tasks.engine.pipeline import Pipeline, Step, to_do
@@ -40,15 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment.set_defaults(root)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     return answered(
-        lambda: _reproduce(root, args.profile, dry_run=args.dry_run, wait=not (args.no_wait or args.dry_run)),
+        lambda: _reproduce(root, args.profile, args.set, dry_run=args.dry_run, wait=not (args.no_wait or args.dry_run)),
         "Stopped. What was finished is kept: run again to go on.",
     )
 
 
-def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> None:
-    params.load(root / params.FILE, profile)  # refused before anything is waited for
-    about = f"python -m flows.reproduce --profile {profile}"
-    with planned(root, profile, about, wait=wait) as (settings, pipeline, steps):
+def _reproduce(root: Path, profile: str, changes: Sequence[str], *, dry_run: bool, wait: bool) -> None:
+    params.load(root, profile, changes)  # refused before anything is waited for
+    about = " ".join([f"python -m flows.reproduce --profile {profile}", *(f"--set {change}" for change in changes)])
+    planning = planned(root, profile, about, wait=wait, changes=changes, dry_run=dry_run)
+    with planning as (settings, pipeline, steps):
         total = total_line(root, steps, settings)
         if dry_run:
             _console().print(plan_table(root, steps, settings))
@@ -66,7 +68,7 @@ def _reproduce(root: Path, profile: str, *, dry_run: bool, wait: bool) -> None:
             say(cells_line(root))
 
 
-def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: params.Profile) -> list[str]:
+def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile) -> list[str]:
     """Run what is stale under a server of its own; the names of the steps that ran."""
     computes = any(step.computes for step in to_do(steps))
     with server(root, meanwhile=lambda: _probe(settings) if computes else None) as url:
@@ -77,7 +79,7 @@ def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], 
     return [name for name, state in states.items() if state == "Completed"]
 
 
-def _probe(settings: params.Profile) -> None:
+def _probe(settings: Profile) -> None:
     from tasks.asking.models import ModelPlace
     from tasks.doctor.model import check_model
 
@@ -113,7 +115,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m flows.reproduce", description="Bring a profile's results up to date."
     )
     parser.add_argument(
-        "--profile", default=params.DEFAULT_PROFILE, help="a section of params.yaml (default: %(default)s)"
+        "--profile", default=params.DEFAULT_PROFILE, help="a profile of params.yaml (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value for this run, such as distill.epochs=6; may be given again",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show the plan with counts, sizes and an estimate; run nothing"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Results
+from flows.sections import Results
 from tasks.engine.place import Place
 from tasks.steps.results import write_metrics, write_results
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Benchmark, Judge, Model, Sampling, Search
+from flows.sections import Benchmark, Judge, Model, Sampling, Search
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace
@@ -27,7 +27,7 @@ def search(
 ) -> None:
     """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
     attributes, distilled = attributes_of(benchmarks), place.of("distill")
-    judges = judges_named(judge.name, attributes)
+    judges = judges_named(attributes, **judge.model_dump())
     lm = ModelPlace(**model.model_dump())
     answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=search.batch_size)
     grid = search.model_dump(exclude={"seed", "samples", "questions", "batch_size"})

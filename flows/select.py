@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Benchmark, Judge, Select
+from flows.sections import Benchmark, Judge, Select
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.place import Place
@@ -13,5 +13,5 @@ from tasks.steps.select import select_triplets
 def select(place: Place, benchmarks: tuple[Benchmark, ...], judge: Judge, select: Select) -> None:
     """Completions -> judgements -> triplets with soft labels, and what was dropped and why."""
     source = place.of("complete")
-    judge_completions(place, judges_named(judge.name, attributes_of(benchmarks)), source)
+    judge_completions(place, judges_named(attributes_of(benchmarks), **judge.model_dump()), source)
     select_triplets(source, place.out, **select.model_dump())

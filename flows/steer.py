@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.params import Benchmark, Model, Sampling, Steer
+from flows.sections import Benchmark, Model, Sampling, Steer
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelPlace

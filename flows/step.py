@@ -30,10 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(root: Path, name: str, profile: str) -> None:
-    settings = params.load(root / params.FILE, profile)
+    settings = params.written(root, profile)
     with opened(root) as pipeline:
         step = pipeline.step(f"{name}@{profile}")
-        params.check_planned(root, profile, settings, [step])
         with pipeline.unchanged(step):
             run_here(root, profile, step, settings)
 

@@ -5,17 +5,19 @@ Nothing is persisted and nothing is cached by Prefect: DVC decides what runs, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from flows import params
+from flows.sections import Profile
+from flows.settings import check_questions, resolved
 from psr.errors import PsrError
 from tasks.engine.cells import HOME, Cells
 from tasks.engine.locks import reproducing
-from tasks.engine.pipeline import Pipeline, Step, opened
+from tasks.engine.pipeline import Pipeline, Step, opened, to_do
 from tasks.engine.place import Place
 from tasks.engine.progress import say, speaking
 from tasks.engine.repair import keep, repair
@@ -25,26 +27,29 @@ from tasks.engine.timings import timed
 
 @contextmanager
 def planned(
-    root: Path, profile: str, about: str, *, wait: bool
-) -> Iterator[tuple[params.Profile, Pipeline, tuple[Step, ...]]]:
-    """The profile's parameters and its steps as DVC sees them, while the repository's lock is held: the parameters are read
-    under the lock, so that a run which has waited works with those of now. Raises PsrError for what cannot be run."""
+    root: Path, profile: str, about: str, *, wait: bool, changes: Sequence[str] = (), dry_run: bool = False
+) -> Iterator[tuple[Profile, Pipeline, tuple[Step, ...]]]:
+    """The profile's parameters, with `changes`, and its steps as DVC sees them, while the repository's lock is held: the
+    parameters are read under the lock, so that a run which has waited works with those of now.
+
+    Raises PsrError for what cannot be run."""
     with reproducing(root, about, wait=wait, say=say):
         repair(root, say)
-        settings = params.load(root / params.FILE, profile)
-        with opened(root) as pipeline:
+        settings = params.load(root, profile, changes)
+        with opened(root) as pipeline, resolved(root, profile, settings, pipeline, dry_run=dry_run):
             steps = pipeline.plan(profile)
-            params.check_planned(root, profile, settings, steps)
+            if to_do(steps):
+                check_questions(settings)
             keep(root)
             yield settings, pipeline, steps
 
 
-def run_here(root: Path, profile: str, step: Step, settings: params.Profile) -> None:
+def run_here(root: Path, profile: str, step: Step, settings: Profile) -> None:
     """Run a step in this process, without a server."""
     _work(root, profile, step, settings, serial)
 
 
-def run_as_flow(root: Path, profile: str, step: Step, settings: params.Profile) -> None:
+def run_as_flow(root: Path, profile: str, step: Step, settings: Profile) -> None:
     """Run a step as a sub-flow of the flow that runs now: its version is the code's, its parameters are its sections."""
     from prefect import flow, get_run_logger
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -68,7 +73,7 @@ def run_as_flow(root: Path, profile: str, step: Step, settings: params.Profile) 
         sub_flow(profile, shown)
 
 
-def _work(root: Path, profile: str, step: Step, settings: params.Profile, runner: Runner) -> None:
+def _work(root: Path, profile: str, step: Step, settings: Profile, runner: Runner) -> None:
     out = root / step.folder
     out.mkdir(parents=True, exist_ok=True)
     place = Place(root, profile, step.flow, out, step.deps, Cells(root / HOME, step.code), runner)

@@ -4,45 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from psr.errors import JudgeError, PsrError
-from psr.testbed.concepts import concept_named
+from psr.testbed.concepts import Concept, concept_named
 from psr.testbed.formats import Format, format_for, format_named
 from psr.testbed.rating import rate_concept, rate_format, rate_persona
-from psr.testbed.traits import trait_named
+from psr.testbed.traits import Trait, trait_named
 from psr.types import Attribute, JudgeItem, Judgement, Usage, Verdicts
 
 RUBRIC = "1"
-Rate = Callable[[Attribute, str, str], tuple[float, ...]]
 
 
-def _persona(attribute: Attribute, question: str, text: str) -> tuple[float, ...]:
-    return rate_persona(question, text, trait_named(attribute.name).decorations)
+def _trait(attribute: Attribute) -> Trait:
+    return trait_named(attribute.name)
 
 
-def _ifeval(attribute: Attribute, question: str, text: str) -> tuple[float, ...]:
-    return rate_format(question, text, format_of(attribute))
+def _concept(attribute: Attribute) -> Concept:
+    return concept_named(str(dict(attribute.kwargs).get("concept", attribute.name)))
 
 
-def _axbench(attribute: Attribute, question: str, text: str) -> tuple[float, ...]:
-    return rate_concept(question, text, concept_named(str(dict(attribute.kwargs).get("concept", attribute.name))))
+def format_of(attribute: Attribute) -> Format:
+    """The format an attribute asks for: by IFEval's instruction id and arguments when it has them, else by its name."""
+    given = dict(attribute.kwargs)
+    instruction = given.pop("instruction_id", None)
+    return format_named(attribute.name) if instruction is None else format_for(str(instruction), given)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What a benchmark's judge rates: dimension names, their common scale, and `rate` with values in [0, top]."""
+    """What a benchmark's judge rates: dimension names, their common scale, and `rate` with values in [0, top].
+
+    named: what the grammar has for an attribute; raises PsrError where it has nothing.
+    """
 
     dimensions: tuple[str, ...]
     scale: float
     top: float
-    rate: Rate
+    named: Callable[[Attribute], Any]
+    rate: Callable[[str, str, Any], tuple[float, ...]]
 
 
 SCHEMES = {
-    "persona": Scheme(("trait", "coherence"), 100.0, 1.0, _persona),
-    "ifeval": Scheme(("accuracy", "coherence", "accuracy_loose"), 100.0, 1.0, _ifeval),
-    "axbench": Scheme(("concept", "instruction", "fluency"), 2.0, 2.0, _axbench),
-}
+    "persona": Scheme(
+        ("trait", "coherence"), 100.0, 1.0, _trait,
+        lambda question, text, trait: rate_persona(question, text, trait.decorations),
+    ),
+    "ifeval": Scheme(("accuracy", "coherence", "accuracy_loose"), 100.0, 1.0, format_of, rate_format),
+    "axbench": Scheme(("concept", "instruction", "fluency"), 2.0, 2.0, _concept, rate_concept),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,8 @@ class TestbedJudge:
 
     benchmark: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    rubric: str = RUBRIC
+
+    rubric = RUBRIC
 
     def __post_init__(self) -> None:
         if self.benchmark not in SCHEMES:
@@ -75,6 +86,14 @@ class TestbedJudge:
     def dimensions(self) -> tuple[str, ...]:
         return SCHEMES[self.benchmark].dimensions
 
+    def refuses(self, attribute: Attribute) -> str:
+        """Why it cannot judge answers for the attribute; empty where it can."""
+        try:
+            SCHEMES[self.benchmark].named(attribute)
+        except PsrError as error:
+            return str(error)
+        return ""
+
     def reads(self, attribute: str) -> object:
         """What of an attribute decides its verdicts."""
         known = self.attributes.get(attribute)
@@ -89,7 +108,7 @@ class TestbedJudge:
         scheme = SCHEMES[self.benchmark]
         attribute = self.attributes.get(item.attribute) or _bare(item.attribute)
         try:
-            values = scheme.rate(attribute, item.question, item.text)
+            values = scheme.rate(item.question, item.text, scheme.named(attribute))
         except JudgeError:
             raise
         except PsrError as error:
@@ -113,10 +132,3 @@ def _bare(key: str) -> Attribute:
     """An attribute known by its key alone."""
     benchmark, _, name = key.rpartition("/")
     return Attribute(benchmark, name, (), (), (), (), (), RUBRIC)
-
-
-def format_of(attribute: Attribute) -> Format:
-    """The format an attribute asks for: by IFEval's instruction id and arguments when it has them, else by its name."""
-    given = dict(attribute.kwargs)
-    instruction = given.pop("instruction_id", None)
-    return format_named(attribute.name) if instruction is None else format_for(str(instruction), given)

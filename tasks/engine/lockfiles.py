@@ -11,6 +11,8 @@ from tasks.engine.files import parse_yaml
 
 LOCKS = ("dvc.lock", "data/profiles/dvc.lock")
 CODE = ("psr", "tasks", "flows")
+SETTINGS = "data/{profile}/settings.yaml"  # what a profile sets, resolved (flows/params.py)
+PLUGS = "plugs."  # the parameters there that stand for somebody's own code
 
 
 def recorded(root: Path, profile: str) -> dict[str, Any]:
@@ -30,14 +32,19 @@ def outputs(root: Path, profile: str) -> dict[str, str]:
 def versions(root: Path, profile: str) -> dict[str, str]:
     """step -> the version of the code that it ran on."""
     return {
-        name: code_version({dep["path"]: dep.get("md5", "") for dep in entry.get("deps", ())})
+        name: code_version(
+            {dep["path"]: dep.get("md5", "") for dep in entry.get("deps", ())}
+            | {name: repr(value) for values in entry.get("params", {}).values() for name, value in values.items()}
+        )
         for name, entry in recorded(root, profile).items()
     }
 
 
 def code_version(reads: Mapping[str, str]) -> str:
-    """A hash of those of the files and folders (path -> hash) that are code."""
-    return short_hash("code", sorted((path, value) for path, value in reads.items() if path.split("/")[0] in CODE))
+    """A hash of those of the files and folders (path -> hash) and parameters (name -> value as text) that are code."""
+    ours = [(path, value) for path, value in reads.items() if path.split("/")[0] in CODE]
+    others = [(name, value) for name, value in reads.items() if name.startswith(PLUGS) and value != "{}"]
+    return short_hash("code", sorted(ours + others))
 
 
 def code_of(root: Path, *folders: str) -> str:

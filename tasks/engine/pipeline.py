@@ -22,7 +22,7 @@ from tasks.engine.lockfiles import CODE, code_of, code_version
 from tasks.engine.repair import writing
 
 State = Literal["run", "maybe", "cached"]
-Reads = Mapping[str, str]  # path, or "params.yaml NAME" -> hash, or the value as text
+Reads = Mapping[str, str]  # path -> hash; parameter -> its value as text
 PATIENCE = 60.0  # seconds for another DVC process to let go
 FILES = (  # what DVC reads in the repository, longer names first
     "data/profiles/dvc.yaml", "data/profiles/dvc.lock", "data/dvc.yaml", "data/dvc.lock", "dvc.yaml", "dvc.lock", "params.yaml"
@@ -100,6 +100,16 @@ class Pipeline:
                 steps[stage.name] = self._step(stage, made, state, reasons, needs[stage.name])
         return tuple(steps.values())
 
+    def content(self, path: str) -> str:
+        """A hash of an input, a file or a folder, as DVC takes it. Raises PsrError where there is none."""
+        from dvc.dependency.base import Dependency
+
+        with _clearly(self.root):
+            entry = Dependency(next(iter(self._stages.values())), str(self.root / path))
+            if entry.exists:
+                return str(entry.get_hash().value)
+        raise _missing(self.root, path, "the profile")
+
     def changed(self, step: Step) -> bool:
         """Whether DVC calls it stale, now that what it needs is there."""
         with self._locked():
@@ -159,7 +169,8 @@ class Pipeline:
             )
         ours = {stage for name, stage in self._stages.items() if name.endswith(f"@{profile}")}
         ours |= {below for stage in ours for below in networkx.descendants(graph, stage)}
-        part = graph.subgraph(stage for stage in ours if not stage.frozen)  # a frozen one's outputs are inputs
+        # outputs of a frozen stage are inputs; settings.yaml, of the one that always runs, is written when a run is planned
+        part = graph.subgraph(stage for stage in ours if not stage.frozen and not stage.always_changed)
         order = networkx.lexicographical_topological_sort(part.reverse(), key=lambda stage: stage.addressing)
         return list(order), {stage.name: tuple(sorted(need.name for need in part.successors(stage))) for stage in part}
 
@@ -172,7 +183,7 @@ class Pipeline:
         reads = {name: value for dep in inputs for name, value in _read(dep).items()}
         return Step(
             stage.name, needs, state, reasons, tuple(map(str, paths)),
-            tuple(name.partition(".")[2] for name in params), tuple(map(str, stage.outs)), reads,
+            tuple(name for name in params if "." not in name), tuple(map(str, stage.outs)), reads,
         )  # fmt: skip
 
     def _refuse_missing(self, step: str, status: list[Any], made: set[str]) -> None:
@@ -180,14 +191,7 @@ class Pipeline:
         gone = [name for entry in status if isinstance(entry, dict) for name, how in entry.get("changed deps", {}).items()
                 if how == "deleted" and not _within(name, made)]  # fmt: skip
         if gone:
-            command = restoring(self.root, gone[0])
-            raise PsrError(
-                "an input is missing",
-                where=gone[0],
-                expected=f"a file or folder that {step} reads",
-                do=f"{f'Bring it back by {command}' if command else 'Put it there'}, or correct its path in "
-                "params.yaml or dvc.yaml.",
-            )
+            raise _missing(self.root, gone[0], step)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -250,10 +254,20 @@ def to_do(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return tuple(step for step in steps if step.state != "cached")
 
 
+def _missing(root: Path, path: str, reader: str) -> PsrError:
+    command = restoring(root, path)
+    return PsrError(
+        "an input is missing",
+        where=path,
+        expected=f"a file or folder that {reader} reads",
+        do=f"{f'Bring it back by {command}' if command else 'Put it there'}, or correct its path in params.yaml or dvc.yaml.",
+    )
+
+
 def _read(dep: Any) -> dict[str, str]:
     """What one dependency holds now: its hash; of parameters each value."""
     if hasattr(dep, "params"):
-        return {f"{dep} {name}": repr(value) for name, value in dep.get_hash().value.items()}
+        return {name: repr(value) for name, value in dep.get_hash().value.items()}
     if not dep.exists:
         return {str(dep): "missing"}
     return {str(dep): str(dep.get_hash().value)}

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -59,6 +60,7 @@ import os
 import signal
 import errno
 from pathlib import Path
+from typing import Any
 
 from psr.errors import PsrError
 
@@ -84,8 +86,11 @@ def misbehave(stage: str, root: Path) -> None:
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "params":
+        path = root / "data/smoke/settings.yaml"
+        path.write_text(path.read_text().replace("  seed: 1\\n", "  seed: 11\\n"))
+    if kind == "later":
         path = root / "params.yaml"
-        path.write_text(path.read_text().replace("seed: 1,", "seed: 11,"))
+        path.write_text(path.read_text().replace("      seed: 1\\n", "      seed: 17\\n"))
     if kind == "code":
         with open(root / "flows" / f"{stage}.py", "a") as file:
             file.write("# edited\\n")
@@ -108,6 +113,66 @@ GRAPH: dict[str, tuple[str, tuple[str, ...]]] = {
     "right": ("select", ("make",)),
     "join": ("select", ("left", "right")),
 }
+BOTH = {"smoke": {"x": "y"}, "quick": {"x": "y"}}
+SMOKE = """
+  smoke:  # every step on very little
+    benchmarks:
+    - name: persona
+      path: data/testbed/persona
+      attributes:
+      - pirate
+    methods:
+    - s-const-dim-r
+    - a-const-mse-qr
+    - a-psr-mse-qr
+    seeds:
+    - 123
+    complete:
+      questions: 12
+      instructions: 1
+      seed: 1
+      batch_size: 64
+    select:
+      limit: 12
+    distill:
+      epochs: 24
+      batch_size: 4
+      lr: null
+    search:
+      questions: 4
+      samples: 1
+      alphas:
+      - 0
+      - 1
+      - 2
+      resamples: 50
+      seed: 2
+      batch_size: 128
+    steer:
+      questions: 4
+      seed: 3
+      batch_size: 128
+      strengths: 1
+      with_prompt:
+      - a-psr-mse-qr
+    faithfulness:
+      questions: 4
+      triplets: 8
+      resamples: 50
+      strengths: 1
+      batch_size: 128
+    results:
+      resamples: 50
+      seed: 4
+    report:
+      title: Prompt Steering Replacement, smoke profile
+"""
+
+
+def add_smoke(folder: Path) -> None:
+    """Add the profile that the tests run, as a user adds one: a block at the end of params.yaml."""
+    with open(folder / "params.yaml", "a", encoding="utf-8") as file:
+        file.write(SMOKE)
 
 
 def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH) -> Path:
@@ -120,16 +185,29 @@ def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH
     (folder / ".dvc").mkdir()
     shutil.copy(HERE / ".dvc" / "config", folder / ".dvc" / "config")
     (folder / "tasks" / "misbehave.py").write_text(MISBEHAVE)
-    stages = {}
+    add_smoke(folder)
+    (folder / "data/testbed/model").mkdir(parents=True)
+    (folder / "data/testbed/model/weights").write_text("none\n")
+    shutil.copytree(HERE / "data/testbed/persona", folder / "data/testbed/persona")
+    stages: dict[str, Any] = {
+        "settings": {
+            "foreach": BOTH,
+            "do": {
+                "cmd": "python -m flows.settings --profile ${key}",
+                "always_changed": True,
+                "outs": [{"data/${key}/settings.yaml": {"cache": False}}],
+            },
+        }
+    }
     for name, (section, needs) in graph.items():
         text = STEP.replace("NAME", name).replace("SECTION", section).replace("NEEDS", repr(needs))
         (folder / "flows" / f"{name}.py").write_text(text.replace("ITEMS", str(ITEMS)))
         stages[name] = {
-            "foreach": {"smoke": {"x": "y"}, "quick": {"x": "y"}},
+            "foreach": BOTH,
             "do": {
                 "cmd": f"python -m flows.step {name} --profile ${{key}}",
                 "deps": ([f"data/${{key}}/{need}" for need in needs] or ["seed.txt"]) + [f"flows/{name}.py"],
-                "params": [f"${{key}}.{section}"],
+                "params": [{"data/${key}/settings.yaml": [section]}],
                 "outs": [f"data/${{key}}/{name}"],
             },
         }

@@ -37,8 +37,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--attribute", "cheerful"], r"no such attribute.*\(--attribute\), expected some of pirate, hedging, gloomy, got 'cheerful'"),
-    (["--profile", "none"], r"unknown profile \(params.yaml\), expected one of smoke, quick, full.*got 'none'"),
-    (["--profile", "smoke"], r"the comparison works on a finished profile \(data/smoke\).*no complete/completions.*--profile smoke"),
+    (["--profile", "none"], r"unknown profile \(params.yaml\), expected one of quick, full.*got 'none'"),
+    (["--profile", "full"], r"the comparison works on a finished profile \(data/full\).*no complete/completions.*--profile full"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_refused_in_one_line(root, capsys, arguments, words):
     assert adapt.main(arguments, root) == 2

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from repository import GRAPH, build
 
+from flows import params
+from flows.settings import resolved
 from psr.errors import PsrError
 from tasks.engine.checkout import commit
 from tasks.engine.pipeline import Step, opened
@@ -20,7 +22,7 @@ COMMITTED = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q",
 
 
 def plan(folder: Path, profile: str) -> tuple[Step, ...]:
-    with opened(folder) as pipeline:
+    with opened(folder) as pipeline, resolved(folder, profile, params.load(folder, profile), pipeline):
         return pipeline.plan(profile)
 
 

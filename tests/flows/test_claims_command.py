@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished profile, and its claims as the step writes them."""
     data = write_claims_folder(tmp_path)
-    settings = params.load(ROOT / "params.yaml", "quick")
+    settings = params.load(ROOT, "quick")
     claims.claims(
         SimpleNamespace(root=tmp_path, profile="quick", out=data / "claims"), settings.results, settings.faithfulness
     )
@@ -35,8 +35,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--profile", "none"], r"unknown profile \(params.yaml\), expected one of smoke, quick, full.*got 'none'"),
-    (["--profile", "smoke"], r"not measured \(data/smoke/claims\).*flows.reproduce --profile smoke"),
+    (["--profile", "none"], r"unknown profile \(params.yaml\), expected one of quick, full.*got 'none'"),
+    (["--profile", "full"], r"not measured \(data/full/claims\).*flows.reproduce --profile full"),
 ])  # fmt: skip
 def test_what_cannot_be_measured_is_refused_in_one_line(root, capsys, arguments, words):
     assert claims.main(arguments, root) == 2

@@ -161,14 +161,14 @@ def test_a_run_that_waited_works_with_the_parameters_of_now_and_not_with_code_of
             assert "waiting for it to end" in waiting.stdout.readline()
             params = folder / "params.yaml"
             text = params.read_text()
-            params.write_text(text.replace("seed: 11,", "seed: 777,"))  # quick's
+            params.write_text(text.replace("seed: 11\n", "seed: 777\n"))  # quick's
             first.communicate(timeout=120)
             said, _ = waiting.communicate(timeout=200)
             assert waiting.returncode == 0, said
     assert (folder / "data/quick/make/all.txt").read_text().startswith("make 777\n")
     with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as first:
         (folder / "seed.txt").write_text("another\n")
-        params.write_text(params.read_text().replace("seed: 1,", "seed: 2,"))
+        params.write_text(params.read_text().replace("      seed: 1\n", "      seed: 2\n"))
         until(lambda: journal(folder).count("make 0") == 3, 120)
         with started(folder, "--profile", "quick") as waiting:
             assert "waiting for it to end" in waiting.stdout.readline()

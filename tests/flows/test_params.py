@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flows import params
 from flows.estimate import amounts
+from flows.sections import Profile
+from flows.settings import check_questions
 from psr.errors import PsrError
 from psr.evaluation.claims import GOAL
-from psr.fitting.presets import AXBENCH_FACTORS
-from tasks.engine.pipeline import opened
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "params.yaml"
 
 
 @pytest.fixture
 def edited(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of params.yaml with values of the quick profile replaced: edited({"distill.lr": 3})."""
+    """A folder with a copy of params.yaml whose defaults have other values: edited({"distill.lr": 3})."""
 
-    def edit(changes: dict[str, Any], drop: str = "") -> Path:
-        sections = yaml.safe_load(SHIPPED.read_text())
+    def edit(changes: dict[str, Any], drop: str = "", profiles: dict[str, Any] | None = None) -> Path:
+        values = yaml.safe_load((ROOT / "params.yaml").read_text())
         for dotted, value in changes.items():
             *above, last = dotted.split(".")
-            here = sections["quick"]
+            section = values["defaults"]
             for step in above:
-                here = here[int(step) if step.isdecimal() else step]
-            here[last] = value
+                section = section[int(step) if step.isdecimal() else step]
+            section[last] = value
         if drop:
-            section, name = drop.split(".")
-            del sections["quick"][section][name]
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
-        return tmp_path / "params.yaml"
+            name, key = drop.split(".")
+            del values["defaults"][name][key]
+        if profiles is not None:
+            values["profiles"] = profiles
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+        return tmp_path
 
     return edit
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "full", "all"])
+@pytest.mark.parametrize("profile", ["quick", "full"])
 def test_every_shipped_profile_is_valid(profile):
-    settings = params.load(SHIPPED, profile)
+    settings = params.load(ROOT, profile)
     assert settings.model.threads >= 1
     assert settings.model.trust_remote_code is False
 
 
 def test_sections_are_frozen():
-    settings = params.load(SHIPPED, "quick")
+    settings = params.load(ROOT, "quick")
     with pytest.raises(ValidationError, match="frozen"):
         settings.distill.lr = 1.0
 
@@ -58,33 +62,36 @@ def test_sections_are_frozen():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"distill.lrr": 0.1}, ["unknown parameter quick.distill.lrr", "preset", "epochs"]),
-        ({"extras": {}}, ["unknown parameter quick.extras", "model", "benchmarks"]),
-        ({"benchmarks.0.names": []}, ["unknown parameter quick.benchmarks.0.names", "attributes", "methods"]),
-        ({"benchmarks": []}, ["quick.benchmarks", "at least 1"]),
+        ({"distill.lrr": 0.1}, ["unknown parameter distill.lrr", "preset", "epochs"]),
+        ({"extras": {}}, ["unknown parameter extras", "model", "benchmarks"]),
+        ({"benchmarks.0.names": []}, ["unknown parameter benchmarks.0.names", "attributes", "methods"]),
+        ({"benchmarks": []}, ["benchmarks", "at least 1"]),
         (
             {"benchmarks": [{"name": "persona", "path": "a", "attributes": ["b"]}] * 2},
-            ["quick.benchmarks", "named twice", "persona"],
+            ["benchmarks", "named twice", "persona"],
         ),
-        ({"benchmarks.0.methods": ["a-psr-mse"]}, ["unknown method", "quick", "'a-psr-mse'"]),
-        ({"benchmarks.0.methods": []}, ["quick.benchmarks.0.methods", "at least 1"]),
-        ({"seeds": []}, ["quick.seeds", "at least 1"]),
-        ({"seeds": [1, 2, 1]}, ["quick.seeds", "a seed is named twice"]),
+        ({"benchmarks.0.methods": ["a-psr-mse"]}, ["unknown method", "profile quick", "'a-psr-mse'"]),
+        ({"benchmarks.0.methods": []}, ["benchmarks.0.methods", "at least 1"]),
+        ({"seeds": []}, ["seeds", "at least 1"]),
+        ({"seeds": [1, 2, 1]}, ["seeds", "a seed is named twice"]),
         ({"steer.with_prompt": ["a-psr-ll-r"]}, ["steer.with_prompt", "a-psr-ll-r", "which methods does not"]),
-        ({"search.factors": [1, 0.5]}, ["quick.search", "factors must rise"]),
-        ({"search.factors": [0, 1]}, ["quick.search.factors.0", "greater than 0"]),
-        ({"methods": ["a-psr-mse"]}, ["unknown method", "quick.methods", "a-psr-mse-qr", "'a-psr-mse'"]),
-        ({"methods": []}, ["quick.methods", "at least 1"]),
-        ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["quick.methods", "named twice"]),
-        ({"model.dtype": "float8"}, ["quick.model.dtype", "'float32'", "'float8'"]),
-        ({"benchmarks.0.name": "mmlu"}, ["quick.benchmarks.0.name", "'persona'", "'mmlu'"]),
-        ({"judge.name": "gpt"}, ["quick.judge.name", "'testbed'", "'gpt'"]),
-        ({"distill.epochs": 0}, ["quick.distill.epochs", "greater than 0", "0"]),
-        ({"distill.lr": float("nan")}, ["quick.distill.lr", "nan"]),
-        ({"search.alphas": [1, 2]}, ["quick.search", "alphas must rise from 0"]),
-        ({"search.alphas": [0, 2, 1]}, ["quick.search", "alphas must rise from 0"]),
-        ({"search.alphas": [0, 9]}, ["quick.search", "alpha_max"]),
-        ({"select.min_trait": 2}, ["quick.select.min_trait", "less than or equal to 1"]),
+        ({"search.factors": [1, 0.5]}, ["search", "factors must rise"]),
+        ({"search.factors": [0, 1]}, ["search.factors.0", "greater than 0"]),
+        ({"methods": ["a-psr-mse"]}, ["unknown method", "a-psr-mse-qr", "'a-psr-mse'"]),
+        ({"methods": []}, ["methods", "at least 1"]),
+        ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["methods", "named twice"]),
+        ({"model.dtype": "float8"}, ["model.dtype", "'float32'", "'float8'"]),
+        ({"benchmarks.0.name": "mmlu"}, ["benchmarks.0.name", "'persona'", "'mmlu'"]),
+        ({"judge.name": "gpt"}, ["unknown judge", "testbed", "my_lab.judges:Mine", "'gpt'"]),
+        ({"judge.name": "my_lab.judges:Strict"}, ["the judge cannot be imported", "No module named 'my_lab'"]),
+        ({"judge.name": "psr.errors:PsrError"}, ["this is no judge", "a dataclass whose first fields are benchmark"]),
+        ({"judge.strict": True}, ["unknown setting of judge testbed", "has no settings", "'strict'"]),
+        ({"distill.epochs": 0}, ["distill.epochs", "greater than 0", "0"]),
+        ({"distill.lr": float("nan")}, ["distill.lr", "nan"]),
+        ({"search.alphas": [1, 2]}, ["search", "alphas must rise from 0"]),
+        ({"search.alphas": [0, 2, 1]}, ["search", "alphas must rise from 0"]),
+        ({"search.alphas": [0, 9]}, ["search", "alpha_max"]),
+        ({"select.min_trait": 2}, ["select.min_trait", "less than or equal to 1"]),
         (
             {"steer.seed": 13, "faithfulness.seed": 13},
             ["faithfulness samples under 13 to 13", "steer under 13 to 13", "choose another faithfulness.seed"],
@@ -97,9 +104,9 @@ def test_sections_are_frozen():
             {"steer.seed": 13, "faithfulness.seed": 18, "seeds": [1, 2, 3], "steer.samples": 2},
             ["samples under 18 to 20", "steer under 13 to 18"],
         ),
-        ({"faithfulness.questions": 0}, ["quick.faithfulness.questions", "greater than 0"]),
-        ({"complete.seed": "one"}, ["quick.complete.seed", "valid integer", "'one'"]),
-        ({"model": "gpt2"}, ["quick.model", "'gpt2'"]),
+        ({"faithfulness.questions": 0}, ["faithfulness.questions", "greater than 0"]),
+        ({"complete.seed": "one"}, ["complete.seed", "valid integer", "'one'"]),
+        ({"model": "gpt2"}, ["model", "'gpt2'"]),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(edited, changes, words):
@@ -117,9 +124,9 @@ def test_answers_beside_those_of_steer_are_faithfulness_own(edited, first):
 
 
 def test_full_has_the_seeds_that_the_claims_need():
-    settings = params.load(SHIPPED, "full")
+    settings = params.load(ROOT, "full")
     assert len(settings.seeds) == GOAL
-    small = params.load(SHIPPED, "quick")
+    small = params.load(ROOT, "quick")
     made = (
         amounts(small, ROOT)["faithfulness"],
         amounts(small.model_copy(update={"seeds": (1, 2)}), ROOT)["faithfulness"],
@@ -129,38 +136,43 @@ def test_full_has_the_seeds_that_the_claims_need():
 
 
 def test_a_missing_parameter_is_named(edited):
-    with pytest.raises(PsrError, match=r"missing parameter quick\.steer\.seed"):
+    with pytest.raises(PsrError, match=r"missing parameter steer\.seed"):
         params.load(edited({}, drop="steer.seed"), "quick")
 
 
 def test_several_problems_are_said_at_once(edited):
-    with pytest.raises(PsrError, match=r"quick\.distill\.lrr.*quick\.steer\.seed"):
+    with pytest.raises(PsrError, match=r"distill\.lrr.*steer\.seed"):
         params.load(edited({"distill.lrr": 1, "steer.seed": "x"}), "quick")
 
 
 def test_an_unknown_profile_lists_the_known_ones():
-    with pytest.raises(PsrError, match=r"unknown profile .*smoke, quick, full, all.*'quik'"):
-        params.load(SHIPPED, "quik")
+    with pytest.raises(PsrError, match=r"unknown profile \(params.yaml\), expected one of quick, full, got 'quik'"):
+        params.load(ROOT, "quik")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("quick: [", "no valid YAML"),
-        ("", "no profiles"),
-        ("- a\n- b\n", "no profiles"),
+        ("", "no sections"),
+        ("- a\n- b\n", "no sections"),
         ("quick: {a: \x00}", "no valid YAML"),
+        ("quick: {model: {}}", "another layout.*`defaults`.*`profiles`.*got quick"),
+        ("defaults: {}\nprofiles: {a: {}, b: {}, a: {}}", "no valid YAML.*'a' is there twice"),
+        ("defaults: {}\nprofiles: {quick: {}}", "cannot have this name.*'quick'"),
+        ("defaults: {}\nprofiles: {testbed: {}}", "cannot have this name.*'testbed'"),
+        ("defaults: {}\nprofiles: {a/b: {}}", "cannot have this name.*'a/b'"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, text, words):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(PsrError, match=words):
-        params.load(tmp_path / "params.yaml", "quick")
+        params.load(tmp_path, "quick")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PsrError, match="parameters are missing"):
-        params.load(tmp_path / "params.yaml", "quick")
+        params.load(tmp_path, "quick")
 
 
 def test_methods_are_kept_as_slugs_however_they_are_written(edited):
@@ -172,52 +184,102 @@ def test_attributes_may_be_written_with_their_benchmark_but_not_twice(edited):
     assert params.load(edited({"benchmarks.0.attributes": ["persona/pirate"]}), "quick").benchmarks[0].attributes == (
         "pirate",
     )
-    with pytest.raises(PsrError, match=r"quick\.benchmarks\.0\.attributes: an attribute is named twice"):
+    with pytest.raises(PsrError, match=r"benchmarks\.0\.attributes: an attribute is named twice"):
         params.load(edited({"benchmarks.0.attributes": ["persona/pirate", "pirate"]}), "quick")
 
 
-def test_an_attribute_that_the_benchmark_does_not_have_is_refused_with_the_known_ones(edited):
-    settings = params.load(edited({"benchmarks.0.attributes": ["pirate", "grumpy"]}), "quick")
+def test_a_profile_says_what_differs_and_has_the_defaults_for_the_rest(edited):
+    folder = edited({}, profiles={"mine": {"distill": {"epochs": 3}, "seeds": [1, 2], "model": {"template": {"x": 1}}}})
+    mine, quick = (params.load(folder, name) for name in ("mine", "quick"))
+    assert (mine.distill.epochs, mine.seeds, mine.model.template) == (3, (1, 2), {"x": 1})
+    assert mine.distill.model_copy(update={"epochs": 12}) == quick.distill
+    assert mine.model_dump(exclude={"distill", "seeds", "model"}) == quick.model_dump(
+        exclude={"distill", "seeds", "model"}
+    )
+    assert params.profiles(folder) == ("quick", "mine")
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"distil": {"epochs": 3}}, ["unknown parameter distil, expected one of distill, ", "profile mine"]),
+        ({"distill": {"epoch": 3}}, ["unknown parameter distill.epoch, expected one of epochs, ", "profile mine"]),
+        ({"distill": 3}, ["distill: input should be", "got 3", "profile mine"]),
+        ({"methods": "all"}, ["methods: input should be a valid tuple", "'all'"]),
+        ([1], ["a profile is no block of sections", "[1]"]),
+    ],
+)
+def test_a_block_that_is_wrong_is_said_with_the_nearest_names_first(edited, block, words):
+    with pytest.raises(PsrError) as raised:
+        params.load(edited({}, profiles={"mine": block}), "mine")
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+def test_set_changes_one_run(edited):
+    changes = ["distill.epochs=6", "seeds=[1, 2]", "benchmarks.0.attributes=[pirate]", "methods.0=s-const-caa-r"]
+    settings = params.load(ROOT, "quick", changes)
+    assert (settings.distill.epochs, settings.seeds, settings.benchmarks[0].attributes) == (6, (1, 2), ("pirate",))
+    assert settings.methods[0] == "s-const-caa-r"
+    assert params.load(ROOT, "quick").distill.epochs == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("distill.epoch=6", ["unknown parameter distill.epoch, expected one of epochs, ", "--set distill.epoch=6"]),
+        ("distill.epochs=six", ["distill.epochs: input should be a valid integer", "'six'", "--set"]),
+        ("distil.epochs=6", ["unknown parameter (--set), expected one of distill, "]),
+        ("methods.9=a", ["unknown parameter (--set)", "methods.9"]),
+        ("distill.epochs", ["nothing can be set by this (--set), expected SECTION.KEY=VALUE"]),
+        ("distill.epochs=[", ["the value is no YAML (--set)"]),
+    ],
+)
+def test_a_set_that_is_wrong_is_one_clear_line(change, words):
+    with pytest.raises(PsrError) as raised:
+        params.load(ROOT, "quick", [change])
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+@given(st.dictionaries(st.sampled_from(["epochs", "batch_size", "layer"]), st.integers(1, 50), min_size=1))
+def test_set_and_a_block_say_the_same(values):
+    block = params._merged(yaml.safe_load((ROOT / "params.yaml").read_text())["defaults"], {"distill": values})
+    by_set = params.load(ROOT, "quick", [f"distill.{key}={value}" for key, value in values.items()])
+    assert by_set == Profile.model_validate(block)
+
+
+def test_settings_are_written_resolved_and_read_back(tmp_path):
+    settings = params.load(ROOT, "full")
+    params.write_settings(tmp_path, "full", settings, lambda path: f"hash of {path}")
+    values = yaml.safe_load((tmp_path / "data/full/settings.yaml").read_text())
+    assert params.written(tmp_path, "full") == settings
+    assert values["model"]["trust_remote_code"] is False  # the code's defaults stand there too
+    assert values["inputs"]["benchmarks"]["axbench"] == "hash of data/testbed/axbench"
+    assert values["plugs"] == {"benchmarks": {}, "judge": {}, "methods": {}}
+    before = (tmp_path / "data/full/settings.yaml").stat().st_mtime_ns
+    params.write_settings(tmp_path, "full", settings, lambda path: f"hash of {path}")
+    assert (tmp_path / "data/full/settings.yaml").stat().st_mtime_ns == before
+
+
+def test_an_attribute_that_is_not_there_or_that_the_judge_does_not_know_is_refused(edited, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    check_questions(params.load(ROOT, "full"))
     with pytest.raises(PsrError, match=r"unknown attribute.*pirate.*'grumpy'"):
-        params.check_attributes(ROOT, settings)
-    params.check_attributes(ROOT, params.load(SHIPPED, "quick"))
-
-
-@pytest.mark.parametrize("profile", sorted(yaml.safe_load(SHIPPED.read_text())))
-def test_what_a_profile_reads_is_watched_by_dvc_and_anything_else_is_refused(profile):
-    settings = params.load(SHIPPED, profile)
-    with opened(ROOT) as pipeline:
-        steps = pipeline.plan(profile)
-    params.check_watched(settings, steps)
-    elsewhere = settings.model_copy(update={"model": settings.model.model_copy(update={"path": "elsewhere/model"})})
-    with pytest.raises(PsrError, match=r"DVC does not watch \(elsewhere/model\).*profiles\.yaml"):
-        params.check_watched(elsewhere, steps)
-
-
-def test_the_defaults_are_those_that_results_were_made_with():
-    """DVC watches params.yaml and not these: a default that changes makes results stale that nobody is told of."""
-    assert params.Model(path="x").model_dump() == {
-        "path": "x", "dtype": "float32", "device": "cpu", "threads": 2, "trust_remote_code": False, "template": {}
-    }  # fmt: skip
-    assert params.Judge().name == "testbed"
-    assert params.Sampling(max_new_tokens=1).temperature == 1.0
-    assert params.load(SHIPPED, "full").search.factors == AXBENCH_FACTORS
-    sections = [
-        one.annotation for one in params.Profile.model_fields.values() if hasattr(one.annotation, "model_fields")
-    ]
-    optional = {
-        (name, one.default)
-        for section in sections
-        for name, one in section.model_fields.items()
-        if not one.is_required() and name != "template"
-    }
-    assert {name for name, default in optional if default not in (None, ())} == {
-        "dtype", "device", "threads", "trust_remote_code", "name", "temperature"
-    }  # fmt: skip
+        check_questions(params.load(edited({"benchmarks.0.attributes": ["pirate", "grumpy"]}), "quick"))
+    shutil.copytree(ROOT / "data/testbed/persona", tmp_path / "persona")
+    for side in ("extract", "eval"):
+        shutil.copy(tmp_path / f"persona/{side}/pirate.json", tmp_path / f"persona/{side}/grumpy.json")
+    settings = params.load(
+        edited({"benchmarks.0.path": str(tmp_path / "persona"), "benchmarks.0.attributes": ["pirate", "grumpy"]}),
+        "quick",
+    )
+    with pytest.raises(
+        PsrError, match=r"cannot be judged \(judge testbed-persona\), got persona/grumpy \(unknown trait"
+    ):
+        check_questions(settings)
 
 
 def test_the_searched_amount_counts_what_persona_is_asked_for_at_most():
-    quick, full = (params.load(SHIPPED, name) for name in ("quick", "full"))
+    quick, full = (params.load(ROOT, name) for name in ("quick", "full"))
     asked = (
         3 * (2 + 4 * (4 + 1 + 2 * 2)) * 48 * 2
     )  # attributes · (plain, prompt, methods · (grid, alpha_max, two points)) · answers

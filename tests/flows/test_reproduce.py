@@ -116,9 +116,24 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(folder):
     done = reproduce(folder, "--dry-run")
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if "@smoke" in line}
     assert "up to date" in lines["make@smoke"]
-    assert "smoke.select modified" in lines["left@smoke"]
+    assert "select modified" in lines["left@smoke"]
     assert "About" in done.stdout
     assert len(journal(folder)) == 4 * ITEMS
+
+
+def test_a_dry_run_leaves_the_settings_as_they_were(folder):
+    settings = folder / "data/smoke/settings.yaml"
+    before = settings.read_bytes()
+    assert "left@smoke" in reproduce(folder, "--dry-run", "--set", "select.limit=7").stdout
+    assert settings.read_bytes() == before
+
+
+def test_set_is_for_one_run_and_the_next_goes_back(folder):
+    assert reproduce(folder, "--set", "select.limit=7", "--set", "seeds=[5, 6]").returncode == 0
+    assert (folder / "data/smoke/join/all.txt").read_text().startswith("join 7\n")
+    assert journal(folder).count("make 0") == 1
+    assert reproduce(folder).returncode == 0
+    assert (folder / "data/smoke/join/all.txt").read_text().startswith("join 12\n")
 
 
 def test_only_what_changed_runs(folder):
@@ -205,7 +220,7 @@ def test_a_failure_the_user_can_mend_is_one_clear_line_and_is_not_tried_again(fr
     [
         ("bug", 1, "make@smoke failed: KeyError: 'bug'"),
         ("full", 2, "make@smoke failed: the disk is full (/some/file). Make room and run again"),
-        ("params", 2, "the inputs of make@smoke changed while it ran (params.yaml smoke.complete)"),
+        ("params", 2, "the inputs of make@smoke changed while it ran (complete)"),
         ("code", 2, "the inputs of make@smoke changed while it ran (flows/make.py)"),
     ],
 )
@@ -230,12 +245,20 @@ def test_what_fails_again_and_again_is_given_up(fresh):
 
 
 @pytest.mark.slow
-def test_edited_parameters_are_not_recorded_as_what_the_run_was_made_from(fresh):
+def test_settings_edited_during_a_run_are_not_recorded_as_what_it_was_made_from(fresh):
     reproduce(fresh, PSR_TEST_FAIL="make:params:1")
-    assert not (fresh / "dvc.lock").exists()
+    assert "make@smoke" not in (fresh / "dvc.lock").read_text()
     assert reproduce(fresh).returncode == 0
-    assert (fresh / "data/smoke/make/all.txt").read_text().startswith("make 11\n")
-    assert "seed: 11" in (fresh / "dvc.lock").read_text()
+    assert (fresh / "data/smoke/make/all.txt").read_text().startswith("make 1\n")
+    assert "seed: 11" not in (fresh / "dvc.lock").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_works_with_the_parameters_that_it_was_planned_with_and_the_next_with_those_of_now(fresh):
+    assert reproduce(fresh, PSR_TEST_FAIL="make:later:1").returncode == 0
+    assert (fresh / "data/smoke/make/all.txt").read_text().startswith("make 1\n")
+    assert reproduce(fresh).returncode == 0
+    assert (fresh / "data/smoke/make/all.txt").read_text().startswith("make 17\n")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +266,7 @@ def test_edited_parameters_are_not_recorded_as_what_the_run_was_made_from(fresh)
     [
         (
             lambda f: edit(f / "params.yaml", "min_trait: 0.5", "min_trait: 5"),
-            "smoke.select.min_trait: input should be less than",
+            "select.min_trait: input should be less than",
         ),
         (lambda f: edit(f / "params.yaml", "smoke:", "smok:"), "unknown profile (params.yaml), expected one of smok"),
         (lambda f: (f / "dvc.yaml").write_text("stages: ["), "DVC cannot read the pipeline"),

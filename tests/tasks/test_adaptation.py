@@ -177,7 +177,7 @@ def test_only_persona_is_compared_and_attributes_keep_the_profiles_order():
 
 
 def test_the_first_repetition_is_compared_with_its_own_seeds():
-    one = replace(case(), settings=params.load(ROOT / "params.yaml", "full").model_dump())
+    one = replace(case(), settings=params.load(ROOT, "full").model_dump())
     assert (one.seed, one.sampled("search"), one.sampled("steer")) == (123, (2, 3), (10, 11))
 
 

@@ -9,15 +9,18 @@ import grimp
 import pytest
 import yaml
 
-from flows.params import Profile
+from flows.sections import Profile
+from tasks.benchmarks.judges import JUDGES
 from tasks.engine.lockfiles import CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # what they say or keep changes no result
 WITHOUT_EFFECT = (
-    "tasks/engine/", "tasks/shown/claims.py", "psr/errors.py", "flows/params.py", "flows/environment.py", "flows/doors.py"
+    "tasks/engine/", "tasks/shown/claims.py", "psr/errors.py", "psr/plugs.py", "flows/params.py", "flows/sections.py",
+    "flows/environment.py", "flows/doors.py",
 )  # fmt: skip
+REGISTERED = {"tasks.benchmarks.judges": JUDGES}  # module -> name -> dotted path of a plug, which it imports by that
 
 
 @cache
@@ -35,6 +38,7 @@ def loaded(step: str) -> set[str]:
             continue
         seen.add(module)
         todo += graph().find_modules_directly_imported_by(module)
+        todo += [path.partition(":")[0] for path in REGISTERED.get(module, {}).values()]
     return {_file(module) for module in seen}
 
 
@@ -47,39 +51,36 @@ def code_deps(step: str) -> list[str]:
     return [dep for dep in STAGES[step]["do"]["deps"] if dep.split("/")[0] in CODE]
 
 
-@pytest.mark.parametrize("step", STAGES)
+STEPS = [step for step in STAGES if step != "settings"]  # that one is asked every time
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_everything_that_a_step_imports_lies_in_its_dependencies(step):
     deps = [ROOT / dep for dep in code_deps(step)]
     missed = [path for path in loaded(step) if not any((ROOT / path).is_relative_to(dep) for dep in deps)]
     assert sorted(missed) == []
 
 
-@pytest.mark.parametrize("step", STAGES)
+@pytest.mark.parametrize("step", STEPS)
 def test_every_dependency_on_code_is_imported(step):
     files = [ROOT / path for path in loaded(step)]
     assert [dep for dep in code_deps(step) if not any(file.is_relative_to(ROOT / dep) for file in files)] == []
 
 
-@pytest.mark.parametrize("step", STAGES)
-def test_a_step_is_handed_sections_that_a_profile_has(step):
-    names = [name.removeprefix("${key}.") for name in STAGES[step]["do"]["params"]]
-    assert set(names) <= set(Profile.model_fields)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_reads_parameters_that_a_profile_has_and_a_hash_of_each_input_that_they_name(step):
+    (names,) = (next(iter(group.values())) for group in STAGES[step]["do"]["params"])
+    sections = {name for name in names if "." not in name}
+    hashes = {name for name in names if "." in name}
+    assert sections <= set(Profile.model_fields)
+    loads = "benchmarks" in sections and "tasks/benchmarks" in STAGES[step]["do"]["deps"]
+    expected = {"model": {"inputs.model"}, "judge": {"plugs.judge"}, "methods": {"plugs.methods"}}
+    expected["benchmarks"] = {"plugs.benchmarks"} | ({"inputs.benchmarks"} if loads else set())
+    assert hashes == set().union(*(expected.get(section, set()) for section in sections))
 
 
-@pytest.mark.parametrize("place", [".", "data/profiles"])
-def test_the_folders_that_a_profile_reads_are_its_dependencies(place):
-    profiles = yaml.safe_load((ROOT / place / "profiles.yaml").read_text())["profiles"]
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name, inputs in profiles.items():
-        assert settings[name]["model"]["path"] == inputs["model"]
-        for benchmark in settings[name]["benchmarks"]:
-            assert Path(benchmark["path"]).is_relative_to(inputs["benchmarks"]), (name, benchmark["path"])
-
-
-def test_a_bare_dvc_repro_runs_quick_alone_and_every_profile_is_somewhere():
-    here, others = (
-        yaml.safe_load((ROOT / place / "profiles.yaml").read_text())["profiles"] for place in (".", "data/profiles")
-    )
-    assert list(here) == ["quick"]
-    assert {*here, *others} == set(yaml.safe_load((ROOT / "params.yaml").read_text()))
-    assert (ROOT / "data/profiles/dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+def test_a_bare_dvc_repro_runs_quick_alone_and_the_other_file_has_the_same_stages_for_every_profile():
+    default, others = ((ROOT / place / "dvc.yaml").read_text() for place in (".", "data/profiles"))
+    head, stages = default.split("stages:\n")
+    assert yaml.safe_load(head)["vars"][0]["defaults_alone"] == {"quick": {}}
+    assert others.split("stages:\n")[1] == stages.replace("${defaults_alone}", "${profiles}")

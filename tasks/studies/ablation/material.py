@@ -87,7 +87,7 @@ def subjects(
     """Every attribute with its triplets. Raises PsrError where none are left after selection, or tables are damaged."""
     selected = (data / "select/triplets.parquet").is_file()
     known = triplets_by_attribute(data / "complete", data / "select") if selected else {}
-    judges = judges_named(settings["judge"]["name"], attributes)
+    judges = judges_named(attributes, **settings["judge"])
     answerer = Answerer(model, cells, **settings["sampling"], batch_size=settings["complete"]["batch_size"])
     found = []
     for attribute in attributes:

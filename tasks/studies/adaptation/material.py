@@ -107,7 +107,7 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
 def load(data: Path, settings: Mapping[str, Any], model: ModelPlace, attributes: Sequence[Attribute]) -> list[Case]:
     """A case an attribute. Raises PsrError: tables that are missing or damaged, an attribute without triplets or answers."""
     lm, seed = open_model(model), settings["seeds"][0]
-    judge = judges_named(settings["judge"]["name"], attributes)["persona"]
+    judge = judges_named(attributes, **settings["judge"])["persona"]
     triplets = triplets_by_attribute(data / "complete", data / "select")
     searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
     others = [side for (_, own), side in sorted(evaluated.items(), key=lambda one: one[0]) if own == seed]

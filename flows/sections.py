@@ -1,0 +1,320 @@
+"""The parameters of a run, typed: a section for each step and for what steps share. What each key means stands here.
+
+A step is handed the sections that dvc.yaml names for it and no other, so that DVC's key of a step is all it reads.
+Sections are frozen, and no key is accepted that is not named here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from psr.fitting.methods import parse_method
+from tasks.benchmarks.judges import judge_settings
+
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Frozen, and no key that is not named here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+
+
+class Model(Section):
+    """The language model that is steered, and how it is run."""
+
+    path: str
+    """A folder with a Hugging Face causal LM: safetensors, config, tokenizer with a chat template."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the weights are loaded as."""
+    device: str = "cpu"
+    """Where it runs, as torch names it."""
+    threads: Count = 2
+    """Threads on a processor. Matrix products differ in their last bits between thread counts, so it is a parameter."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run. No shipped profile sets it."""
+    template: dict[str, bool | int | float | str] = {}
+    """Options of the chat template, such as `enable_thinking: false`."""
+
+
+class Benchmark(Section):
+    """Whose attributes are steered for, and where its files lie."""
+
+    name: Literal["persona", "ifeval", "axbench"]
+    """The benchmark's name."""
+    path: str
+    """The folder with its files, in the published format."""
+    attributes: Names
+    """Which of its attributes."""
+    methods: Names | None = None
+    """The methods for these attributes, instead of the profile's."""
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if methods is None else steering_methods(methods)
+
+    @field_validator("attributes")
+    @classmethod
+    def _bare(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        bare = tuple(name.removeprefix(f"{info.data.get('name')}/") for name in names)
+        if len(set(bare)) < len(bare):
+            raise ValueError("an attribute is named twice")
+        return bare
+
+
+class Judge(Section):
+    """Who judges: a name or a dotted path, and that judge's own settings beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "testbed"
+    """`testbed` parses the answer back with the grammar and is exact. Of one's own: `my_lab.judges:Strict`."""
+
+    @model_validator(mode="after")
+    def _settings_of_its_own(self) -> Judge:
+        settings = judge_settings(self.name, self.model_extra or {})
+        if settings != (self.model_extra or {}):  # with the defaults, so that a step's key holds all of them
+            return Judge.model_construct(name=self.name, **settings)
+        return self
+
+
+class Sampling(Section):
+    """How every answer is sampled, before and after steering."""
+
+    temperature: NotNegative = 1.0
+    """0: always the most likely token."""
+    max_new_tokens: Count
+    """Longest answer."""
+
+
+class Complete(Section):
+    """The answers to learn from: fitting questions × instructions × samples, with and without the instruction."""
+
+    questions: Count | None = None
+    """Fitting questions an attribute; without a number all that the benchmark has."""
+    instructions: Count
+    """Wordings of the instruction, of each question."""
+    samples: Count
+    """Answers to each question and instruction."""
+    seed: int
+    """First seed of sampling."""
+    batch_size: Count
+    """Answers at once; it changes no answer."""
+
+
+class Select(Section):
+    """What a judged answer needs to become a triplet."""
+
+    min_trait: Share
+    """Least share of what is asked for."""
+    min_coherence: Share
+    """Least coherence."""
+    limit: Count | None = None
+    """Triplets an attribute, at most."""
+
+
+class Extract(Section):
+    """How activations are recorded."""
+
+    dtype: Literal["float32", "bfloat16", "float16"]
+    """What they are stored as."""
+    shard_mb: Positive
+    """Largest file, in MB."""
+    batch_size: Count
+    """Sequences at once."""
+
+
+class Distill(Section):
+    """Fitting. The regulariser and the normalised MSE come with the benchmark."""
+
+    preset: Literal["fast", "paper"]
+    """Settings to begin with: `paper` is what the authors' code runs, `fast` takes a fraction of the steps."""
+    epochs: Count | None = None
+    """Instead of the preset's."""
+    batch_size: Count | None = None
+    """Instead of the preset's."""
+    lr: Positive | None = None
+    """Learning rate, instead of the preset's."""
+    layer: Annotated[int, Field(ge=0)]
+    """The layer of methods that steer one (scope S), counted from 0."""
+
+
+class Search(Section):
+    """The search for the strength α on questions that give no figure."""
+
+    questions: Count | None = None
+    """Search questions an attribute; without a number all."""
+    samples: Count
+    """Answers to each question."""
+    alphas: Annotated[tuple[NotNegative, ...], Field(min_length=2)]
+    """The coarse grid, rising from 0."""
+    alpha_max: Positive
+    """The end of the grid where coherence never crosses a target below it."""
+    refine: tuple[Count, ...]
+    """So many more strengths, round by round, where coherence crosses a target."""
+    factors: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    """The strengths among which AxBench's concepts choose instead."""
+    resamples: Count
+    """Resamples of the questions, whose choices are answered in the evaluation too."""
+    seed: int
+    """First seed of sampling."""
+    batch_size: Count
+    """Answers at once."""
+
+    @model_validator(mode="after")
+    def _grid(self) -> Search:
+        if list(self.alphas) != sorted(set(self.alphas)) or self.alphas[0] != 0 or self.alphas[-1] > self.alpha_max:
+            raise ValueError(f"alphas must rise from 0 to at most alpha_max = {self.alpha_max}")
+        if self.factors and list(self.factors) != sorted(set(self.factors)):
+            raise ValueError("factors must rise")
+        return self
+
+
+class Steer(Section):
+    """The evaluation's answers."""
+
+    questions: Count | None = None
+    """Evaluation questions an attribute; without a number all."""
+    samples: Count
+    """Answers to each question."""
+    seed: int
+    """First seed of sampling."""
+    batch_size: Count
+    """Answers at once."""
+    strengths: Annotated[int, Field(ge=0)]
+    """Answers a module whose λ is kept token by token."""
+    with_prompt: tuple[str, ...] = ()
+    """Methods that also answer on top of the prompt, at α 1: rows `METHOD+prompt`."""
+
+    @field_validator("with_prompt")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        return steering_methods(methods)
+
+
+class Faithfulness(Section):
+    """What the prompt does to each token on unseen questions, and how closely each module does the same.
+
+    Every seed of the profile has answers of its own, sampled under seeds counted up from `seed`, none of which is `steer`'s.
+    """
+
+    questions: Count
+    """Unseen questions an attribute, an instructed answer each."""
+    triplets: Count
+    """Triplets that fit the read-outs of token strengths."""
+    seed: int
+    """First seed of sampling."""
+    resamples: Count
+    """Resamples of the questions, for intervals."""
+    strengths: Annotated[int, Field(ge=0)]
+    """Answers whose Δ is kept token by token."""
+    batch_size: Count
+    """Answers at once."""
+
+
+class Results(Section):
+    """Bootstrap intervals."""
+
+    resamples: Count
+    """Resamples of the questions."""
+    seed: int
+    """Seed of the draws."""
+
+
+class Report(Section):
+    """The report."""
+
+    title: str
+    """Its heading."""
+
+
+class Profile(Section):
+    """Everything a profile sets; a field's name is its section's name in params.yaml and in dvc.yaml."""
+
+    model: Model
+    benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
+    """Whose attributes are steered for."""
+    judge: Judge
+    methods: Names
+    """The methods that are compared (psr/fitting/methods lists them)."""
+    seeds: Seeds
+    """Seeds of fits; each repetition has answers of its own too."""
+    sampling: Sampling
+    complete: Complete
+    select: Select
+    extract: Extract
+    distill: Distill
+    search: Search
+    steer: Steer
+    faithfulness: Faithfulness
+    results: Results
+    report: Report
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        return steering_methods(methods)
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _each_once(cls, benchmarks: tuple[Benchmark, ...]) -> tuple[Benchmark, ...]:
+        names = [benchmark.name for benchmark in benchmarks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a benchmark is named twice in {', '.join(names)}")
+        return benchmarks
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is named twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _fitted_before_prompted(self) -> Profile:
+        fitted = {slug for benchmark in self.benchmarks for slug in benchmark.methods or self.methods}
+        unknown = [slug for slug in self.steer.with_prompt if slug not in fitted]
+        if unknown:
+            raise ValueError(f"steer.with_prompt names {', '.join(unknown)}, which methods does not")
+        return self
+
+    @model_validator(mode="after")
+    def _factors_for_concepts(self) -> Profile:
+        if self.search.factors is None and any(benchmark.name == "axbench" for benchmark in self.benchmarks):
+            raise ValueError("search.factors are missing, among which AxBench's concepts choose")
+        return self
+
+    @model_validator(mode="after")
+    def _own_answers(self) -> Profile:
+        mine, theirs = (
+            range(first, first + len(self.seeds) * samples)
+            for first, samples in ((self.faithfulness.seed, 1), (self.steer.seed, self.steer.samples))
+        )
+        if mine[0] <= theirs[-1] and theirs[0] <= mine[-1]:
+            raise ValueError(
+                f"faithfulness samples under {mine[0]} to {mine[-1]} (one seed for each of `seeds`), steer under "
+                f"{theirs[0]} to {theirs[-1]}: choose another faithfulness.seed"
+            )
+        return self
+
+
+def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """The methods' slugs. Raises PsrError for an unknown one, ValueError for one named twice or that steers nothing."""
+    named = [parse_method(text) for text in methods]
+    adapters = ", ".join(method.slug for method in named if method.adapts)
+    if adapters:
+        raise ValueError(
+            f"{adapters} changes the model's weights; the pipeline steers activations (`psr.learn` fits it)"
+        )
+    slugs = tuple(method.slug for method in named)
+    if len(set(slugs)) < len(slugs):
+        raise ValueError(f"a method is named twice in {', '.join(slugs)}")
+    return slugs

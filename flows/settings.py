@@ -1,0 +1,74 @@
+"""What a profile sets, resolved: `python -m flows.settings --profile quick`, the first command of dvc.yaml.
+
+It writes data/PROFILE/settings.yaml, which the other steps read, and refuses what cannot be run before they start.
+`dvc repro` asks it every time, since what it hashes (the model's folder, somebody's own judge) may have changed anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows import environment, params
+from flows.doors import answered
+from flows.sections import Profile
+from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.judges import check_judges, judges_named
+from tasks.engine.files import write_text
+from tasks.engine.lockfiles import SETTINGS
+from tasks.engine.pipeline import Pipeline, opened
+
+
+@contextmanager
+def resolved(
+    root: Path, profile: str, settings: Profile, pipeline: Pipeline, *, dry_run: bool = False
+) -> Iterator[None]:
+    """settings.yaml as `settings` are; after a dry run as it was before."""
+    path = root / SETTINGS.format(profile=profile)
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    params.write_settings(root, profile, settings, pipeline.content)
+    try:
+        yield
+    finally:
+        if dry_run and before is None:
+            path.unlink()
+        elif dry_run and before is not None:
+            write_text(path, before)
+
+
+def check_questions(settings: Profile) -> None:
+    """Raise PsrError for an attribute that its benchmark does not have, or that the judge cannot judge."""
+    attributes = attributes_of(settings.benchmarks)
+    check_judges(judges_named(attributes, **settings.judge.model_dump()), attributes)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0: written. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
+    args = _parser().parse_args(argv)
+    root = environment.repository()
+    os.chdir(root)
+    environment.set_defaults(root)
+    return answered(lambda: _write(root, args.profile), "Stopped.")
+
+
+def _write(root: Path, profile: str) -> None:
+    settings = params.load(root, profile)
+    check_questions(settings)
+    with opened(root) as pipeline:
+        params.write_settings(root, profile, settings, pipeline.content)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.settings", description="Write what a profile sets, resolved."
+    )
+    parser.add_argument("--profile", default=params.DEFAULT_PROFILE, help="(default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
