@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from psr.errors import PsrError
 from tasks.engine.files import parse_yaml
-from tasks.engine.lockfiles import recorded, versions
+from tasks.engine.lockfiles import SETTINGS, recorded, versions
 from tasks.shown import tracker
 from tasks.shown.order import grouped
 from tasks.tables.parquet import read_table
@@ -92,19 +92,21 @@ def run_tags(root: Path, profile: str) -> dict[str, str]:
         git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         if git.returncode == 0:
             tags["mlflow.source.git.commit"] = git.stdout.strip()
-    section = _yaml(root / "params.yaml").get(profile)
-    return tags | ({"psr.params": json.dumps(section, sort_keys=True)} if section else {})
+    settings = _settings_of(root, profile)
+    return tags | ({"psr.params": json.dumps(settings, sort_keys=True)} if settings else {})
 
 
 def model_config(root: Path, profile: str) -> dict[str, Any]:
     """Where a tracked module finds its language model, unless another is named when it is loaded."""
-    model = _yaml(root / "params.yaml").get(profile, {}).get("model", {})
+    model = _settings_of(root, profile).get("model", {})
     defaults = {"dtype": "float32", "device": "cpu", "template": {}}
     known = {name: model.get(name, default) for name, default in defaults.items()}
     return {"model": str(root / model.get("path", "data/testbed/model")), **known}
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _settings_of(root: Path, profile: str) -> dict[str, Any]:
+    """What the profile's outputs were made with, resolved; empty where that is not there."""
+    path = root / SETTINGS.format(profile=profile)
     return (parse_yaml(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
 

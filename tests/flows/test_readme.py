@@ -78,7 +78,7 @@ def test_every_local_link_leads_somewhere():
 
 
 def test_the_module_to_steer_with_is_one_of_the_quick_profile():
-    quick = load(ROOT / "params.yaml", "quick")
+    quick = load(ROOT, "quick")
     named = set(re.findall(r"data/quick/distill/modules/\S+", README))
     assert named
     for path in named:

@@ -215,7 +215,7 @@ def test_the_flow_gives_every_seed_its_own_sampling_seed(monkeypatch: pytest.Mon
         lambda _: [Attribute("x", name, ("i",), ("h",), ("q",), ("s",), ("e",), "r") for name in "ab"],
     )
     monkeypatch.setattr(flows.faithfulness, "rows_of_seed", lambda *_: [])
-    settings = load(ROOT / "params.yaml", "full")
+    settings = load(ROOT, "full")
     sections = {name: getattr(settings, name) for name in ("model", "benchmarks", "sampling", "faithfulness")}
     calls: list[Measured] = []
     place = SimpleNamespace(of=lambda name: name, cells=Cells(Path(), "code"), out=None)

@@ -134,7 +134,8 @@ def test_a_module_that_was_not_evaluated_has_a_run_and_is_never_the_best(repo: P
 
 def test_runs_say_which_data_and_which_code_they_come_from(repo: Path, profile: str) -> None:
     (repo / "dvc.lock").write_text(LOCK.format(profile=profile))
-    (repo / "params.yaml").write_text(f"'{profile}': {{distill: {{epochs: 3}}, model: {{path: here, dtype: float32}}}}")
+    settings = repo / "data" / profile / "settings.yaml"
+    settings.write_text("distill: {epochs: 3}\nmodel: {path: here, dtype: float32}")
     for command in (
         ["init", "-q"],
         ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"],
@@ -150,7 +151,7 @@ def test_runs_say_which_data_and_which_code_they_come_from(repo: Path, profile: 
         assert tags["psr.model"] == "0123456789abcdef"
         assert track.model_config(repo, profile)["model"] == str(repo / "here")
     finally:
-        for path in (repo / "dvc.lock", repo / "params.yaml"):
+        for path in (repo / "dvc.lock", settings):
             path.unlink()
         shutil.rmtree(repo / ".git")
 
