@@ -19,7 +19,7 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from psr.errors import PsrError
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import HOME, Cells
 from tasks.engine.lockfiles import code_of
 from tasks.engine.locks import reproducing
@@ -51,7 +51,7 @@ def _ablate(root: Path, args: argparse.Namespace) -> None:
         )
     profile, data = params.load(root, args.profile), root / "data" / args.profile
     named = tuple(dict.fromkeys(parse_variant(name) for name in args.variant))
-    settings, model = profile.model_dump(), ModelPlace(**profile.model.model_dump())
+    settings, model = profile.model_dump(), ModelSettings(**profile.model.model_dump())
     os.chdir(root)  # the parameters' paths begin here
     attributes = wanted_attributes(settings, args.attribute)
     cells = Cells(root / HOME, code_of(root, *CODE, "tasks/studies/ablation"))

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from flows import environment, params
 from flows.doors import answered
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.engine.cells import HOME, Cells
 from tasks.engine.lockfiles import code_of
@@ -60,7 +60,7 @@ def _compare(root: Path, args: argparse.Namespace) -> None:
     check_finished(data, args.profile, NEEDED, "the comparison")
     os.chdir(root)  # the parameters' paths begin here
     attributes = wanted(attributes_of(profile.benchmarks), args.attribute)
-    model = ModelPlace(**{**profile.model.model_dump(), "device": args.device or profile.model.device})
+    model = ModelSettings(**{**profile.model.model_dump(), "device": args.device or profile.model.device})
     cells = Cells(root / HOME, code_of(root, *CODE, "tasks/studies/adaptation"))
     rows: list[dict[str, Any]] = []
     with reproducing(root, f"python -m flows.adapt --profile {args.profile}", wait=True, say=print):

@@ -18,7 +18,7 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from psr.errors import PsrError
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import add_output
 from tasks.studies.bench.material import check_finished, load
@@ -56,7 +56,7 @@ def _bench(root: Path, options: argparse.Namespace) -> None:
     settings, data = params.load(root, options.profile), root / "data" / options.profile
     check_finished(data, options.profile)
     os.chdir(root)  # the parameters' paths begin here
-    model = ModelPlace(**{**settings.model.model_dump(), "device": options.device or settings.model.device})
+    model = ModelSettings(**{**settings.model.model_dump(), "device": options.device or settings.model.device})
     with reproducing(root, f"python -m flows.bench --profile {options.profile}", wait=True, say=print):
         rows = measure(load(data, model, settings.search.model_dump()), names, options.repeats)
         if not options.only:

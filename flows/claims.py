@@ -15,16 +15,16 @@ from rich.console import Console
 from flows import environment, params
 from flows.doors import answered
 from flows.sections import Faithfulness, Results
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.studies.claims.table import measured, write_claims
 
 WIDE = 190  # columns where nobody watches
 
 
-def claims(place: Place, results: Results, faithfulness: Faithfulness) -> None:
+def claims(context: StepContext, results: Results, faithfulness: Faithfulness) -> None:
     """Each claim's differences with intervals against its margin: holds, fails or undecided."""
     drawn = [{"resamples": section.resamples, "seed": section.seed} for section in (results, faithfulness)]
-    write_claims(place.root / "data" / place.profile, place.profile, place.out, *drawn)
+    write_claims(context.root / "data" / context.profile, context.profile, context.out, *drawn)
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:

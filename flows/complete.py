@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from flows.sections import Benchmark, Complete, Model, Sampling
 from tasks.asking.answers import Answerer
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.steps.complete import complete_attribute
 from tasks.tables.gather import gather
 
 
 def complete(
-    place: Place, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, complete: Complete
+    context: StepContext, model: Model, benchmarks: tuple[Benchmark, ...], sampling: Sampling, complete: Complete
 ) -> None:
     """x' -> y' and x -> y, for every fitting question × instruction × sample of every attribute."""
-    lm = ModelPlace(**model.model_dump())
-    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=complete.batch_size)
+    lm = ModelSettings(**model.model_dump())
+    answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=complete.batch_size)
     asked = {"answerer": answerer, **complete.model_dump(exclude={"batch_size"})}
-    cells = place.map(complete_attribute, {a.key: {"attribute": a, **asked} for a in attributes_of(benchmarks)})
-    gather(cells, place.out, ["pairs", "completions"])
+    cells = context.map(complete_attribute, {a.key: {"attribute": a, **asked} for a in attributes_of(benchmarks)})
+    gather(cells, context.out, ["pairs", "completions"])

@@ -6,15 +6,15 @@ from typing import Any
 
 from flows.sections import Benchmark, Distill, Model
 from psr.fitting.methods import parse_method, trained
-from tasks.asking.models import ModelPlace
-from tasks.engine.place import Place
+from tasks.asking.models import ModelSettings
+from tasks.engine.context import StepContext
 from tasks.steps.distill import Sources, distill_modules, gather_modules, joint_groups
 from tasks.tables.gather import gather
 from tasks.tables.triplets import triplets_by_attribute
 
 
 def distill(
-    place: Place,
+    context: StepContext,
     model: Model,
     benchmarks: tuple[Benchmark, ...],
     methods: tuple[str, ...],
@@ -22,8 +22,8 @@ def distill(
     distill: Distill,
 ) -> None:
     """min over (z, w, b) of the distance between the steered run on x y' and the plain run on x' y' (or of -log p)."""
-    complete, select, extract = (place.of(step) for step in ("complete", "select", "extract"))
-    sources = Sources(complete, select, extract, ModelPlace(**model.model_dump()), place.cells)
+    complete, select, extract = (context.output_of(step) for step in ("complete", "select", "extract"))
+    sources = Sources(complete, select, extract, ModelSettings(**model.model_dump()), context.cells)
     settings: dict[str, Any] = {
         "sources": sources,
         "layer": distill.layer,
@@ -41,7 +41,7 @@ def distill(
             for number, group in enumerate(joint_groups(members, method, sources.extract)):
                 order += [attribute for attribute, _ in group]
                 calls[f"{benchmark.name} {method.slug} {number}"] = {"members": group, "method": method, **settings}
-    cells = [cell for group in place.map(distill_modules, calls) for cell in group]
+    cells = [cell for group in context.map(distill_modules, calls) for cell in group]
     by_attribute = [cell for _, cell in sorted(zip(order, cells, strict=True), key=lambda pair: pair[0])]
-    gather(by_attribute, place.out, ["modules", "curves"])
-    gather_modules(by_attribute, place.out)
+    gather(by_attribute, context.out, ["modules", "curves"])
+    gather_modules(by_attribute, context.out)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from flows.sections import Extract, Model
-from tasks.asking.models import ModelPlace
-from tasks.engine.place import Place
+from tasks.asking.models import ModelSettings
+from tasks.engine.context import StepContext
 from tasks.steps.extract import extract_side, gather_recordings
 from tasks.tables.triplets import triplets_by_attribute
 
 
-def extract(place: Place, model: Model, extract: Extract) -> None:
+def extract(context: StepContext, model: Model, extract: Extract) -> None:
     """Run the frozen model on x' y' (and on plain answers) and keep what it computed."""
-    lm = ModelPlace(**model.model_dump())
-    read = {"complete": place.of("complete"), "select": place.of("select"), "model": lm, "cells": place.cells}
-    attributes = triplets_by_attribute(place.of("complete"), place.of("select"))
-    cells = place.map(
+    lm = ModelSettings(**model.model_dump())
+    read = {
+        "complete": context.output_of("complete"),
+        "select": context.output_of("select"),
+        "model": lm,
+        "cells": context.cells,
+    }
+    attributes = triplets_by_attribute(context.output_of("complete"), context.output_of("select"))
+    cells = context.map(
         extract_side,
         {
             f"{attribute} {side}": {"attribute": attribute, "side": side, **read, **extract.model_dump()}
@@ -22,4 +27,4 @@ def extract(place: Place, model: Model, extract: Extract) -> None:
             for attribute in attributes
         },
     )
-    gather_recordings(cells, lm, place.out, extract.dtype)
+    gather_recordings(cells, lm, context.out, extract.dtype)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from flows.sections import Benchmark, Faithfulness, Model, Sampling
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.steps.faithfulness import TABLES, Measured, measure_module, measure_prompt
 from tasks.tables.gather import gather
 from tasks.tables.modules import rows_of_seed
 
 
 def faithfulness(
-    place: Place,
+    context: StepContext,
     model: Model,
     benchmarks: tuple[Benchmark, ...],
     seeds: tuple[int, ...],
@@ -22,9 +22,13 @@ def faithfulness(
     faithfulness: Faithfulness,
 ) -> None:
     """Δ_acc and Δ_loc on unseen questions (Eq. 3); relative RMSE per layer of every module beside paraphrased prompts."""
-    lm, settings, distilled = ModelPlace(**model.model_dump()), faithfulness, place.of("distill")
-    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=settings.batch_size)
-    learnt = {"complete": place.of("complete"), "select": place.of("select"), "triplets": settings.triplets}
+    lm, settings, distilled = ModelSettings(**model.model_dump()), faithfulness, context.output_of("distill")
+    answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=settings.batch_size)
+    learnt = {
+        "complete": context.output_of("complete"),
+        "select": context.output_of("select"),
+        "triplets": settings.triplets,
+    }
     cells = []
     for attribute in attributes_of(benchmarks):
         for seed, (sampled,) in sampling_seeds(seeds, settings.seed, 1).items():
@@ -32,14 +36,14 @@ def faithfulness(
                 attribute, seed, sampled, answerer, settings.questions, settings.resamples, settings.seed
             )  # fmt: skip
             asked = {"measured": measured, **learnt, "strengths": settings.strengths}
-            cells += place.map(measure_prompt, {f"{attribute.key} seed {seed}": asked})
-            cells += place.map(
+            cells += context.map(measure_prompt, {f"{attribute.key} seed {seed}": asked})
+            cells += context.map(
                 measure_module,
                 {
                     f"{attribute.key} {row['method']} seed {seed}": {
-                        "measured": measured, "folder": distilled / row["folder"], "search": place.of("search")
+                        "measured": measured, "folder": distilled / row["folder"], "search": context.output_of("search")
                     }
                     for row in rows_of_seed(distilled, attribute.key, seed)
                 },
             )  # fmt: skip
-    gather(cells, place.out, TABLES)
+    gather(cells, context.out, TABLES)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from flows.sections import Benchmark, Judge
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.steps.judge import judge_completions
 
 
-def judge(place: Place, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
+def judge(context: StepContext, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
     """Completions -> judgements, by the same function that judged the training data."""
-    judge_completions(place, judges_named(attributes_of(benchmarks), **judge.model_dump()), place.of("steer"))
+    judge_completions(
+        context, judges_named(attributes_of(benchmarks), **judge.model_dump()), context.output_of("steer")
+    )

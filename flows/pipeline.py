@@ -19,7 +19,7 @@ from flows import environment, params
 from flows.sections import Profile
 from flows.steps import planned, run_as_flow
 from psr.errors import PsrError
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.doctor.model import check_model
 from tasks.engine.checkout import commit
 from tasks.engine.disk import disk_error
@@ -37,7 +37,7 @@ def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
     environment.set_defaults(root)
     with planned(root, profile, f"reproduction of {profile}", wait=False) as (settings, pipeline, steps):
         if any(step.computes for step in to_do(steps)):
-            check_model(ModelPlace(**settings.model.model_dump()))
+            check_model(ModelSettings(**settings.model.model_dump()))
         with tags(profile, commit(root).removeprefix("at ")):
             return run_steps(root, pipeline, profile, steps, settings)
 

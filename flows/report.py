@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flows.sections import Report
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.shown.report import build
 
 
-def report(place: Place, report: Report) -> None:
+def report(context: StepContext, report: Report) -> None:
     """Everything measured, as one self-contained page."""
-    build(place.root / "data" / place.profile, place.out, title=report.title)
+    build(context.root / "data" / context.profile, context.out, title=report.title)

@@ -80,10 +80,10 @@ def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], 
 
 
 def _probe(settings: Profile) -> None:
-    from tasks.asking.models import ModelPlace
+    from tasks.asking.models import ModelSettings
     from tasks.doctor.model import check_model
 
-    check_model(ModelPlace(**settings.model.model_dump()))
+    check_model(ModelSettings(**settings.model.model_dump()))
 
 
 def overhead_line(root: Path, ran: Sequence[str]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from flows.sections import Results
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.steps.results import write_metrics, write_results
 
 
-def results(place: Place, results: Results) -> None:
+def results(context: StepContext, results: Results) -> None:
     """TA@C80 and TA@Cp of every module beside the prompt's own trait alignment."""
-    distill, search, steer, judge = (place.of(name) for name in ("distill", "search", "steer", "judge"))
-    write_results(distill, search, steer, judge, place.out, **results.model_dump())
-    write_metrics(place.out, place.out.parent / "headline.json")
+    distill, search, steer, judge = (context.output_of(name) for name in ("distill", "search", "steer", "judge"))
+    write_results(distill, search, steer, judge, context.out, **results.model_dump())
+    write_metrics(context.out, context.out.parent / "headline.json")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from flows.sections import Benchmark, Judge, Model, Sampling, Search
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.steps.search import search_module, search_unsteered
 from tasks.tables.gather import gather
 from tasks.tables.modules import rows_of_seed
@@ -17,7 +17,7 @@ TABLES = ("pairs", "completions", "judgements", "candidates", "draws")
 
 
 def search(
-    place: Place,
+    context: StepContext,
     model: Model,
     benchmarks: tuple[Benchmark, ...],
     judge: Judge,
@@ -26,10 +26,10 @@ def search(
     search: Search,
 ) -> None:
     """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
-    attributes, distilled = attributes_of(benchmarks), place.of("distill")
+    attributes, distilled = attributes_of(benchmarks), context.output_of("distill")
     judges = judges_named(attributes, **judge.model_dump())
-    lm = ModelPlace(**model.model_dump())
-    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=search.batch_size)
+    lm = ModelSettings(**model.model_dump())
+    answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=search.batch_size)
     grid = search.model_dump(exclude={"seed", "samples", "questions", "batch_size"})
     cells = []
     for attribute in attributes:
@@ -38,8 +38,8 @@ def search(
                 "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer,
                 "judge": judges[attribute.benchmark], "questions": search.questions,
             }  # fmt: skip
-            cells += place.map(search_unsteered, {f"{attribute.key} seed {seed}": asked})
-            cells += place.map(
+            cells += context.map(search_unsteered, {f"{attribute.key} seed {seed}": asked})
+            cells += context.map(
                 search_module,
                 {
                     f"{attribute.key} {row['method']} seed {seed}": {
@@ -48,4 +48,4 @@ def search(
                     for row in rows_of_seed(distilled, attribute.key, seed)
                 },
             )  # fmt: skip
-    gather(cells, place.out, TABLES)
+    gather(cells, context.out, TABLES)

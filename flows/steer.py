@@ -5,16 +5,16 @@ from __future__ import annotations
 from flows.sections import Benchmark, Model, Sampling, Steer
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.steps.steer import answer_steered, answer_unsteered
 from tasks.tables.gather import gather
 from tasks.tables.modules import rows_of_seed
 
 
 def steer(
-    place: Place,
+    context: StepContext,
     model: Model,
     benchmarks: tuple[Benchmark, ...],
     seeds: tuple[int, ...],
@@ -22,19 +22,19 @@ def steer(
     steer: Steer,
 ) -> None:
     """A' = A + alpha · lambda(A) · z (Eq. 7) at every candidate alpha, and lambda per token for a few answers."""
-    lm, distilled = ModelPlace(**model.model_dump()), place.of("distill")
-    answerer = Answerer(lm, place.cells, **sampling.model_dump(), batch_size=steer.batch_size)
-    shown = {"search": place.of("search"), "strengths": steer.strengths, "with_prompt": steer.with_prompt}
+    lm, distilled = ModelSettings(**model.model_dump()), context.output_of("distill")
+    answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=steer.batch_size)
+    shown = {"search": context.output_of("search"), "strengths": steer.strengths, "with_prompt": steer.with_prompt}
     cells = []
     for attribute in attributes_of(benchmarks):
         for seed, sampled in sampling_seeds(seeds, steer.seed, steer.samples).items():
             asked = {
                 "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer, "questions": steer.questions
             }  # fmt: skip
-            cells += place.map(answer_unsteered, {f"{attribute.key} seed {seed}": asked})
+            cells += context.map(answer_unsteered, {f"{attribute.key} seed {seed}": asked})
             modules = {
                 f"{attribute.key} {row['method']} seed {seed}": {**asked, "folder": distilled / row["folder"], **shown}
                 for row in rows_of_seed(distilled, attribute.key, seed)
             }
-            cells += place.map(answer_steered, modules)
-    gather(cells, place.out, ["pairs", "completions", "strengths", "draws"])
+            cells += context.map(answer_steered, modules)
+    gather(cells, context.out, ["pairs", "completions", "strengths", "draws"])

@@ -1,4 +1,4 @@
-"""How steps are planned, and how one runs: a function of its place and its sections, by itself or as a Prefect sub-flow.
+"""How steps are planned, and how one runs: a function of its context and its sections, by itself or as a Prefect sub-flow.
 
 Nothing is persisted and nothing is cached by Prefect: DVC decides what runs, and only paths travel between tasks.
 """
@@ -16,9 +16,9 @@ from flows.sections import Profile
 from flows.settings import check_questions, resolved
 from psr.errors import PsrError
 from tasks.engine.cells import HOME, Cells
+from tasks.engine.context import StepContext
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import Pipeline, Step, opened, to_do
-from tasks.engine.place import Place
 from tasks.engine.progress import say, speaking
 from tasks.engine.repair import keep, repair
 from tasks.engine.runners import Runner, prefect, serial
@@ -76,9 +76,9 @@ def run_as_flow(root: Path, profile: str, step: Step, settings: Profile) -> None
 def _work(root: Path, profile: str, step: Step, settings: Profile, runner: Runner) -> None:
     out = root / step.folder
     out.mkdir(parents=True, exist_ok=True)
-    place = Place(root, profile, step.flow, out, step.deps, Cells(root / HOME, step.code), runner)
+    context = StepContext(root, profile, step.flow, out, step.deps, Cells(root / HOME, step.code), runner)
     with timed(root, step.name):
-        _body(step)(place, **{name: getattr(settings, name) for name in step.sections})
+        _body(step)(context, **{name: getattr(settings, name) for name in step.sections})
 
 
 def _body(step: Step) -> Callable[..., None]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psr.types import Completion, PromptPair
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.asking.modules import digest
 from tasks.engine.cells import Cells
 from tasks.engine.progress import progress
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Answerer:
     """Who answers, and how: the model, the sampling, so many at once; cells: where finished batches are kept."""
 
-    model: ModelPlace
+    model: ModelSettings
     cells: Cells
     temperature: float
     max_new_tokens: int

@@ -1,4 +1,4 @@
-"""The language model of a run, opened once a process."""
+"""The settings of a run's language model, and the model itself, opened once a process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ModelPlace:
-    """Which model, and how it is run: small enough to hand from task to task, unlike the model itself.
+class ModelSettings:
+    """Which model, and how it is run. Small and picklable, so a cell takes it as an argument instead of the model.
 
     template: options of its chat template, as a mapping or as pairs.
     """
@@ -26,29 +26,28 @@ class ModelPlace:
     template: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "template", tuple(sorted(dict(self.template).items()))
-        )  # places are looked up by value
+        # hashable, and equal whatever the order of its options: open_model caches by it
+        object.__setattr__(self, "template", tuple(sorted(dict(self.template).items())))
 
     @property
     def reads(self) -> tuple[object, ...]:
-        """What anything computed with it depends on: weights and tokenizer, how they are run, never where they lie."""
+        """What a result computed with the model depends on: its fingerprint and how it is run, not its path."""
         return open_model(self).fingerprint, self.dtype, self.device, self.threads
 
 
 @cache
-def open_model(place: ModelPlace) -> LanguageModel:
-    """The model at `place`, with torch set to its number of threads (matrix products differ in their last bits between
+def open_model(settings: ModelSettings) -> LanguageModel:
+    """The model that `settings` names, with torch set to its number of threads (matrix products differ in their last bits between
     thread counts). Raises PsrError as psr.lm.loading.load_model does."""
     import torch
 
     from psr.lm.loading import load_model
 
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(settings.threads)
     return load_model(
-        place.path,
-        dtype=place.dtype,
-        device=place.device,
-        trust_remote_code=place.trust_remote_code,
-        template=dict(place.template),
+        settings.path,
+        dtype=settings.dtype,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+        template=dict(settings.template),
     )

@@ -108,11 +108,11 @@ def pipeline(root: Path) -> tuple[bool, str]:
 
 def steering(root: Path) -> tuple[bool, str]:
     """The shipped model is read with a cache as without, and steered where it should be (psr/steering/probe.py)."""
-    from tasks.asking.models import ModelPlace
+    from tasks.asking.models import ModelSettings
     from tasks.doctor.model import check_model
 
     try:
-        check_model(ModelPlace(str(root / "data/testbed/model"), "float32", "cpu", threads=2))
+        check_model(ModelSettings(str(root / "data/testbed/model"), "float32", "cpu", threads=2))
     except PsrError as error:
         return False, str(error)
     return True, "acts on the same tokens with a cache as without"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 
 
-def check_model(place: ModelPlace) -> None:
+def check_model(settings: ModelSettings) -> None:
     """Open the model and probe reading and steering (psr/steering/probe.py). Raises PsrError where either is wrong."""
     from psr.steering.probe import check_steering
 
-    check_steering(open_model(place).model)
+    check_steering(open_model(settings).model)

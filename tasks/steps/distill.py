@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
 from psr.types import AlignedTokens, CurvePoint, Example, Method, Span, Triplet, short_hash
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import Cells, copy
 from tasks.engine.progress import progress, say
 from tasks.tables.activations import read_index, read_targets, recorded_bytes, recording
@@ -40,7 +40,7 @@ class Sources:
     complete: Path
     select: Path
     extract: Path
-    model: ModelPlace
+    model: ModelSettings
     cells: Cells
 
 
@@ -75,7 +75,7 @@ def aligned_on(material: Material, span: Span) -> list[AlignedTokens]:
 
 
 @lru_cache(maxsize=64)
-def material_of(attribute: str, complete: Path, select: Path, model: ModelPlace) -> Material:
+def material_of(attribute: str, complete: Path, select: Path, model: ModelSettings) -> Material:
     """Read once for all modules of an attribute."""
     rejected = {(pair.id, c.seed): c.token_ids for pair, c in plain_answers(complete)[attribute]}
     return Material(attribute, triplets_by_attribute(complete, select)[attribute], rejected, open_model(model))

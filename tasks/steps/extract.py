@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import SUMS, Cells, copy
 from tasks.engine.files import read_json, write_json
 from tasks.engine.progress import progress, say
@@ -26,7 +26,7 @@ def extract_side(
     side: str,
     complete: Path,
     select: Path,
-    model: ModelPlace,
+    model: ModelSettings,
     cells: Cells,
     dtype: str,
     shard_mb: float,
@@ -61,7 +61,7 @@ def extract_side(
     return cells.keep("extract", (model.reads, name, span, dtype, shard_mb, sequences, starts), write)
 
 
-def gather_recordings(cells: Sequence[Path], model: ModelPlace, out: Path, dtype: str) -> None:
+def gather_recordings(cells: Sequence[Path], model: ModelSettings, out: Path, dtype: str) -> None:
     """Every cell's shards beside one index."""
     lm = open_model(model)
     for file in (file for cell in cells for file in sorted(cell.iterdir()) if file.name not in (ENTRY, SUMS, INDEX)):

@@ -8,19 +8,19 @@ from pathlib import Path
 from psr.judges.judging import Judge
 from tasks.asking.judgements import judge_once, judged_by
 from tasks.engine.cells import Cells
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.tables.gather import gather
 from tasks.tables.parquet import read_completions, read_pairs, write_judgements
 
 
-def judge_completions(place: Place, judges: Mapping[str, Judge], source: Path) -> None:
+def judge_completions(context: StepContext, judges: Mapping[str, Judge], source: Path) -> None:
     """Judge every completion of the folder `source`; write the table of judgements."""
-    asked = {"source": source, "cells": place.cells}
+    asked = {"source": source, "cells": context.cells}
     calls = {
-        name: {"benchmark": name, "judge": judge, "label": f"{place.step} {name}", **asked}
+        name: {"benchmark": name, "judge": judge, "label": f"{context.step} {name}", **asked}
         for name, judge in judges.items()
     }
-    gather(place.map(judge_benchmark, calls), place.out, ["judgements"])
+    gather(context.map(judge_benchmark, calls), context.out, ["judgements"])
 
 
 def judge_benchmark(benchmark: str, judge: Judge, source: Path, cells: Cells, label: str) -> Path:

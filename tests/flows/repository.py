@@ -35,22 +35,22 @@ from tasks.engine.progress import say
 from tasks.misbehave import misbehave
 
 
-def item(place, text, number):
+def item(context, text, number):
     def write(folder):
-        misbehave("NAME", place.root)
+        misbehave("NAME", context.root)
         time.sleep(float(os.environ.get("PSR_TEST_SLOW", "0")))
-        with open(place.root / ".psr" / "journal", "a") as journal:
-            journal.write(f"{place.step} {number}\\n")
+        with open(context.root / ".psr" / "journal", "a") as journal:
+            journal.write(f"{context.step} {number}\\n")
         (folder / "text").write_text(text)
-    return place.cells.keep("item", (place.step, text, number), write)
+    return context.cells.keep("item", (context.step, text, number), write)
 
 
-def NAME(place, SECTION):
-    given = "".join((place.of(name) / "all.txt").read_text() for name in NEEDS)
+def NAME(context, SECTION):
+    given = "".join((context.output_of(name) / "all.txt").read_text() for name in NEEDS)
     say("NAME works")
     text = f"NAME {SECTION.seed if 'SECTION' == 'complete' else SECTION.limit}\\n{given}"
-    cells = place.map(item, {f"NAME {i}": {"place": place, "text": text, "number": i} for i in range(ITEMS)})
-    (place.out / "all.txt").write_text("".join((cell / "text").read_text() for cell in cells))
+    cells = context.map(item, {f"NAME {i}": {"context": context, "text": text, "number": i} for i in range(ITEMS)})
+    (context.out / "all.txt").write_text("".join((cell / "text").read_text() for cell in cells))
 '''
 
 MISBEHAVE = '''

@@ -24,7 +24,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "data/testbed").symlink_to(ROOT / "data/testbed")
     monkeypatch.setattr(ablate.environment, "set_defaults", lambda root: None)
-    monkeypatch.setattr(ablate, "open_model", lambda place: SimpleNamespace(n_layers=6, fingerprint="0"))
+    monkeypatch.setattr(ablate, "open_model", lambda settings: SimpleNamespace(n_layers=6, fingerprint="0"))
     monkeypatch.setattr(ablate, "subjects", lambda data, settings, attributes, model, cells: attributes)
     monkeypatch.setattr(
         ablate.Study,

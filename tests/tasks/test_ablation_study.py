@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.engine.cells import Cells
 from tasks.engine.lockfiles import code_of
 from tasks.studies import CODE
@@ -47,7 +47,10 @@ VARIANTS = tuple(parse_variant(name) for name in ("s-psr2-kl-qr@4+delta", "s-psr
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("ablation")
-    model, cells = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1), Cells(folder / ".psr/cells", "1")
+    model, cells = (
+        ModelSettings(str(ROOT / "data/testbed/model"), "float32", "cpu", 1),
+        Cells(folder / ".psr/cells", "1"),
+    )
     found = subjects(folder / "none", SETTINGS, wanted_attributes(SETTINGS, NAMES), model, cells)
     return Study(found, SETTINGS, model, (1, 2), cells)
 

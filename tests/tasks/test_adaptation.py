@@ -16,7 +16,7 @@ from psr.answers.sampling import Sampling
 from psr.errors import PsrError
 from psr.steering.adapter import Adapter
 from psr.types import INSTRUCTED, PLAIN, Attribute, JudgeItem, Judgement, PromptPair, Verdicts
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.engine.cells import Cells
 from tasks.figures.scores import values_of
@@ -196,9 +196,9 @@ def test_what_was_not_reached_or_not_scored_says_so():
 def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch, tmp_path):  # noqa: F811
     quick = {slug: replace(one, epochs=2, batch_size=2) for slug, one in adapters.SETTINGS.items()}
     monkeypatch.setattr(measuring, "SETTINGS", quick)
-    place = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1)
+    model = ModelSettings(str(ROOT / "data/testbed/model"), "float32", "cpu", 1)
     (pirate,) = attributes_of([SimpleNamespace(**SETTINGS["benchmarks"][0])])
-    (one,), cells = load(mini, SETTINGS, place, [pirate]), Cells(tmp_path / "cells", "1")
+    (one,), cells = load(mini, SETTINGS, model, [pirate]), Cells(tmp_path / "cells", "1")
     found = rows_of(one, cells)
     rows = {row["method"]: row for row in found}
     assert list(rows) == ["prompt", "a-psr-mse-qr", "lora1-ll", "lora8-ll", "full-ll"]

@@ -18,7 +18,7 @@ from psr.fitting.stores import EightBit
 from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule
 from psr.types import Triplet
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.benchmarks.catalogue import load_attributes
 from tasks.studies.bench import fitting
 from tasks.studies.bench.material import Material
@@ -29,7 +29,7 @@ NAMES = {"pirate": "persona/pirate", "gloomy": "axbench/a-concept"}  # the secon
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    lm = open_model(ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 1))
+    lm = open_model(ModelSettings(str(ROOT / "data/testbed/model"), "float32", "cpu", 1))
     triplets = {}
     for attribute in load_attributes("persona", ROOT / "data/testbed/persona", list(NAMES)):
         pairs = fit_pairs(attribute, 6, 1)

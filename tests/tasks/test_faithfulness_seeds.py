@@ -18,7 +18,7 @@ from psr.lm.loading import load_model
 from psr.steering.module import SteeringModule, save_module
 from psr.types import PARAPHRASE, Attribute, Triplet
 from tasks.asking.answers import Answerer
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import load_attributes
 from tasks.engine.cells import Cells
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
@@ -48,7 +48,7 @@ from tasks.tables.parquet import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ModelPlace(str(ROOT / "data/testbed/model"), "float32", "cpu", 2, False)
+MODEL = ModelSettings(str(ROOT / "data/testbed/model"), "float32", "cpu", 2, False)
 SAMPLED = {5: 30, 6: 31}  # fit seed -> sampling seed
 ALPHAS = {("five", 5): 0.5, ("six", 6): 2.0, ("always", 5): 0.5, ("always", 6): 0.75}
 MEASURED = ("faithfulness", "deviations", "delta", "delta_strengths", "delta_tokens", "readability")
@@ -218,9 +218,9 @@ def test_the_flow_gives_every_seed_its_own_sampling_seed(monkeypatch: pytest.Mon
     settings = load(ROOT, "full")
     sections = {name: getattr(settings, name) for name in ("model", "benchmarks", "sampling", "faithfulness")}
     calls: list[Measured] = []
-    place = SimpleNamespace(of=lambda name: name, cells=Cells(Path(), "code"), out=None)
-    place.map = lambda _, named: calls.extend(call["measured"] for call in named.values()) or []
-    flows.faithfulness.faithfulness(place, seeds=(7, 9), **sections)
+    context = SimpleNamespace(output_of=lambda name: name, cells=Cells(Path(), "code"), out=None)
+    context.map = lambda _, named: calls.extend(call["measured"] for call in named.values()) or []
+    flows.faithfulness.faithfulness(context, seeds=(7, 9), **sections)
     assert list(dict.fromkeys((one.attribute.name, one.seed, one.sampled, one.drawn) for one in calls)) == [
         ("a", 7, 1001, 1001), ("a", 9, 1002, 1001), ("b", 7, 1001, 1001), ("b", 9, 1002, 1001)
     ]  # fmt: skip

@@ -19,7 +19,7 @@ import flows.distill
 from flows.params import Profile
 from psr.testbed.verifiers import follows, follows_loosely
 from tasks.engine.cells import HOME, Cells, sizes
-from tasks.engine.place import Place
+from tasks.engine.context import StepContext
 from tasks.engine.runners import Calls
 from tasks.shown import index
 from tasks.shown.query import ask
@@ -59,8 +59,8 @@ def run(root: Path, settings: dict[str, Any], steps: tuple[str, ...] = STEPS) ->
         body, out = getattr(import_module(f"flows.{name}"), name), root / "data/mini" / name
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        place = Place(root, "mini", name, out, deps, Cells(root / HOME, "code"), elsewhere)
-        body(place, **{section: getattr(profile, section) for section in list(signature(body).parameters)[1:]})
+        context = StepContext(root, "mini", name, out, deps, Cells(root / HOME, "code"), elsewhere)
+        body(context, **{section: getattr(profile, section) for section in list(signature(body).parameters)[1:]})
     return root / "data/mini"
 
 

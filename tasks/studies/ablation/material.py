@@ -12,7 +12,7 @@ from psr.errors import PsrError
 from psr.judges.judging import Judge
 from psr.types import Attribute, PromptPair, Triplet
 from tasks.asking.answers import Answerer
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.benchmarks.catalogue import load_attributes
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.cells import Cells, copy
@@ -82,7 +82,7 @@ def wanted_attributes(settings: Mapping[str, Any], names: Sequence[str]) -> tupl
 
 
 def subjects(
-    data: Path, settings: Mapping[str, Any], attributes: Sequence[Attribute], model: ModelPlace, cells: Cells
+    data: Path, settings: Mapping[str, Any], attributes: Sequence[Attribute], model: ModelSettings, cells: Cells
 ) -> tuple[Subject, ...]:
     """Every attribute with its triplets. Raises PsrError where none are left after selection, or tables are damaged."""
     selected = (data / "select/triplets.parquet").is_file()

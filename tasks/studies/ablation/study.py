@@ -18,7 +18,7 @@ from psr.answers.pairs import sampling_seeds
 from psr.errors import PsrError
 from psr.evaluation.bootstrap import over_seeds, paired
 from tasks.asking.answers import Answerer
-from tasks.asking.models import ModelPlace
+from tasks.asking.models import ModelSettings
 from tasks.asking.repetition import Asking
 from tasks.engine.cells import Cells
 from tasks.engine.progress import progress
@@ -40,7 +40,7 @@ class Study:
 
     subjects: Sequence[Subject]
     settings: Mapping[str, Any]
-    model: ModelPlace
+    model: ModelSettings
     seeds: tuple[int, ...]
     cells: Cells
 

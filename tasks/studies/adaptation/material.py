@@ -11,7 +11,7 @@ from psr.answers.pairs import sampling_seeds
 from psr.errors import PsrError
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, PLAIN, AlignedTokens, Attribute, PromptPair
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.benchmarks.judges import judges_named
 from tasks.figures.sides import Side, sides
 from tasks.steps.distill import Material
@@ -104,7 +104,7 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
     return tuple(known[name] for name in known if name in bare or not bare)
 
 
-def load(data: Path, settings: Mapping[str, Any], model: ModelPlace, attributes: Sequence[Attribute]) -> list[Case]:
+def load(data: Path, settings: Mapping[str, Any], model: ModelSettings, attributes: Sequence[Attribute]) -> list[Case]:
     """A case an attribute. Raises PsrError: tables that are missing or damaged, an attribute without triplets or answers."""
     lm, seed = open_model(model), settings["seeds"][0]
     judge = judges_named(attributes, **settings["judge"])["persona"]

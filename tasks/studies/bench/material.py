@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
 from psr.types import Example, Method, Triplet
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 from tasks.asking.modules import modules_of
 from tasks.studies.bench.pairs import Run, alternate
 from tasks.tables.triplets import triplets_by_attribute
@@ -110,7 +110,7 @@ def check_finished(data: Path, profile: str, needed: Sequence[str] = NEEDED, who
         )
 
 
-def load(data: Path, model: ModelPlace, search: Mapping[str, Any]) -> Material:
+def load(data: Path, model: ModelSettings, search: Mapping[str, Any]) -> Material:
     """The material in the profile's folder `data`. Raises PsrError: no triplets, or tables that are damaged."""
     triplets = triplets_by_attribute(data / "complete", data / "select")
     if not triplets:

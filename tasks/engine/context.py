@@ -1,4 +1,4 @@
-"""Where a step works: its output, the outputs it may read, its cells, and who runs them."""
+"""The context that a step is run in: its output folder, the outputs it may read, its cells and their runner."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
-    """The place of one step of one profile. `deps` are its declared dependencies, relative to `root`."""
+class StepContext:
+    """The context of one step of one profile. deps: its dependencies as dvc.yaml declares them, relative to `root`."""
 
     root: Path
     profile: str
@@ -26,8 +26,8 @@ class Place:
     cells: Cells
     runner: Runner
 
-    def of(self, step: str) -> Path:
-        """The output folder of an earlier step. Raises PsrError when dvc.yaml does not name it as a dependency."""
+    def output_of(self, step: str) -> Path:
+        """The output folder of an earlier step. Raises PsrError where dvc.yaml does not name it as a dependency."""
         path = Path("data", self.profile, step)
         if not any(Path(dep) == path or path in Path(dep).parents for dep in self.deps):
             raise PsrError(
@@ -36,5 +36,5 @@ class Place:
         return self.root / path
 
     def map(self, work: Callable[..., T], calls: Mapping[str, Mapping[str, Any]]) -> list[T]:
-        """Do `work` for every call, its name and its arguments, by the place's runner; the results, in order."""
+        """Run `work` once a call; `calls` maps a call's name to its arguments. The results, in the order of the calls."""
         return self.runner(work, calls)

@@ -10,7 +10,7 @@ import pytest
 
 from psr.errors import PsrError
 from psr.lm.loading import load_model
-from tasks.asking.models import ModelPlace, open_model
+from tasks.asking.models import ModelSettings, open_model
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "data/testbed/model"
@@ -26,9 +26,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_places_with_equal_options_are_one_place_in_whatever_order_they_are_written():
+def test_settings_with_equal_options_are_equal_in_whatever_order_they_are_written():
     one, other = (
-        ModelPlace("x", "float32", "cpu", 1, template=options) for options in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+        ModelSettings("x", "float32", "cpu", 1, template=options) for options in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
     )
     assert one == other
     assert hash(one) == hash(other)
@@ -36,7 +36,7 @@ def test_places_with_equal_options_are_one_place_in_whatever_order_they_are_writ
 
 def test_the_options_of_the_parameters_reach_the_template(folder):
     plain, option = (
-        open_model(ModelPlace(str(folder), "float32", "cpu", 1, template=template))
+        open_model(ModelSettings(str(folder), "float32", "cpu", 1, template=template))
         for template in ({}, {"thinking": False})
     )
     chat = [{"role": "user", "content": "Tell me about trains."}]
@@ -49,4 +49,4 @@ def test_the_options_of_the_parameters_reach_the_template(folder):
 
 def test_an_option_that_the_template_does_not_know_is_refused():
     with pytest.raises(PsrError, match=r"takes no notice of this option.*'thinking'"):
-        open_model(ModelPlace(str(MODEL), "float32", "cpu", 1, template={"thinking": False}))
+        open_model(ModelSettings(str(MODEL), "float32", "cpu", 1, template={"thinking": False}))
