@@ -12,7 +12,7 @@ from flows import environment
 from tasks.doctor.checks import findings
 from tasks.engine.progress import clean
 
-MEND = "Mend what is BAD: pip install -e . -c constraints.txt brings the versions that were run together."
+MEND = "Mend what is BAD: pip install -e '.[pipeline]' -c constraints.txt brings the versions that were run together."
 
 
 def main() -> int:

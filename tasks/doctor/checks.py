@@ -41,13 +41,14 @@ def findings(root: Path) -> Iterator[Finding]:
 
 
 def packages(root: Path) -> Iterator[Finding]:
-    """Every dependency of pyproject.toml against what is installed, and beside it the version of constraints.txt.
+    """Every dependency of pyproject.toml, the pipeline's too, against what is installed, and beside it the version of constraints.txt.
 
     pyproject.toml says what works, and is there for a reason. constraints.txt says what was run together: another version
     may work, and is named; of packages that are no dependency of ours, only such a one.
     """
     try:
-        declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        declared = [*project["dependencies"], *project.get("optional-dependencies", {}).get("pipeline", ())]
     except (OSError, ValueError, KeyError) as error:
         yield Finding("pyproject.toml", False, f"does not say what is needed: {type(error).__name__}: {error}")
         return

@@ -14,7 +14,7 @@ from tasks.shown.readme import METRICS, PRINTED, SHOWN, fill, headline, pages, r
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = (
-    "pip install -e . -c constraints.txt && python -m flows.reproduce",
+    "pip install -e '.[pipeline]' -c constraints.txt && python -m flows.reproduce",
     "pip install -e '.[test]' -c constraints.txt && pytest",
 )
 
