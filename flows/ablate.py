@@ -24,10 +24,12 @@ from tasks.engine.cells import HOME, Cells
 from tasks.engine.lockfiles import code_of
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import add_output
+from tasks.shown.studies import ablation_table
+from tasks.shown.tables import terminal
 from tasks.studies import CODE
 from tasks.studies.ablation.material import subjects, wanted_attributes
 from tasks.studies.ablation.study import Study
-from tasks.studies.ablation.table import ablation_rows, ablation_table, store, summary
+from tasks.studies.ablation.table import ablation_rows, store, summary
 from tasks.studies.ablation.variants import grid, parse_variant
 
 WIDE = 200  # columns where nobody watches
@@ -75,14 +77,14 @@ def _publish(root: Path, data: Path, title: str) -> None:
 
     add_output(root, data / "ablation")
     rebuild(root)
-    if (data / "results/headline.parquet").is_file():  # a profile that never ran has no report
+    if (data / "results/figures.parquet").is_file():  # a profile that never ran has no report
         build_beside(data, title)
 
 
 def _show(data: Path) -> None:
     rows, console = ablation_rows(data), Console() if sys.stdout.isatty() else Console(width=WIDE)
     for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
-        console.print(ablation_table(rows, benchmark))
+        console.print(terminal(ablation_table(rows, benchmark)))
         print(summary(rows, benchmark), flush=True)
 
 

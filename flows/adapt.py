@@ -26,10 +26,12 @@ from tasks.engine.cells import HOME, Cells
 from tasks.engine.lockfiles import code_of
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import add_output
+from tasks.shown.studies import adaptation_table
+from tasks.shown.tables import terminal
 from tasks.studies import CODE
 from tasks.studies.adaptation.material import NEEDED, load, wanted
 from tasks.studies.adaptation.rows import rows_of
-from tasks.studies.adaptation.table import adaptation_table, store
+from tasks.studies.adaptation.table import store
 from tasks.studies.bench.material import check_finished
 
 WIDE = 200  # columns where nobody watches
@@ -71,7 +73,7 @@ def _compare(root: Path, args: argparse.Namespace) -> None:
         rebuild(root)
         build_beside(data, profile.report.title)
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    console.print(adaptation_table(rows))
+    console.print(terminal(adaptation_table(rows)))
 
 
 if __name__ == "__main__":

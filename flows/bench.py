@@ -21,9 +21,11 @@ from psr.errors import PsrError
 from tasks.asking.models import ModelSettings
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import add_output
+from tasks.shown.studies import bench_table, machine_line
+from tasks.shown.tables import terminal
 from tasks.studies.bench.material import check_finished, load
 from tasks.studies.bench.measures import MEASURES, chosen, measure
-from tasks.studies.bench.table import bench_table, machine_line, store
+from tasks.studies.bench.table import store
 
 WIDE = 160  # columns where nobody watches
 
@@ -68,7 +70,7 @@ def _bench(root: Path, options: argparse.Namespace) -> None:
             rebuild(root)
             build_beside(data, settings.report.title)
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    console.print(bench_table(rows))
+    console.print(terminal(bench_table(rows)))
     print(machine_line(rows[0]) + (" Not stored: --only." if options.only else ""), flush=True)
 
 

@@ -14,17 +14,22 @@ from rich.console import Console
 
 from flows import environment, params
 from flows.doors import answered
-from flows.sections import Faithfulness, Results
+from flows.sections import Benchmark, Faithfulness, Results
+from tasks.benchmarks.catalogue import benchmarks_of
 from tasks.engine.context import StepContext
 from tasks.studies.claims.table import measured, write_claims
 
 WIDE = 190  # columns where nobody watches
 
 
-def claims(context: StepContext, results: Results, faithfulness: Faithfulness) -> None:
+def claims(
+    context: StepContext, benchmarks: tuple[Benchmark, ...], results: Results, faithfulness: Faithfulness
+) -> None:
     """Each claim's differences with intervals against its margin: holds, fails or undecided."""
     drawn = [{"resamples": section.resamples, "seed": section.seed} for section in (results, faithfulness)]
-    write_claims(context.root / "data" / context.profile, context.profile, context.out, *drawn)
+    write_claims(
+        context.root / "data" / context.profile, context.profile, context.out, benchmarks_of(benchmarks), *drawn
+    )
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
@@ -36,10 +41,11 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
 def _show(root: Path, profile: str) -> None:
     params.load(root, profile)
     from tasks.shown.claims import claims_table, questions
+    from tasks.shown.tables import terminal
 
     rows = measured(root / "data" / profile, profile)
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    console.print(claims_table(rows))
+    console.print(terminal(claims_table(rows)))
     print("\n" + "\n".join(questions(rows)), flush=True)
 
 

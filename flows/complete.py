@@ -5,9 +5,9 @@ from __future__ import annotations
 from flows.sections import Benchmark, Complete, Model, Sampling
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelSettings
-from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.catalogue import attributes_of, benchmarks_of
 from tasks.engine.context import StepContext
-from tasks.steps.complete import complete_attribute
+from tasks.steps.complete import complete_attribute, write_benchmarks
 from tasks.tables.gather import gather
 
 
@@ -20,3 +20,4 @@ def complete(
     asked = {"answerer": answerer, **complete.model_dump(exclude={"batch_size"})}
     cells = context.map(complete_attribute, {a.key: {"attribute": a, **asked} for a in attributes_of(benchmarks)})
     gather(cells, context.out, ["pairs", "completions"])
+    write_benchmarks(context.out, [one.name for one in benchmarks], benchmarks_of(benchmarks))

@@ -9,6 +9,7 @@ from psr.fitting.methods import parse_method, trained
 from tasks.asking.models import ModelSettings
 from tasks.engine.context import StepContext
 from tasks.steps.distill import Sources, distill_modules, gather_modules, joint_groups
+from tasks.tables.benchmarks import benchmarks_by_origin
 from tasks.tables.gather import gather
 from tasks.tables.triplets import triplets_by_attribute
 
@@ -29,18 +30,20 @@ def distill(
         "layer": distill.layer,
         "settings": distill.model_dump(exclude={"layer"}),
     }
-    learnt = triplets_by_attribute(complete, select)
+    learnt, known = triplets_by_attribute(complete, select), benchmarks_by_origin(complete)
     order: list[str] = []
     calls: dict[str, dict[str, Any]] = {}
     for benchmark in benchmarks:
-        attributes = [key for key in learnt if key.startswith(f"{benchmark.name}/")]
+        name, package = known[benchmark.name]
+        attributes = [key for key in learnt if key.startswith(f"{name}/")]
         for method in map(parse_method, benchmark.methods or methods):
             members = [
                 (attribute, seed) for attribute in attributes for seed in (seeds if trained(method) else (None,))
             ]
             for number, group in enumerate(joint_groups(members, method, sources.extract)):
                 order += [attribute for attribute, _ in group]
-                calls[f"{benchmark.name} {method.slug} {number}"] = {"members": group, "method": method, **settings}
+                own = {"members": group, "method": method, "package": package}
+                calls[f"{name} {method.slug} {number}"] = {**own, **settings}
     cells = [cell for group in context.map(distill_modules, calls) for cell in group]
     by_attribute = [cell for _, cell in sorted(zip(order, cells, strict=True), key=lambda pair: pair[0])]
     gather(by_attribute, context.out, ["modules", "curves"])

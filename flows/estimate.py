@@ -15,6 +15,7 @@ from rich.text import Text
 
 from flows.sections import Profile
 from psr.fitting.methods import parse_method, trained
+from tasks.benchmarks.catalogue import benchmark_named
 from tasks.engine.files import read_json
 from tasks.engine.pipeline import Step
 from tasks.engine.timings import seconds_of
@@ -47,19 +48,18 @@ class Amount:
 def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
     c, s, t, f = settings.complete, settings.search, settings.steer, settings.faithfulness
-    # strengths a cell: tried in the search, and those that a resample might choose, in the mean
-    tried = {"persona": len(s.alphas) + 2 * sum(s.refine), "axbench": len(s.factors or ()), "ifeval": 0}
-    taken = {"persona": 3, "axbench": 3, "ifeval": 1}
     each = methods = modules = searches = steers = 0
     seeds = len(settings.seeds)
     for benchmark in settings.benchmarks:
         n, slugs = len(benchmark.attributes), benchmark.methods or settings.methods
+        strength = benchmark_named(benchmark.name).strength
         each += n
         methods += n * len(slugs)
         # one a seed, or one for all seeds where fitting draws nothing at random
         modules += n * sum(seeds if trained(parse_method(slug)) else 1 for slug in slugs)
-        searches += n * (len(slugs) * tried[benchmark.name] + 2 * (benchmark.name == "persona"))
-        steers += n * (len(slugs) * taken[benchmark.name] + 2 + len(t.with_prompt))
+        # strengths a module: tried in the search, and those that a resample might choose, in the mean
+        searches += n * (len(slugs) * strength.tried(s.model_dump()) + 2 * strength.unsteered)
+        steers += n * (len(slugs) * strength.taken + 2 + len(t.with_prompt))
     answers = each * (c.questions or ALL) * c.instructions * c.samples
     kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
     searched = seeds * (s.questions or ALL) * s.samples * searches

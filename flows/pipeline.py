@@ -26,7 +26,7 @@ from tasks.engine.disk import disk_error
 from tasks.engine.pipeline import Pipeline, Step, to_do
 from tasks.engine.progress import say, speaking
 from tasks.shown import publish
-from tasks.shown.headline import headline_rows
+from tasks.shown.figures import figure_tables
 
 
 @flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False)
@@ -111,10 +111,10 @@ def _run(root: Path, profile: str, step: Step, settings: Profile) -> None:
 
 
 def _artifacts(root: Path, profile: str, steps: tuple[Step, ...]) -> None:
-    key, rows = "".join(c if c.isalnum() else "-" for c in profile.lower()), headline_rows(root, profile)
-    if rows:
-        table: list[dict[str, Any]] = [dict(row) for row in rows]
-        create_table_artifact(table=table, key=f"headline-{key}", description=f"Trait alignment, profile {profile}.")
+    key = "".join(c if c.isalnum() else "-" for c in profile.lower())
+    for table in figure_tables(root / "data" / profile)[:1]:
+        rows: list[dict[str, Any]] = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+        create_table_artifact(table=rows, key=f"headline-{key}", description=f"{table.head[0]}, profile {profile}.")
     page = next((step.folder / "index.html" for step in steps if step.flow == "report"), None)
     if page is not None and (root / page).exists():
         create_link_artifact(link=page.as_posix(), link_text=page.as_posix(), key=f"report-{key}",

@@ -27,7 +27,8 @@ from tasks.engine.progress import say
 from tasks.engine.server import server
 from tasks.engine.timings import seconds_of
 from tasks.shown import publish
-from tasks.shown.headline import benchmark_tables, headline_rows, headline_table
+from tasks.shown.figures import figure_tables
+from tasks.shown.tables import terminal
 
 WIDE = 160  # columns where nobody watches
 BEGAN = time.monotonic()  # not the process's own time: that moves when the machine's clock is corrected
@@ -101,9 +102,8 @@ def cells_line(root: Path) -> str:
 
 
 def _show(root: Path, profile: str) -> None:
-    rows = headline_rows(root, profile)
-    for table in [*([headline_table(rows)] if rows else []), *benchmark_tables(root, profile)]:
-        _console().print(table)
+    for table in figure_tables(root / "data" / profile):
+        _console().print(terminal(table))
 
 
 def _console() -> Console:

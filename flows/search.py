@@ -6,7 +6,7 @@ from flows.sections import Benchmark, Judge, Model, Sampling, Search
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelSettings
-from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.catalogue import attributes_of, benchmarks_of
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.context import StepContext
 from tasks.steps.search import search_module, search_unsteered
@@ -26,7 +26,7 @@ def search(
     search: Search,
 ) -> None:
     """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
-    attributes, distilled = attributes_of(benchmarks), context.output_of("distill")
+    attributes, distilled, known = attributes_of(benchmarks), context.output_of("distill"), benchmarks_of(benchmarks)
     judges = judges_named(attributes, **judge.model_dump())
     lm = ModelSettings(**model.model_dump())
     answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=search.batch_size)
@@ -35,8 +35,8 @@ def search(
     for attribute in attributes:
         for seed, sampled in sampling_seeds(seeds, search.seed, search.samples).items():
             asked = {
-                "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer,
-                "judge": judges[attribute.benchmark], "questions": search.questions,
+                "attribute": attribute, "benchmark": known[attribute.benchmark], "seed": seed, "sampled": sampled,
+                "answerer": answerer, "judge": judges[attribute.benchmark], "questions": search.questions,
             }  # fmt: skip
             cells += context.map(search_unsteered, {f"{attribute.key} seed {seed}": asked})
             cells += context.map(

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from psr.fitting.methods import parse_method
+from tasks.benchmarks.catalogue import benchmark_named, benchmarks_of
 from tasks.benchmarks.judges import judge_settings
 
 Count = Annotated[int, Field(gt=0)]
@@ -47,14 +48,20 @@ class Model(Section):
 class Benchmark(Section):
     """Whose attributes are steered for, and where its files lie."""
 
-    name: Literal["persona", "ifeval", "axbench"]
-    """The benchmark's name."""
+    name: str
+    """`persona`, `ifeval` or `axbench`, or of one's own: `my_lab.songs:SONGS`."""
     path: str
     """The folder with its files, in the published format."""
     attributes: Names
     """Which of its attributes."""
     methods: Names | None = None
     """The methods for these attributes, instead of the profile's."""
+
+    @field_validator("name")
+    @classmethod
+    def _plug(cls, name: str) -> str:
+        benchmark_named(name)
+        return name
 
     @field_validator("methods")
     @classmethod
@@ -64,7 +71,9 @@ class Benchmark(Section):
     @field_validator("attributes")
     @classmethod
     def _bare(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        bare = tuple(name.removeprefix(f"{info.data.get('name')}/") for name in names)
+        if "name" not in info.data:
+            return names
+        bare = tuple(name.removeprefix(f"{benchmark_named(info.data['name']).name}/") for name in names)
         if len(set(bare)) < len(bare):
             raise ValueError("an attribute is named twice")
         return bare
@@ -266,9 +275,7 @@ class Profile(Section):
     @field_validator("benchmarks")
     @classmethod
     def _each_once(cls, benchmarks: tuple[Benchmark, ...]) -> tuple[Benchmark, ...]:
-        names = [benchmark.name for benchmark in benchmarks]
-        if len(set(names)) < len(names):
-            raise ValueError(f"a benchmark is named twice in {', '.join(names)}")
+        benchmarks_of(benchmarks)
         return benchmarks
 
     @field_validator("seeds")
@@ -287,9 +294,13 @@ class Profile(Section):
         return self
 
     @model_validator(mode="after")
-    def _factors_for_concepts(self) -> Profile:
-        if self.search.factors is None and any(benchmark.name == "axbench" for benchmark in self.benchmarks):
-            raise ValueError("search.factors are missing, among which AxBench's concepts choose")
+    def _what_strengths_need(self) -> Profile:
+        for benchmark in self.benchmarks:
+            missing = [
+                name for name in benchmark_named(benchmark.name).strength.needs() if not getattr(self.search, name)
+            ]
+            if missing:
+                raise ValueError(f"search.{missing[0]} is missing, by which {benchmark.name} chooses its strengths")
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from pathlib import Path
 from flows import environment, params
 from flows.doors import answered
 from flows.sections import Profile
-from tasks.benchmarks.catalogue import attributes_of
+from tasks.benchmarks.catalogue import attributes_of, benchmarks_of
 from tasks.benchmarks.judges import check_judges, judges_named
 from tasks.engine.files import write_text
 from tasks.engine.lockfiles import SETTINGS
@@ -43,7 +43,8 @@ def resolved(
 def check_questions(settings: Profile) -> None:
     """Raise PsrError for an attribute that its benchmark does not have, or that the judge cannot judge."""
     attributes = attributes_of(settings.benchmarks)
-    check_judges(judges_named(attributes, **settings.judge.model_dump()), attributes)
+    judges = judges_named(attributes, **settings.judge.model_dump())
+    check_judges(judges, attributes, benchmarks_of(settings.benchmarks))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

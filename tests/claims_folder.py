@@ -11,6 +11,7 @@ import numpy as np
 
 from psr.fitting.methods import BY_SLUG, trained
 from psr.types import Completion, Judgement, PromptPair, short_hash
+from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named
 from tasks.steps.results import write_results as results_of
 from tasks.tables import parquet as tables
 from tests.results_folder import MODEL, write_results
@@ -28,6 +29,7 @@ TRAIT = {
 }
 WITH_PROMPT = {"s-psr-ll-r": 95.0}
 LAYERS = 4
+KNOWN = {name: benchmark_named(name) for name in BENCHMARKS}
 DRAWN = {"resamples": 60, "seed": 4}
 
 
@@ -58,7 +60,7 @@ def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, 
     tables.write_table(data / "search/candidates.parquet", "candidates", [])
     tables.write_table(data / "steer/strengths.parquet", "strengths", [])
     _write_faithfulness(data / "faithfulness", rows)
-    results_of(*(data / name for name in ("distill", "search", "steer", "judge", "results")), **DRAWN)
+    results_of(*(data / name for name in ("distill", "search", "steer", "judge", "results")), KNOWN, **DRAWN)
     return data
 
 

@@ -1,9 +1,12 @@
 """A small finished profile, made without a model: two attributes, four methods, every table that the stages write."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from psr.fitting.methods import BY_SLUG
 from psr.types import Completion, CurvePoint, Dropped, Judgement, Method, PromptPair, Triplet, short_hash
+from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named
+from tasks.steps.results import measure_rows, published_rows
 from tasks.tables import parquet as tables
 
 MODEL = "0123456789abcdef"
@@ -291,9 +294,21 @@ def _write_draws(stage: Path) -> None:
 
 
 def _write_results(data: Path) -> None:
-    rows = [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP]
-    tables.write_table(data / "results/headline.parquet", "headline", rows)
-    tables.write_table(data / "results/headline_seeds.parquet", "headline_seeds", [_of_seed(row) for row in rows])
+    tables.write_table(
+        data / "complete/benchmarks.parquet",
+        "benchmarks",
+        [
+            {
+                "origin": name,
+                "benchmark": name,
+                "asked": benchmark_named(name).asked,
+                "sense": benchmark_named(name).sense,
+                "strength": benchmark_named(name).strength.name,
+                **benchmark_named(name).package,
+            }
+            for name in BENCHMARKS
+        ],
+    )
     tables.write_table(
         data / "results/curve.parquet",
         "curve",
@@ -417,69 +432,49 @@ def _write_faithfulness(data: Path) -> None:
     _write_draws(data / "faithfulness")
 
 
-def _of_seed(row: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in row.items() if name != "seeds"} | {"seed": 123}
+def figure_rows(benchmark: str, scale: float = 1.0, **more: object) -> list[dict[str, object]]:
+    """The main figure of every method on both attributes, TA_CP times `scale`; of modules of persona at coherence 80 too."""
+    main = benchmark_named(benchmark).main.figure
+    rows = []
+    for attribute in ATTRIBUTES:
+        for position, (slug, ta) in enumerate(TA_CP.items()):
+            method = BY_SLUG.get(slug)
+            row: dict[str, object] = dict.fromkeys(tables.SCHEMAS["figures"].names)
+            row |= {
+                "benchmark": benchmark, "model": MODEL, "attribute": attribute.replace("persona", benchmark),
+                "position": position, "method": slug, "name": slug, "figure": main, "value": ta * scale,
+                "low": max(0.0, ta - 3) * scale, "high": min(100.0, ta + 3) * scale, "coherence": 97.0, "reached": True,
+                "n": 2, "n_unscored": 1 if slug == "prompt" else 0, "seeds": 1,
+            }  # fmt: skip
+            if method:
+                row |= {
+                    "name": method.name, "scope": method.scope, "form": method.form, "objective": method.objective,
+                    "span": method.span, "layer": 2 if method.scope == "S" else None,
+                    "module": module_id(attribute.replace("persona", benchmark), slug), "alpha": 1.0,
+                }  # fmt: skip
+            rows.append({**row, **more})
+            if method and benchmark == "persona":
+                at_80 = {"figure": "ta_c80", "value": ta + 1, "low": ta - 2, "high": min(100.0, ta + 4), "alpha": 2.0,
+                         "coherence": 81.0, "reached": slug != "s-const-dim-r"}  # fmt: skip
+                rows.append({**row, **at_80, **more})
+    return rows
+
+
+def write_figures(data: Path, rows: list[dict[str, object]], benchmarks: Iterable[str] = BENCHMARKS) -> None:
+    """The tables of figures, each figure with one seed, and what the benchmarks say of themselves."""
+    seeds = [{**{name: value for name, value in row.items() if name != "seeds"}, "seed": 123} for row in rows]
+    known = [benchmark_named(name) for name in benchmarks]
+    measures = [row for i, one in enumerate(known) for row in measure_rows(one, i)]
+    published = [row for one in known for row in published_rows(one)]
+    made = {"figures": rows, "figures_seeds": seeds, "measures": measures, "published": published}
+    for name, own in made.items():
+        tables.write_table(data / f"results/{name}.parquet", name, own)
 
 
 def write_suite(data: Path, measured: bool) -> None:
-    """The tables of the other two benchmarks, with the headline's figures as theirs; empty unless `measured`."""
-    rows = [_headline_row(attribute, name) for attribute in ATTRIBUTES for name in TA_CP] if measured else []
-    for name, main in (("ifeval", "strict"), ("axbench", "overall")):
-        scale = 1.0 if name == "ifeval" else 0.02
-        made = []
-        for row in rows:
-            made.append(
-                {column: row.get(column) for column in tables.SCHEMAS[name].names}
-                | {
-                    "benchmark": name,
-                    "attribute": str(row["attribute"]).replace("persona", name),
-                    "alpha": 1.0,
-                    main: row["ta_cp"] * scale,
-                    f"{main}_low": row["ta_cp_low"] * scale,
-                    f"{main}_high": row["ta_cp_high"] * scale,
-                }
-            )
-        tables.write_table(data / f"results/{name}.parquet", name, made)
-        tables.write_table(data / f"results/{name}_seeds.parquet", f"{name}_seeds", [_of_seed(row) for row in made])
-
-
-def _headline_row(attribute: str, slug: str) -> dict[str, object]:
-    method = BY_SLUG.get(slug)
-    ta = TA_CP[slug]
-    row: dict[str, object] = dict.fromkeys(tables.SCHEMAS["headline"].names)
-    row |= {
-        "benchmark": "persona",
-        "model": MODEL,
-        "attribute": attribute,
-        "method": slug,
-        "name": slug,
-        "ta_cp": ta,
-        "ta_cp_low": max(0.0, ta - 3),
-        "ta_cp_high": min(100.0, ta + 3),
-        "coherence_cp": 97.0,
-        "n": 2,
-        "n_unscored": 1 if slug == "prompt" else 0,
-        "seeds": 1,
-    }
-    if method:
-        row |= {
-            "name": method.name,
-            "scope": method.scope,
-            "form": method.form,
-            "objective": method.objective,
-            "span": method.span,
-            "layer": 2 if method.scope == "S" else None,
-            "module": module_id(attribute, slug),
-            "alpha_cp": 1.0,
-            "reached_cp": True,
-            "alpha_c80": 2.0,
-            "ta_c80": ta + 1,
-            "ta_c80_low": ta - 2,
-            "ta_c80_high": min(100.0, ta + 4),
-            "coherence_c80": 81.0,
-            "reached_c80": slug != "s-const-dim-r",
-        }
-    return row
+    """Persona's figures, and if `measured` those of the other two benchmarks."""
+    others = [*figure_rows("ifeval"), *figure_rows("axbench", 0.02)] if measured else []
+    write_figures(data, [*figure_rows("persona"), *others], BENCHMARKS if measured else ["persona"])
 
 
 def _write_adapters(data: Path) -> None:

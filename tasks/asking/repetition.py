@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psr.evaluation.alpha_search import Scores
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, PLAIN, Completion, Judgement, PromptPair
 from tasks.asking.answers import Answerer
 from tasks.asking.judgements import judge_once
-from tasks.figures.scores import ratings_of, scores_of, values_of
+from tasks.figures.scores import values_of
+from tasks.figures.sides import Side
 from tasks.tables.parquet import write_completions, write_judgements
 
 if TYPE_CHECKING:
@@ -62,18 +62,34 @@ class Asking:
         ]
         return self.ask(asks, str(module.origin["method"]))
 
-    def coherent(self, module: SteeringModule, alphas: Sequence[float], unsteered: Asking) -> Scores:
-        """Trait and coherence of one module. alpha 0 is the unsteered model, bit-exact: its answers are there already."""
-        plain = [c for c in unsteered.completions if c.method == PLAIN and 0 in alphas]
-        steered = self.steered(module, alphas)
-        return scores_of([*plain, *steered], values_of([*unsteered.judgements, *self.judgements]), self.pairs)
-
-    def rated(self, module: SteeringModule, factors: Sequence[float]) -> Scores:
-        """AxBench's harmonic mean of one module's ratings, as `trait`."""
-        made = self.steered(module, factors)
-        return scores_of(made, ratings_of(self.judgements), self.pairs, ("harmonic", "fluency"))
-
     def write(self, folder: Path) -> None:
         """Completions and judgements."""
         write_completions(folder / "completions.parquet", self.completions)
         write_judgements(folder / "judgements.parquet", self.judgements)
+
+
+@dataclass
+class Searched:
+    """One steered module on the search questions, as a benchmark's strength asks for it (tasks/figures/strengths.py)."""
+
+    asking: Asking
+    steered: SteeringModule
+
+    @property
+    def module(self) -> str:
+        return self.steered.id
+
+    def side(self, alphas: Sequence[float]) -> Side:
+        """The module's answers at these strengths. Alpha 0 is the unsteered model, bit-exact: the plain answers."""
+        before = self.prompted() if 0 in alphas else Side(self.asking.pairs, (), {})
+        made = self.asking.steered(self.steered, alphas)
+        return Side(before.pairs, [*before.of(PLAIN), *made], {**before.values, **values_of(self.asking.judgements)})
+
+    def prompted(self) -> Side:
+        """The plain and the instructed answers, which every module shares: they are in the cells already."""
+        if self._unsteered is None:
+            unsteered = replace(self.asking, completions=[], judgements=[])
+            self._unsteered = Side(unsteered.pairs, unsteered.unsteered(), values_of(unsteered.judgements))
+        return self._unsteered
+
+    _unsteered: Side | None = None

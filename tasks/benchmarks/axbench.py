@@ -8,13 +8,16 @@ files hold no instruction that asks for a concept: then general ones are used, w
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from psr.errors import PsrError
+from psr.fitting.presets import package
 from psr.types import Attribute
+from tasks.benchmarks.contract import Benchmark, Published, Read
 from tasks.benchmarks.questions import Loaded, distinct, divide
+from tasks.figures.strengths import BEST_FACTOR, Measure
 
 COLUMNS = {
     "input": str,
@@ -59,7 +62,7 @@ class File(NamedTuple):
     path: Path
 
 
-def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Loaded, ...]:
+def attributes(folder: Path, names: Sequence[str] | None, read: Read) -> tuple[Loaded, ...]:
     """One attribute per concept; a name is the description as a slug, the description itself, or the concept's number."""
     fit, test = ({path: read(path, "parquet", COLUMNS) for path in paths} for paths in _files(folder))
     concepts = _concepts(fit, test)
@@ -164,11 +167,46 @@ def _attribute(number: int, name: str, concept: str, fit: Rows, test: Rows, fold
             expected="at least 2 that are not in the training file",
             got=len(sides.search),
         )
-    told = distinct(row["instruction"] for row in fit if row.get("instruction"))
-    held_out = distinct((row["instruction"] for row in test if row.get("instruction")), known=told)
-    if not told:
-        told, held_out = (
+    instructions = distinct(row["instruction"] for row in fit if row.get("instruction"))
+    held_out = distinct((row["instruction"] for row in test if row.get("instruction")), known=instructions)
+    if not instructions:
+        instructions, held_out = (
             tuple(text.format(concept.rstrip(".")) for text in texts) for texts in (INSTRUCTIONS, HELD_OUT_INSTRUCTIONS)
         )
     kwargs = (("concept", concept), ("concept_id", number))
-    return Loaded(Attribute("axbench", name, told, held_out, *sides[:3], concept, kwargs), sides)
+    return Loaded(Attribute("axbench", name, instructions, held_out, *sides[:3], concept, kwargs), sides)
+
+
+AXBENCH = Benchmark(
+    "axbench",
+    attributes,
+    asked="concept",
+    sense="fluency",
+    more=("instruction",),
+    strength=BEST_FACTOR,
+    measures=(
+        Measure("overall", "concepts: harmonic mean", "mean harmonic mean", digits=2, interval_digits=2, mean_digits=3),
+        *(
+            Measure(name, name, digits=2, interval_digits=2, mean_digits=2)
+            for name in ("concept", "instruction", "fluency")
+        ),
+    ),
+    title="Concepts",
+    about="Harmonic mean of the ratings for concept, instruction and fluency (0–2; 0 if any is 0) with its 95 % interval. "
+    "Each module steers by the factor that is best on the search questions; the figures are of other questions.",
+    package=package("axbench"),
+    published=Published(
+        "AxBench Concept500, layer 20, harmonic mean of three ratings",
+        ("Gemma-2-2B", "Gemma-2-9B"),
+        {
+            "prompt": (0.731, 1.075),
+            "s-psr-ll-r": (0.618, 0.667),
+            "a-psr-mse-r": (0.871, 1.120),
+            "ReFT-r1": (0.509, 0.630),
+            "SV (RePS)": (0.606, 0.892),
+            "LoReFT (RePS)": (0.805, 0.757),
+            "HyperSteer": (0.742, 1.091),
+        },
+        digits=3,
+    ),
+)

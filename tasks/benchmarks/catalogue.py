@@ -1,31 +1,61 @@
-"""Benchmarks as attributes: the public formats of persona vectors, IFEval and AxBench, read from local files and checked.
+"""The benchmarks by name, and their attributes: the public formats of persona vectors, IFEval and AxBench, or one of your own.
 
-The same loaders read the testbed's miniature files and the public ones. A value of another type than the format's is
-refused and never converted. JSON is therefore read as it stands (`datasets` makes a time of text that looks like one, and
-fails on a list of several types); parquet, which names its types, is read through `datasets`. Nothing is fetched:
-`datasets` is handed local files, and its cache lies in a folder that is given or thrown away.
+The same loaders read the testbed's miniature files and the public ones. An attribute's key is `benchmark/name`, where
+`benchmark` is the object's own name, whatever the parameters call it (`persona`, or `my_lab.songs:SONGS`).
 """
 
-import json
+from __future__ import annotations
+
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from psr.errors import PsrError
+from psr.plugs import checked, plug
 from psr.types import Attribute
-from tasks.benchmarks import axbench, ifeval, persona
 from tasks.benchmarks.questions import Loaded
+from tasks.benchmarks.reading import reader
 
-Rows = list[dict[str, Any]]
-Format = Literal["json", "parquet"]
-BENCHMARKS = {"persona": persona, "ifeval": ifeval, "axbench": axbench}
-WORDS = {str: "text", int: "a whole number", float: "a number", None: "nothing"}
+if TYPE_CHECKING:
+    from tasks.benchmarks.contract import Benchmark
+
+BENCHMARKS = {
+    "persona": "tasks.benchmarks.persona:PERSONA",
+    "ifeval": "tasks.benchmarks.ifeval:IFEVAL",
+    "axbench": "tasks.benchmarks.axbench:AXBENCH",
+}
+NEEDS = {
+    "name": "the first half of its attributes' keys",
+    "load": "reads a folder's attributes",
+    "asked": "what the judge rates: whether an answer shows what was asked for",
+    "sense": "what the judge rates: whether it makes sense",
+    "dimensions": "all that the judge rates",
+    "strength": "how strongly a module steers",
+    "measures": "the figures that are shown, the main one first",
+    "main": "the main measure",
+    "package": "of the fit settings",
+    "title": "its heading",
+    "about": "what its figures are, in a sentence",
+    "names": "lists the attributes of a folder, or None",
+    "published": "other people's figures, or None",
+}
+STRENGTH = {
+    "name": "what it is called",
+    "asks": "whether modules answer the search questions",
+    "unsteered": "whether the plain model and the prompt do too",
+    "taken": "how many strengths a module is evaluated at",
+    "figures": "the figures that it gives",
+    "needs": "the parameters of `search` that it needs",
+    "tried": "how many strengths are tried",
+    "choose": "chooses on the search questions",
+    "measure": "the figures on the evaluation questions",
+}
 
 
 class Chosen(Protocol):
-    """A benchmark's name, its folder, and which of its attributes are wanted."""
+    """A section of the parameters: a benchmark's name or dotted path, its folder, and which of its attributes are wanted."""
 
     @property
     def name(self) -> str: ...
@@ -35,9 +65,49 @@ class Chosen(Protocol):
     def attributes(self) -> Sequence[str]: ...
 
 
-def attributes_of(benchmarks: Iterable[Chosen]) -> tuple[Attribute, ...]:
+def benchmark_named(name: str) -> Benchmark:
+    """The benchmark called `name`, or the object at a dotted path. Raises PsrError: unknown, or it lacks something.
+
+    Example:
+        benchmark_named("persona").dimensions  # ("trait", "coherence")
+        benchmark_named("my_lab.songs:SONGS").main.label
+    """
+    found: Benchmark = plug("benchmark", name, BENCHMARKS, NEEDS)
+    checked("strength of a benchmark", name, found.strength, STRENGTH)
+    return found
+
+
+def benchmarks_of(chosen: Iterable[Chosen]) -> dict[str, Benchmark]:
+    """The wanted benchmarks by their own name, in order. Raises PsrError where two have one name."""
+    found: dict[str, Benchmark] = {}
+    for one in chosen:
+        benchmark = benchmark_named(one.name)
+        if benchmark.name in found:
+            raise PsrError("a benchmark is named twice", where=one.name, got=benchmark.name, do="Name it once.")
+        found[benchmark.name] = benchmark
+    return found
+
+
+def check_names(chosen: Chosen, folder: Path) -> None:
+    """Raises PsrError for an attribute that the benchmark's `folder` does not have, where it can list them cheaply."""
+    benchmark = benchmark_named(chosen.name)
+    if benchmark.names is None or not folder.exists():
+        return  # the loader refuses what it does not know
+    known = list(benchmark.names(folder))
+    unknown = [name for name in chosen.attributes if name.removeprefix(f"{benchmark.name}/") not in known]
+    if unknown:
+        raise PsrError(
+            "unknown attribute",
+            where=chosen.path,
+            expected=f"some of {', '.join(known)}",
+            got=", ".join(map(repr, unknown)),
+            do="Correct the benchmark's attributes in params.yaml.",
+        )
+
+
+def attributes_of(chosen: Iterable[Chosen]) -> tuple[Attribute, ...]:
     """The wanted attributes of every benchmark, in order. Raises PsrError as `load_attributes` does."""
-    return tuple(a for chosen in benchmarks for a in load_attributes(chosen.name, Path(chosen.path), chosen.attributes))
+    return tuple(a for one in chosen for a in load_attributes(one.name, Path(one.path), one.attributes))
 
 
 def load_attributes(
@@ -50,16 +120,22 @@ def load_attributes(
     Raises PsrError: unknown benchmark or attribute (the known ones are listed), a file that is missing or damaged, a
     column that is missing, a value of another type than the format's.
     """
-    if benchmark not in BENCHMARKS:
-        raise PsrError("unknown benchmark", expected=f"one of {', '.join(BENCHMARKS)}", got=repr(benchmark))
-    folder = Path(folder)
+    found, folder = benchmark_named(benchmark), Path(folder)
     if not folder.exists():
-        raise PsrError("a benchmark's folder is missing", where=folder, expected=f"the files of {benchmark}")
+        raise PsrError("a benchmark's folder is missing", where=folder, expected=f"the files of {found.name}")
     with tempfile.TemporaryDirectory() as spare:
         read = reader(Path(cache_dir) if cache_dir else Path(spare))
-        wanted = None if names is None else [name.removeprefix(f"{benchmark}/") for name in names]
-        loaded = BENCHMARKS[benchmark].attributes(folder, wanted, read)
-    _say_left_out(benchmark, folder, loaded)
+        wanted = None if names is None else [name.removeprefix(f"{found.name}/") for name in names]
+        loaded = found.load(folder, wanted, read)
+    foreign = sorted({attribute.benchmark for attribute, _ in loaded} - {found.name})
+    if foreign:
+        raise PsrError(
+            "a benchmark's attributes have another name than it",
+            where=benchmark,
+            expected=f"{found.name}/…",
+            got=", ".join(foreign),
+        )
+    _say_left_out(found.name, folder, loaded)
     return tuple(attribute for attribute, _ in loaded)
 
 
@@ -77,141 +153,3 @@ def _say_left_out(benchmark: str, folder: Path, loaded: Sequence[Loaded]) -> Non
             repeated,
             fitted,
         )
-
-
-def reader(cache: Path) -> Callable[[Path, Format, Mapping[str, Any]], Rows]:
-    """A function that reads one file's rows and checks them against the format's columns: name -> type (see `_misfit`)."""
-
-    def read(path: Path, kind: Format, columns: Mapping[str, Any]) -> Rows:
-        if not path.is_file():
-            raise PsrError("a benchmark's file is missing", where=path, expected=f"a {kind} file")
-        rows = _json_rows(path) if kind == "json" else _parquet_rows(path, cache)
-        if not rows:
-            raise PsrError("a benchmark's file is empty", where=path, expected="at least one row")
-        needed = [name for name, wanted in columns.items() if _misfit(None, wanted, name)]
-        for number, row in enumerate(rows, 1):
-            where = path if len(rows) == 1 else f"{path}, row {number}"
-            missing = [name for name in needed if name not in row]
-            if missing:
-                raise PsrError(
-                    "a benchmark's file lacks a column",
-                    where=where,
-                    expected=", ".join(needed),
-                    got=f"no {', '.join(missing)}",
-                )
-            for name, wanted in columns.items():
-                if misfit := _misfit(row.get(name), wanted, name):
-                    raise PsrError(
-                        "a benchmark's file has another layout",
-                        where=f"{where}, {misfit[0]}",
-                        expected=_words(misfit[1]),
-                        got=_shown(misfit[2]),
-                    )
-        return rows
-
-    return read
-
-
-def _misfit(value: Any, wanted: Any, place: str) -> tuple[str, Any, Any] | None:
-    """(place, type, value) of the first part of `value` that is of another type than `wanted`; None where all fits.
-
-    wanted: a type; None for nothing; [type] for a list; {key: type} for an object with these keys, and {str: type} for one
-    with any; a tuple of these where several are right. A missing key holds nothing. A float may be whole, and no truth
-    value is a number.
-    """
-    if isinstance(wanted, tuple):
-        found = [_misfit(value, one, place) for one in wanted]
-        deepest = max((bad for bad in found if bad), key=lambda bad: len(bad[0]), default=None)
-        if deepest is None or None in found:
-            return None
-        return deepest if deepest[0] != place else (place, wanted, value)
-    parts: list[tuple[Any, Any, str]] = []
-    if isinstance(wanted, list):
-        good = isinstance(value, list)
-        parts = [(one, wanted[0], f"{place}[{i}]") for i, one in enumerate(value)] if good else []
-    elif isinstance(wanted, dict):
-        good = isinstance(value, dict)
-        inner = dict.fromkeys(value, wanted[str]) if good and str in wanted else wanted
-        parts = [(value.get(key), kind, f"{place}.{key}") for key, kind in inner.items()] if good else []
-    else:
-        kinds = (int, float) if wanted is float else wanted or type(None)
-        good = isinstance(value, kinds) and not isinstance(value, bool)
-    if not good:
-        return place, wanted, value
-    return next((bad for part in parts if (bad := _misfit(*part))), None)
-
-
-def _words(wanted: Any) -> str:
-    """A type as errors name it, as in `[{pos: text}]`."""
-    if isinstance(wanted, tuple):
-        return " or ".join(map(_words, wanted))
-    if isinstance(wanted, list):
-        return f"[{_words(wanted[0])}]"
-    if isinstance(wanted, dict):
-        return "{" + ", ".join(f"{'name' if key is str else key}: {_words(kind)}" for key, kind in wanted.items()) + "}"
-    return WORDS[wanted]
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _json_rows(path: Path) -> Rows:
-    """The rows of a file that is one object, a list of objects, or an object a line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = _parsed(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, "json", error) from error
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise PsrError(
-                "a benchmark's file has another layout",
-                where=f"{path}, row {number}",
-                expected="an object",
-                got=_shown(row),
-            )
-    return rows
-
-
-def _parsed(text: str) -> list[Any]:
-    """Raises ValueError: of the whole text, or of the line that is no JSON where others before it are."""
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as whole:
-        rows: list[Any] = []
-        for number, line in enumerate(text.split("\n"), 1):
-            try:
-                rows += [json.loads(line)] if line.strip() else []
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number}: {error.msg}") if rows else whole from None
-        if not rows:
-            raise
-        return rows
-    return found if isinstance(found, list) else [found]
-
-
-def _parquet_rows(path: Path, cache: Path) -> Rows:
-    """`Dataset.from_parquet` and not `load_dataset`: the latter counts its calls at a server on the network."""
-    import datasets
-
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        return datasets.Dataset.from_parquet([str(path)], cache_dir=str(cache)).to_list()
-    except Exception as error:  # pyarrow's and datasets' own types, and StopIteration for an empty file
-        raise _unreadable(path, "parquet", error) from error
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
-
-
-def _unreadable(path: Path, kind: Format, error: Exception) -> PsrError:
-    said = str(error).splitlines()[0] if str(error) else ""
-    return PsrError(
-        "a benchmark's file cannot be read",
-        where=path,
-        expected=f"a {kind} file with rows",
-        got=f"{type(error).__name__}: {said}",
-    )

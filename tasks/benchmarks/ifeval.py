@@ -9,13 +9,16 @@ the figures. A public file stands alone: its questions go to the two sides in tu
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from psr.errors import PsrError
+from psr.fitting.presets import package
 from psr.types import Attribute
+from tasks.benchmarks.contract import Benchmark, Published, Read
 from tasks.benchmarks.questions import Loaded, Sides, distinct, divide
+from tasks.figures.strengths import AT_ONE, Measure
 
 ARGUMENT = (str, float, [(str, float)], None)
 COLUMNS = {
@@ -66,7 +69,7 @@ class Row(NamedTuple):
     kwargs: tuple[tuple[str, object], ...]
 
 
-def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., Any]) -> tuple[Loaded, ...]:
+def attributes(folder: Path, names: Sequence[str] | None, read: Read) -> tuple[Loaded, ...]:
     """One attribute per instruction and arguments with enough rows on either side."""
     fit, test = _sides(folder, read)
     found = {name: _attribute(name, fit, test) for name in dict.fromkeys(row.name for row in fit)}
@@ -84,7 +87,7 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Callable[..., An
     return tuple(known[name] for name in (sorted(known) if names is None else names))
 
 
-def _sides(folder: Path, read: Callable[..., Any]) -> tuple[list[Row], list[Row]]:
+def _sides(folder: Path, read: Read) -> tuple[list[Row], list[Row]]:
     if (folder / "train.jsonl").is_file():
         fit, test = _rows([folder / f"{side}.jsonl" for side in ("train", "test")], read)
         return fit, test
@@ -105,7 +108,7 @@ def _sides(folder: Path, read: Callable[..., Any]) -> tuple[list[Row], list[Row]
     return fit, test
 
 
-def _rows(paths: Sequence[Path], read: Callable[..., Any]) -> list[list[Row]]:
+def _rows(paths: Sequence[Path], read: Read) -> list[list[Row]]:
     """Each file's single-instruction rows that can be split. Arguments are told apart over all of the files."""
     files = [
         [raw for number, raw in enumerate(read(path, "json", COLUMNS), 1) if _single(raw, f"{path}, row {number}")]
@@ -193,12 +196,13 @@ def _split(raw: dict[str, Any]) -> tuple[str, str] | None:
 
 def _attribute(name: str, fit: Sequence[Row], test: Sequence[Row]) -> Loaded | None:
     fit, test = ([row for row in side if row.name == name] for side in (fit, test))
-    told = distinct(row.instruction for row in fit if row.instruction)
-    unseen = distinct((row.instruction for row in test if row.instruction), known=told)
+    instructions = distinct(row.instruction for row in fit if row.instruction)
+    unseen = distinct((row.instruction for row in test if row.instruction), known=instructions)
     sides = _divided(fit, test)
-    if not told or not sides.evaluate:
+    if not instructions or not sides.evaluate:
         return None
-    return Loaded(Attribute("ifeval", name, told, unseen, *sides[:3], fit[0].kwargs[0][1], fit[0].kwargs), sides)  # type: ignore[arg-type]
+    asked = fit[0].kwargs
+    return Loaded(Attribute("ifeval", name, instructions, unseen, *sides[:3], str(asked[0][1]), asked), sides)
 
 
 def _divided(fit: Sequence[Row], test: Sequence[Row]) -> Sides:
@@ -210,3 +214,33 @@ def _divided(fit: Sequence[Row], test: Sequence[Row]) -> Sides:
     new = [question for prompt, question in asked.items() if prompt not in fitted]
     sides = divide((row.question for row in fit), new)
     return sides._replace(repeated=sides.repeated + len(test) - len(asked), fitted=sides.fitted + len(asked) - len(new))
+
+
+IFEVAL = Benchmark(
+    "ifeval",
+    attributes,
+    asked="accuracy",
+    sense="coherence",
+    more=("accuracy_loose",),
+    strength=AT_ONE,
+    measures=(
+        Measure("strict", "format instructions: strict accuracy", of="accuracy"),
+        Measure("loose", "loose accuracy", of="accuracy_loose"),
+        Measure("coherence", "coherence"),
+    ),
+    title="Format instructions",
+    about="Share of answers that obey (strict accuracy, 0–100) with its 95 % interval, at α = 1; nothing is chosen.",
+    package=package("ifeval"),
+    published=Published(
+        "Gemma-2-9b-it, IFEval format and language",
+        ("accuracy", "coherence"),
+        {
+            "plain": (11.4, 96.6),
+            "prompt": (85.7, 94.8),
+            "s-psr-ll-r": (66.1, 95.5),
+            "s-psr-ll-r+prompt": (93.1, 94.6),
+            "a-psr-ll-r": (71.9, 82.3),
+            "Stolfo et al. 2025": (30.8, 96.1),
+        },
+    ),
+)

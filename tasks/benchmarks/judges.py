@@ -11,15 +11,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from psr.errors import PsrError
-from psr.judges.dimensions import asked_and_sense
 from psr.judges.judging import Judge
 from psr.plugs import nearest, plug
 from psr.types import Attribute
+
+if TYPE_CHECKING:
+    from tasks.benchmarks.contract import Benchmark
 
 JUDGES = {"testbed": "psr.testbed.judges:TestbedJudge"}
 GIVEN = ("benchmark", "attributes")  # fields that are no settings
@@ -75,17 +77,20 @@ def judges_named(attributes: Sequence[Attribute], name: str, **settings: Any) ->
     }
 
 
-def check_judges(judges: Mapping[str, Judge], attributes: Iterable[Attribute]) -> None:
+def check_judges(
+    judges: Mapping[str, Judge], attributes: Iterable[Attribute], benchmarks: Mapping[str, Benchmark]
+) -> None:
     """Raise PsrError where a judge lacks a dimension that its benchmark needs, or refuses an attribute: all of them, each
-    with its reason."""
+    with its reason. benchmarks: by their own name."""
     refused = {}
     for attribute in attributes:
         judge = judges[attribute.benchmark]
-        lacking = [name for name in asked_and_sense(attribute.key) if name not in judge.dimensions]
+        needed = benchmarks[attribute.benchmark].dimensions
+        lacking = [name for name in needed if name not in judge.dimensions]
         if lacking:
             raise PsrError(
                 f"the judge {judge.id} does not rate what {attribute.benchmark} is judged on",
-                expected=", ".join(asked_and_sense(attribute.key)),
+                expected=", ".join(needed),
                 got=", ".join(judge.dimensions),
                 do="Choose another judge.",
             )

@@ -1,20 +1,20 @@
-"""The rows of a benchmark's table before they are rows: a method's figures in one repetition, and their means over seeds."""
+"""The rows of the table of figures before they are rows: a method's figures in one repetition, and their means over seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from psr.evaluation.bootstrap import Figure, over_seeds
 from psr.fitting.methods import parse_method
 from psr.types import INSTRUCTED, PLAIN
+from tasks.figures.sides import WITH_PROMPT, Side
+from tasks.figures.strengths import Judged, Strength, Subject
 
 UNSTEERED = {PLAIN: "plain", INSTRUCTED: "prompt"}
 FACTS = ("scope", "form", "objective", "span", "layer")
-Figures = Mapping[str, Figure | None]
-Columns = Callable[[Figures], dict[str, Any]]
 Row = dict[str, Any]
 
 
@@ -24,17 +24,52 @@ class Entry:
 
     facts: Mapping[str, Any]
     seed: int
-    figures: Figures
+    figures: Mapping[str, Figure | None]
 
     @property
     def key(self) -> tuple[str, str]:
         return self.facts["attribute"], self.facts["method"]
 
 
+class Figured(Judged, Protocol):
+    """A benchmark as the figures see it."""
+
+    @property
+    def strength(self) -> Strength: ...
+
+
+def entries(
+    benchmark: Figured,
+    attribute: str,
+    run: int,
+    modules: Iterable[Row],
+    search: Side,
+    evaluation: Side,
+    draws: Mapping[str, int],
+) -> Iterator[Entry]:
+    """One repetition of an attribute: plain, prompt, every module, and those that answered on top of the prompt.
+
+    run: its seed; modules: rows of modules.parquet; draws: resamples and seed. Figures keep their resampled values: two
+    methods of one seed, or of all seeds, can be compared by psr.evaluation.bootstrap.paired.
+    """
+    model = evaluation.completions[0].model
+    subjects = [(unsteered_facts(attribute, model, name), Subject(name, False, None)) for name in (PLAIN, INSTRUCTED)]
+    for row in modules:
+        subjects.append((module_facts(row), Subject(row["id"], True, None)))
+        if evaluation.of(row["id"] + WITH_PROMPT):
+            subjects.append((module_facts(row, with_prompt=True), Subject(row["id"] + WITH_PROMPT, False, 1.0)))
+    for position, (facts, subject) in enumerate(subjects):
+        yield Entry(
+            {**facts, "position": position},
+            run,
+            benchmark.strength.measure(benchmark, subject, search, evaluation, draws),
+        )
+
+
 def unsteered_facts(attribute: str, model: str, method: str) -> Row:
     """The plain model or the prompt."""
     name = UNSTEERED[method]
-    return {**_place(attribute, model), "method": name, "name": name, **dict.fromkeys((*FACTS, "module"))}
+    return {**_whose(attribute, model), "method": name, "name": name, **dict.fromkeys((*FACTS, "module"))}
 
 
 def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
@@ -42,7 +77,7 @@ def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
     method = parse_method(row["method"])
     slug, name = (f"{method.slug}+prompt", f"{method.name} + prompt") if with_prompt else (method.slug, method.name)
     return {
-        **_place(row["attribute"], row["model"]),
+        **_whose(row["attribute"], row["model"]),
         "method": slug,
         "name": name,
         **{n: row[n] for n in FACTS},
@@ -50,31 +85,39 @@ def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
     }
 
 
-def _place(attribute: str, model: str) -> Row:
+def _whose(attribute: str, model: str) -> Row:
     return {"benchmark": attribute.partition("/")[0], "model": model, "attribute": attribute}
 
 
-def seed_rows(entries: Sequence[Entry], columns: Columns) -> list[Row]:
-    """A row an entry."""
-    return [{**entry.facts, "seed": entry.seed, **columns(entry.figures)} for entry in entries]
+def seed_rows(entries: Sequence[Entry]) -> list[Row]:
+    """A row a figure of every entry."""
+    return [{**entry.facts, "seed": entry.seed, **row} for entry in entries for row in _rows(entry.figures)]
 
 
-def mean_rows(entries: Sequence[Entry], columns: Columns) -> list[Row]:
-    """A row a method and attribute: means over seeds; `module` only where all seeds have the same one."""
+def mean_rows(entries: Sequence[Entry]) -> list[Row]:
+    """A row a method, attribute and figure: means over seeds; `module` only where all seeds have the same one."""
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.key, []).append(entry)
-    return [_mean_row(group, columns) for group in groups.values()]
+    return [row for group in groups.values() for row in _mean_rows(group)]
 
 
-def _mean_row(group: Sequence[Entry], columns: Columns) -> Row:
-    figures: dict[str, Figure | None] = {}
-    for name in group[0].figures:
-        known = [figure for entry in group if (figure := entry.figures[name]) is not None]
-        figures[name] = over_seeds(known) if known else None
+def _mean_rows(group: Sequence[Entry]) -> Iterator[Row]:
     modules = {entry.facts["module"] for entry in group}
     module = modules.pop() if len(modules) == 1 else None
-    return {**group[0].facts, "module": module, "seeds": len(group), **columns(figures)}
+    figures: dict[str, Figure | None] = {}
+    for name in group[0].figures:
+        measured = [figure for entry in group if (figure := entry.figures[name]) is not None]
+        figures[name] = over_seeds(measured) if measured else None
+    for row in _rows(figures):
+        yield {**group[0].facts, "module": module, "seeds": len(group), **row}
+
+
+def _rows(figures: Mapping[str, Figure | None]) -> Iterator[Row]:
+    columns = ("value", "low", "high", "alpha", "coherence", "reached", "n", "n_unscored")
+    for name, figure in figures.items():
+        if figure is not None:
+            yield {"figure": name, **{column: known(getattr(figure, column)) for column in columns}}
 
 
 def known(value: Any) -> Any:

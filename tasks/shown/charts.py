@@ -7,21 +7,21 @@ from tasks.shown.drawing import Axis, Line, Mark, Panel
 from tasks.shown.order import Names, Row, by_method, grouped, short
 
 
-def alignment(headline: Sequence[Row], style: Names) -> list[Panel]:
-    """Per attribute, a row a method: TA@Cp with its interval, and where the prompt stands."""
-    place = {slug: i for i, (slug, _) in enumerate(by_method(headline))}
+def alignment(figures: Sequence[Row], style: Names) -> list[Panel]:
+    """Per attribute, a row a method: its figure (value) with its interval, and where the prompt stands."""
+    place = {slug: i for i, (slug, _) in enumerate(by_method(figures))}
     x, y = Axis("", 0, 100), Axis("", -0.5, len(place) - 0.5)
 
     def line(row: Row) -> Line:
-        low, high = row["ta_cp_low"], row["ta_cp_high"]
+        low, high = row["low"], row["high"]
         interval = "" if low is None or high is None else f" (95 % interval {low:.1f} to {high:.1f})"
-        words = f"{row['name']}: {row['ta_cp']:.1f}{interval}"
-        return Line(row["name"], style[row["method"]], [Mark(row["ta_cp"], place[row["method"]], words, low, high)])
+        words = f"{row['name']}: {row['value']:.1f}{interval}"
+        return Line(row["name"], style[row["method"]], [Mark(row["value"], place[row["method"]], words, low, high)])
 
     panels = []
-    for attribute, own in grouped(headline, "attribute"):
-        measured = [row for _, (row, *_) in by_method(own) if row["ta_cp"] is not None]
-        prompt = next((row["ta_cp"] for row in measured if row["method"] == "prompt"), None)
+    for attribute, own in grouped(figures, "attribute"):
+        measured = [row for _, (row, *_) in by_method(own) if row["value"] is not None]
+        prompt = next((row["value"] for row in measured if row["method"] == "prompt"), None)
         panels.append(Panel(short(attribute), [line(row) for row in measured], x, y, prompt))
     return panels
 

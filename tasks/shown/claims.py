@@ -1,49 +1,39 @@
-"""The claims as a terminal shows them, and how their figures are written elsewhere."""
+"""The claims as a table, the same at a terminal, in the README and on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from psr.evaluation.claims import CLAIMS
+from tasks.shown.tables import Table, table
 
 Row = dict[str, Any]
 DIGITS = {"points": 1, "relative RMSE": 3}  # decimals that a unit can carry; else 2
-STYLE = {"holds": "green", "fails": "red", "undecided": "yellow"}
+HEAD = ("claim", "paper", "here", "95 % interval", "margin", "verdict", "seeds × attributes")
 
 
-def claims_table(rows: Sequence[Row]) -> Table:
-    """A line a part below its claim: the difference with its interval, the margin, the verdict, and over what."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, right in (
-        ("claim", False),
-        ("paper", True),
-        ("here", True),
-        ("95 % interval", True),
-        ("margin", True),
-        ("", False),
-        ("seeds × attributes", True),
-    ):
-        table.add_column(name, justify="right" if right else "left", no_wrap=right)
+def claims_table(rows: Sequence[Row], *, details: bool = True) -> Table:
+    """A line a claim, then one for each of its parts: the paper's difference, ours with its interval, the margin, the verdict.
+
+    details: what is compared, on which attributes, and why this margin.
+    """
+    lines: list[list[str]] = []
+    strong = []
     for number in sorted({row["claim"] for row in rows}):
         parts = [row for row in rows if row["claim"] == number]
-        claim = CLAIMS[number]
-        table.add_row(
-            Text(f"{number} {claim.says}", style="bold"), "", "", "", "", _verdict(parts[0]["claim_verdict"]), ""
-        )
+        why = f"\nmargin {figure(parts[0], 'margin')} {parts[0]['unit']}: {parts[0]['why']}" if details else ""
+        strong.append(len(lines))
+        lines.append([f"{number}. {CLAIMS[number].says}{why}", "", "", "", "", parts[0]["claim_verdict"], ""])
         for row in parts:
-            table.add_row(
-                _what(row),
-                *(figure(row, name) for name in ("published", "value")),
-                ends(row),
-                figure(row, "margin"),
-                _verdict(row["verdict"]),
-                f"{row['seeds']} × {row['attributes']}",
-            )
-    return table
+            below = [row["compared"], row["note"]] if details else []
+            which = f"\n{row['which']}" if details and row["which"] else ""
+            lines.append([
+                "\n".join([f"{row['part']} ({row['unit']})", *filter(None, below)]),
+                figure(row, "published"), figure(row, "value"), _ends(row), figure(row, "margin"), row["verdict"],
+                f"{row['seeds']} × {row['attributes']}{which}",
+            ])  # fmt: skip
+    return table(HEAD, lines, align="lrrrrlr", strong=strong)
 
 
 def figure(row: Row, column: str) -> str:
@@ -52,19 +42,8 @@ def figure(row: Row, column: str) -> str:
     return "–" if value is None else f"{value:+.{DIGITS.get(row['unit'], 2)}f}"
 
 
-def ends(row: Row) -> str:
-    """The interval, – where there is none."""
+def _ends(row: Row) -> str:
     return "–" if row["low"] is None else f"{figure(row, 'low')} to {figure(row, 'high')}"
-
-
-def _what(row: Row) -> Text:
-    return Text.assemble(
-        f"  {row['part']}\n", (f"  {row['compared']}" + (f"; {row['note']}" if row["note"] else ""), "dim")
-    )
-
-
-def _verdict(verdict: str) -> Text:
-    return Text(verdict, style=STYLE.get(verdict, "dim"))
 
 
 def questions(rows: Sequence[Row]) -> list[str]:

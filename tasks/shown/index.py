@@ -6,11 +6,15 @@ an index. The tables are described in sql/staging.sql beside this file, the view
 
 import os
 import tempfile
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from psr.errors import PsrError
+from tasks.shown.query import Question, answer
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.schemas import SCHEMAS, STAGES
 
@@ -35,9 +39,12 @@ KEYS: dict[str, tuple[str, ...]] = {  # beside the profile
     "claims": ("claim", "part"),
     "adaptation": ("attribute", "method"),
     "ablation": ("attribute", "variant"),
-    **dict.fromkeys(("headline", "ifeval", "axbench"), ("benchmark", "model", "attribute", "method")),
+    "benchmarks": ("benchmark",),
+    "measures": ("benchmark", "figure"),
+    "published": ("benchmark", "method", "position"),
+    "figures": ("benchmark", "model", "attribute", "method", "figure"),
+    "figures_seeds": ("benchmark", "model", "attribute", "method", "figure", "seed"),
 }
-KEYS |= {f"{name}_seeds": (*KEYS[name], "seed") for name in ("headline", "ifeval", "axbench")}
 
 
 def database(root: Path | str) -> Path:
@@ -53,21 +60,44 @@ def rebuild(root: Path | str) -> Path:
     target = database(root)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".index-") as spare:
-        files, part = {}, Path(spare) / target.name
-        for name in SCHEMAS:  # in a fixed order, an empty typed one last
-            files[name] = [
-                path for stage in STAGES[name] for path in sorted(target.parent.glob(f"*/{stage}/{name}.parquet"))
-            ]
-            files[name].append(write_table(Path(spare, "none", "none", f"{name}.parquet"), name, []))
+        part = Path(spare) / target.name
         with duckdb.connect(str(part), config=FORMAT) as connection:
             connection.begin()
-            _stage(connection, files)
-            for name, key in KEYS.items():
-                _check_key(connection, name, ("profile", *key))
-            connection.execute((SQL / "views.sql").read_text())
+            _build(connection, _files(target.parent, "*", Path(spare)))
             connection.commit()
         os.replace(part, target)
     return target
+
+
+@contextmanager
+def profile_index(data: Path, names: Iterable[str]) -> Iterator[Question]:
+    """Yields `question(sql, parameters=())` to the same views over the folder of one profile alone, in memory.
+
+    names: the tables that are read; the others are empty. Raises PsrError as `rebuild` does.
+    """
+    wanted = set(names)
+    with tempfile.TemporaryDirectory() as spare, duckdb.connect() as connection:
+        _build(connection, _files(data.parent, data.name, Path(spare), wanted))
+        yield partial(answer, connection)
+
+
+def _files(data: Path, profile: str, spare: Path, names: Container[str] = SCHEMAS) -> dict[str, list[Path]]:
+    """The files of every table, those of `names`, in a fixed order; an empty typed one last."""
+    stages = {name: STAGES[name] if name in names else () for name in SCHEMAS}
+    return {
+        name: [
+            *(path for stage in own for path in sorted(data.glob(f"{profile}/{stage}/{name}.parquet"))),
+            write_table(spare / "none" / "none" / f"{name}.parquet", name, []),
+        ]
+        for name, own in stages.items()
+    }
+
+
+def _build(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) -> None:
+    _stage(connection, files)
+    for name, key in KEYS.items():
+        _check_key(connection, name, ("profile", *key))
+    connection.execute((SQL / "views.sql").read_text())
 
 
 def _stage(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) -> None:

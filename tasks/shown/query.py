@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,10 @@ class Answer(NamedTuple):
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 Question = Callable[..., Answer]
@@ -53,20 +58,22 @@ def asking(database: Path | str) -> Iterator[Question]:
             do="Delete it and run `python -m flows.reproduce`, which builds it again.",
         ) from error
 
-    def question(sql: str, parameters: Sequence[Any] = ()) -> Answer:
-        if not sql.strip():
-            raise PsrError("there is no question", expected='SQL such as "select * from headline"')
-        try:
-            connection.execute(sql, list(parameters))
-            columns = tuple(column[0] for column in connection.description or ())
-            return Answer(columns, tuple(connection.fetchall()) if columns else ())
-        except (duckdb.Error, UnicodeError) as error:
-            raise PsrError(
-                "the question was refused", got=_brief(error), do="`show tables` lists what there is."
-            ) from error
-
     with connection:
-        yield question
+        yield partial(answer, connection)
+
+
+def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> Answer:
+    """The answer of an open database. Raises PsrError for SQL that DuckDB refuses."""
+    if not sql.strip():
+        raise PsrError("there is no question", expected='SQL such as "select * from headline"')
+    try:
+        connection.execute(sql, list(parameters))
+        columns = tuple(column[0] for column in connection.description or ())
+        return Answer(columns, tuple(connection.fetchall()) if columns else ())
+    except (duckdb.Error, UnicodeError) as error:
+        raise PsrError(
+            "the question was refused", got=_brief(error), do="`show tables` lists what there is."
+        ) from error
 
 
 def _brief(error: Exception) -> str:

@@ -10,23 +10,25 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from psr.errors import PsrError
-from psr.evaluation.claims import CLAIMS
-from tasks.shown.claims import ends
-from tasks.shown.claims import figure as difference
-from tasks.shown.headline import HEADLINE, HEADLINE_MEANS, cells, headline_rows
+from tasks.benchmarks.catalogue import benchmark_named
+from tasks.shown.claims import claims_table
+from tasks.shown.figures import figure_tables
 from tasks.shown.index import database
-from tasks.shown.order import grouped
 from tasks.shown.query import asking
 from tasks.shown.report import figure_svg
-from tasks.studies.bench.table import bench_rows, number
+from tasks.shown.studies import bench_table
+from tasks.shown.tables import markdown, table
+from tasks.steps.results import figures_of_headline, measure_rows
+from tasks.studies.bench.table import bench_rows
 from tasks.studies.claims.table import claim_rows
+from tasks.tables.parquet import write_table
 
-Row = dict[str, Any]
 METRICS = "data/{profile}/headline.json"
 NONE = "<!-- not measured yet -->"
 SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
@@ -83,17 +85,18 @@ def answered_parts(root: Path) -> dict[str, str]:
         for name, sql in QUESTIONS.items():
             answer = question(sql)
             rows = [["–" if value is None else str(value).replace("\n", "⏎") for value in row] for row in answer.rows]
-            table = markdown([answer.columns, *rows], "l" * len(answer.columns))
-            parts[name] = f'```\npython -m flows.sql "{sql}"\n```\n\n{table}'
+            shown = markdown(table(answer.columns, rows, align="l" * len(answer.columns)))
+            parts[name] = f'```\npython -m flows.sql "{sql}"\n```\n\n{shown}'
     return parts
 
 
 def measured_parts(root: Path) -> dict[str, str]:
     """The parts that flows.claims and flows.bench measured on the profile that the tables show."""
     data = root / "data" / SHOWN
+    claims, speed = claim_rows(data), [row for row in bench_rows(data) if row["device"] == "cpu"]
     return {
-        "claims": claims(claim_rows(data)),
-        "speed": speed([row for row in bench_rows(data) if row["device"] == "cpu"]),
+        "claims": markdown(claims_table(claims, details=False)) if claims else NONE,
+        "speed": markdown(bench_table(speed, details=False)) if speed else NONE,
     }
 
 
@@ -110,50 +113,18 @@ def read_metrics(root: Path, profile: str) -> dict[str, Any]:
 
 def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Trait alignment at the prompt's coherence, with 95 % intervals; the last column is TA@C80's mean."""
-    rows = [
-        {"attribute": attribute, "method": method, **figures}
-        for attribute, methods in metrics.items()
-        for method, figures in methods.items()
-    ]
-    means = [HEADLINE_MEANS[0], HEADLINE_MEANS[1]._replace(name="mean at C80")]
-    table = cells(rows, HEADLINE.name, HEADLINE, means)
-    return markdown(table, "l" + "r" * (len(table[0]) - 1))
-
-
-def claims(rows: Sequence[Row]) -> str:
-    """A line a claim, then one for each of its parts: the paper's difference, ours with its interval, the verdict."""
-    table = [["claim", "paper", "here", "95 % interval", "margin", "verdict", "seeds × attributes"]]
-    for claim, parts in grouped(rows, "claim"):
-        table.append([f"**{claim}. {CLAIMS[claim].says}**", "", "", "", "", f"**{parts[0]['claim_verdict']}**", ""])
-        for row in parts:
-            published, value, margin = (difference(row, name) for name in ("published", "value", "margin"))
-            over = f"{row['seeds']} × {row['attributes']}"
-            table.append([f"{row['part']} ({row['unit']})", published, value, ends(row), margin, row["verdict"], over])
-    return markdown(table, "lrrrrlr") if rows else NONE
-
-
-def speed(rows: Sequence[Row]) -> str:
-    """A line a figure: the ratio's median with its quartiles, and the goal."""
-    table = [["measured", "against", "ratio (quartiles)", "goal"]]
-    for row in rows:
-        goal = f"{row['goal']}: {row['verdict']}" if row["goal"] else "–"
-        ratio = f"{number(row['median'])} ({number(row['low'])}–{number(row['high'])})"
-        table.append([row["measured"], row["against"], ratio, goal])
-    return markdown(table, "llrl") if rows else NONE
-
-
-def markdown(table: Sequence[Sequence[str]], align: str) -> str:
-    """A head and rows of cells; align: l or r, a letter a column."""
-    rule = ["---:" if letter == "r" else "---" for letter in align]
-    text = [[cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for cell in line] for line in table]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [text[0], rule, *text[1:]])
+    with tempfile.TemporaryDirectory() as spare:
+        results = Path(spare) / SHOWN / "results"
+        write_table(results / "figures.parquet", "figures", figures_of_headline(metrics))
+        write_table(results / "measures.parquet", "measures", measure_rows(benchmark_named("persona"), 0))
+        return markdown(*figure_tables(results.parent))
 
 
 def tree(root: Path) -> str:
     """Every folder of code with its promise: the first paragraph of its docstring."""
     folders = [path.parent for name in ("psr", "flows", "tasks") for path in sorted((root / name).rglob("__init__.py"))]
     rows = [[f"`{folder.relative_to(root).as_posix()}/`", promise(folder)] for folder in folders]
-    return markdown([["folder", "what it holds and promises"], *rows], "ll")
+    return markdown(table(("folder", "what it holds and promises"), rows, align="ll"))
 
 
 def promise(folder: Path) -> str:
@@ -164,4 +135,4 @@ def promise(folder: Path) -> str:
 
 def write_figure(root: Path) -> None:
     """docs/figure.svg, drawn from the headline of the profile that the tables show."""
-    (root / "docs" / "figure.svg").write_text(figure_svg(headline_rows(root, SHOWN)), encoding="utf-8")
+    (root / "docs" / "figure.svg").write_text(figure_svg(root / "data" / SHOWN), encoding="utf-8")

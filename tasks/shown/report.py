@@ -7,7 +7,7 @@ DVC store (flows.bench, adapt, ablate): some of it is seconds, which do not come
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,50 @@ from markupsafe import Markup
 from psr.errors import PsrError
 from psr.fitting.methods import BY_SLUG
 from tasks.engine.progress import clean
-from tasks.figures.published import PUBLISHED
-from tasks.shown import charts, drawing
-from tasks.shown.claims import DIGITS
-from tasks.shown.headline import BENCHMARKS, HEADLINE_MEANS, Benchmark, attributes_of, lines, prompt_last
-from tasks.shown.order import rank, short, styles
+from tasks.shown import charts, drawing, figures
+from tasks.shown.claims import claims_table
+from tasks.shown.index import profile_index
+from tasks.shown.order import Names, grouped, rank, short, styles
+from tasks.shown.query import Question
 from tasks.shown.report_faithfulness import faithfulness
 from tasks.shown.report_tokens import LAYERS, SHADES, shaded
-from tasks.studies.ablation import goal
-from tasks.studies.ablation.table import best_first, summary
-from tasks.studies.adaptation import table as adaptation
+from tasks.shown.studies import ablation_table, adaptation_table, bench_table, machine_line
+from tasks.shown.tables import Table
+from tasks.studies.ablation.goal import MARGIN
+from tasks.studies.ablation.table import summary
 from tasks.tables.parquet import read_table
 
 TEMPLATES = Path(__file__).with_name("templates")
 STAGES = {
-    "results": ("headline", "headline_seeds", "ifeval", "axbench", "curve"),
+    "results": ("curve",),
     "distill": ("curves", "modules"),
     "steer": ("strengths", "completions", "pairs"),
     "faithfulness": ("faithfulness", "delta", "delta_strengths", "readability"),
     "claims": ("claims",),
 }
 ALIGNMENT = "Trait alignment at the prompt's coherence, by method, with 95 % intervals"
+FIGURES = (*figures.TABLES, "figures_seeds")
+ALIGNED = """SELECT f.benchmark, f.attribute, f.method AS name, f.slug AS method, f.value, f.low, f.high
+    FROM figures f JOIN measures m USING (profile, benchmark, figure) WHERE m.position = 0 ORDER BY f.attribute, f.position"""
+OF_MODULES = """SELECT f.module, f.value FROM figures_seeds f JOIN measures m USING (profile, benchmark, figure)
+    WHERE m.position = 0 AND NOT suffix(f.slug, '+prompt') AND f.value IS NOT NULL AND f.module IS NOT NULL"""
+ADAPTATION = (
+    "Prompt, steering, LoRA and full fine-tuning on the same triplets ({triplets} an attribute), each at the prompt’s "
+    "coherence: modules at their α, learned changes of weights scaled to W0 + α·ΔW, both chosen on search questions by one "
+    "rule. Figures are of the evaluation questions, with their 95 % intervals. Drift: KL of the untouched model to the changed "
+    "one on {answers} plain answers to questions that other attributes are evaluated on. What can be switched per row drifts "
+    "only in the rows that ask for it."
+)
+ABLATION = (
+    "What a single layer needs to do what the prompt does: its rank (gates and directions a layer), its objective, a warm "
+    "start of z, its place. Each cell is the module’s figure less the prompt’s on the same questions, with its 95 % interval "
+    "over questions and seeds. Variants stand in the order of their search questions, where settings are chosen (* the "
+    "chosen one); the cells are of other questions. Coherence: less the prompt’s."
+)
+SPEED = (
+    "Each figure is a ratio, timed in alternating pairs in one process: the median of n pairs, with its quartiles. Other "
+    "machines give other figures; the goals were fixed beforehand."
+)
 BESIDE = ("bench", "adaptation", "ablation")  # tables of commands outside DVC, a folder of that name each
 Row = dict[str, Any]
 
@@ -56,7 +79,8 @@ def build(
     out = Path(out)
     stages = {name: Path(data) / stage / f"{name}.parquet" for stage, names in STAGES.items() for name in names}
     tables = {name: read_table(path, name) for name, path in stages.items()}
-    page = render({**tables, **{name: [] for name in BESIDE}, **(beside or {})}, title)
+    with profile_index(Path(data), FIGURES) as ask:
+        page = render({**tables, **{name: [] for name in BESIDE}, **(beside or {})}, ask, title)
     out.mkdir(parents=True, exist_ok=True)
     part = out / ".index.html.part"
     part.write_text(page, encoding="utf-8")
@@ -70,59 +94,80 @@ def build_beside(data: Path, title: str) -> Path:
     return build(data, data / "page", title=title, beside=stored)
 
 
-def figure_svg(rows: Sequence[Row]) -> str:
-    """The figure of the README out of the headline's rows: trait alignment at the prompt's coherence, by method."""
+def figure_svg(data: Path) -> str:
+    """The figure of the README out of a profile's folder: trait alignment at the prompt's coherence, by method."""
+    with profile_index(data, FIGURES) as ask:
+        rows = [row for row in ask(ALIGNED).dicts() if row["benchmark"] == "persona"]
     names = _names(rows)
     css = (TEMPLATES / "marks.css").read_text(encoding="utf-8")
     return drawing.rows(charts.alignment(rows, styles(names)), list(names.values()), ALIGNMENT, css) + "\n"
 
 
-def render(tables: Mapping[str, Sequence[Row]], title: str) -> str:
-    """The page as text, out of the tables' rows by name."""
-    headline = sorted(tables["headline"], key=lambda row: rank(row["method"]))
-    figures = [*headline, *(row for name in BENCHMARKS for row in tables[name])]
-    if not figures:
-        raise PsrError("there is nothing to report", expected="rows in the headline table", got="none")
-    names = _names([*tables["curve"], *tables["modules"], *figures])
+def render(tables: Mapping[str, Sequence[Row]], ask: Question, title: str) -> str:
+    """The page as text, out of the tables' rows by name and the views of figures."""
+    aligned = ask(ALIGNED).dicts()
+    if not aligned:
+        raise PsrError("there is nothing to report", expected="rows in the table of figures", got="none")
+    names = _names([*tables["curve"], *tables["modules"], *aligned])
     style = styles(names)
-    keys = sorted(attributes_of(headline))
-    methods, published = lines(headline, keys, HEADLINE_MEANS), PUBLISHED.get(figures[0]["benchmark"])
+    sections = figures.sections(ask, style)
+    scores = {row["module"]: row["value"] for row in ask(OF_MODULES).dicts()}
     environment = _environment()
     sheet = {"shades": range(1, SHADES + 1), "last": SHADES, "views": range(LAYERS + 1)}
     css = environment.get_template("style.css").render(sheet)
     return environment.get_template("report.html").render(
-        {name: tables[name] for name in (*BESIDE, "claims")},
         title=title,
         css=Markup(css),  # noqa: S704
         policy=_policy(css),
-        head=figures[0],
+        model=sections[0].model,
         names=names,
         style=style,
-        measured=_measured(figures),
-        keys=keys,
-        methods=methods,
-        published=published,
-        sections=[_section(benchmark, tables[name]) for name, benchmark in BENCHMARKS.items() if tables[name]],
-        alignment=charts.alignment(headline, style),
+        measured=_measured(sections),
+        sections=sections,
+        alignment={section.benchmark: _alignment(section, aligned, style) for section in sections},
+        claims=claims_table(tables["claims"]) if tables["claims"] else None,
         coherence=charts.coherence(_first_seed(tables["curve"]), names, style),
         training=charts.training(tables["curves"], _first_seed(tables["modules"]), names, style),
-        answers=shaded(tables, names),
+        answers=shaded(tables, scores, names),
         faithful=faithfulness(tables, names, style),
+        beside=[*_beside(tables)],
     )
 
 
-def _section(benchmark: Benchmark, rows: Sequence[Row]) -> dict[str, Any]:
-    attributes = attributes_of(rows)
-    methods = lines(prompt_last(rows), attributes, benchmark.means)
-    return {"benchmark": benchmark, "rows": rows, "attributes": attributes, "lines": methods}
+def _alignment(section: figures.Section, rows: Sequence[Row], style: Names) -> Markup:
+    """The chart of a benchmark that is measured at the prompt's coherence."""
+    own = [row for row in rows if row["benchmark"] == section.benchmark]
+    if section.figure != "ta_cp":
+        return Markup("")
+    return drawing.rows(charts.alignment(own, style), list(_names(own).values()), ALIGNMENT)
 
 
-def _measured(rows: Sequence[Row]) -> str:
+def _beside(tables: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, str, Table, str]]:
+    """(heading, about, table, note) of what the commands outside DVC stored."""
+    if rows := tables["adaptation"]:
+        machine = f"{rows[0]['device']}, {rows[0]['threads']} torch threads"
+        note = f"Seconds of one fit on {machine}, targets included; model {rows[0]['model']}, repetition {rows[0]['seed']}."
+        answers, triplets = (
+            ", ".join(map(str, sorted({row[name] for row in rows}))) for name in ("drift_answers", "triplets")
+        )
+        about = ADAPTATION.format(triplets=triplets, answers=answers)
+        yield "Adaptation compared", about, adaptation_table(rows), note
+    for benchmark in MARGIN:
+        own = [row for row in tables["ablation"] if row["benchmark"] == benchmark]
+        if own:
+            seeds = max(row["seeds"] for row in own)
+            note = f"{summary(own, benchmark)} {seeds} seed{'' if seeds == 1 else 's'}."
+            yield f"Beyond the paper: one layer, {benchmark}", ABLATION, ablation_table(own, benchmark), note
+    for device, own in grouped(tables["bench"], "device"):
+        met, goals = (sum(row["verdict"] in verdicts for row in own) for verdicts in (("met",), ("met", "missed")))
+        yield f"Speed on {device}: {met} of {goals} goals met", SPEED, bench_table(own), machine_line(own[0])
+
+
+def _measured(sections: Sequence[figures.Section]) -> str:
     """How many attributes of which benchmarks: "3 attributes of persona, 1 attribute of ifeval"."""
-    keys: dict[str, set[str]] = {}
-    for row in rows:
-        keys.setdefault(row["benchmark"], set()).add(row["attribute"])
-    return ", ".join(f"{len(own)} attribute{'' if len(own) == 1 else 's'} of {name}" for name, own in keys.items())
+    return ", ".join(
+        f"{one.attributes} attribute{'' if one.attributes == 1 else 's'} of {one.benchmark}" for one in sections
+    )
 
 
 def _first_seed(rows: Sequence[Row]) -> list[Row]:
@@ -147,23 +192,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "number": _number,
         "plot": drawing.plot,
-        "rows": lambda panels, names: drawing.rows(panels, names, ALIGNMENT),
         "short": lambda value: f"{round(value, 2):g}",
         "clean": clean,
         "bare": short,
-        "within": goal.within,
     }
-    environment.globals |= {
-        "DIGITS": DIGITS,
-        "columns": adaptation.COLUMNS,
-        "cells": adaptation.cells,
-        "goal": goal,
-        "best_first": best_first,
-        "summary": summary,
-    }
+    environment.filters |= filters
     return environment
 
 

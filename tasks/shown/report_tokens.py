@@ -27,14 +27,12 @@ class View(NamedTuple):
     answered: list[Token]
 
 
-def shaded(tables: Mapping[str, Sequence[Row]], names: Names) -> list[dict[str, Any]]:
-    """One answer per attribute: of the gated module with the highest TA@Cp among those whose strengths were kept."""
+def shaded(tables: Mapping[str, Sequence[Row]], scores: Mapping[str, float], names: Names) -> list[dict[str, Any]]:
+    """One answer per attribute: of the gated module with the highest figure among those whose strengths were kept.
+
+    scores: module -> its main figure.
+    """
     pairs, modules, answers = ({row["id"]: row for row in tables[name]} for name in ("pairs", "modules", "completions"))
-    scores = {
-        row["module"]: row["ta_cp"]
-        for row in tables["headline_seeds"]
-        if row["ta_cp"] is not None and not row["method"].endswith("+prompt")
-    }
     strengths: dict[str, list[Row]] = {}
     for row in tables["strengths"]:
         strengths.setdefault(row["completion"], []).append(row)

@@ -1,7 +1,7 @@
 """Runs and models for MLflow, filled from the outputs of DVC: a clone that pulls has them without recomputing.
 
 One run per fitted module, named by its profile and the module's id; a model per attribute, whose alias `best` is the
-module with the highest trait alignment at the prompt's coherence.
+module with the highest main figure of its benchmark, such as trait alignment at the prompt's coherence.
 """
 
 import fcntl
@@ -10,22 +10,20 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from psr.errors import PsrError
+from psr.fitting.methods import parse_method
 from tasks.engine.files import parse_yaml
 from tasks.engine.lockfiles import SETTINGS, recorded, versions
 from tasks.shown import tracker
 from tasks.shown.order import grouped
 from tasks.tables.parquet import read_table
-from tasks.tables.schemas import SCHEMAS
 
-METRICS = (*(field.name for field in SCHEMAS["headline_seeds"] if pa.types.is_floating(field.type)), "n", "n_unscored")
+FIGURE = {"value": "", "low": "_low", "high": "_high", "alpha": "_alpha", "coherence": "_coherence"}  # column -> ending
 PARAMS = ("attribute", "method", "scope", "form", "objective", "span", "layer", "seed", "triplets")
 CURVE = ("loss", "objective", "regulariser", "dead")
 Row = Mapping[str, Any]
@@ -40,28 +38,45 @@ def run(root: Path | str, profile: str, tracking_uri: str | None = None) -> int:
     root = Path(root).resolve()
     distill, results = root / "data" / profile / "distill", root / "data" / profile / "results"
     modules = read_table(distill / "modules.parquet", "modules")
-    rows = read_table(results / "headline_seeds.parquet", "headline_seeds")
-    first = {row["module"]: row for row in reversed(rows) if not row["method"].endswith("+prompt")}  # the first seed's
+    figures = figures_by_module(read_table(results / "figures_seeds.parquet", "figures_seeds"))
+    main = {
+        row["benchmark"]: row["figure"]
+        for row in read_table(results / "measures.parquet", "measures")
+        if row["position"] == 0
+    }
     curves = dict(grouped(read_table(distill / "curves.parquet", "curves"), "module"))
     tags, config = run_tags(root, profile), model_config(root, profile)
     with _store(root, profile, tracking_uri) as store:
         for attribute, own in grouped(modules, "attribute"):
             model = model_name(profile, attribute)
             known, scores = tracker.versions(store, model), {}
+            best = main.get(attribute.partition("/")[0], "")
             for row in own:
-                cell, folder, figures = f"{profile}/{row['id']}", distill / row["folder"], first.get(row["id"], {})
+                cell, folder, metrics = f"{profile}/{row['id']}", distill / row["folder"], figures.get(row["id"], {})
                 files = {"psr.files": _digest(folder), "psr.folder": str(folder)}
                 run_id = _fill(
-                    store, cell, row, {**tags, **files}, figures, curves.get(row["id"], []), _settings(folder)
+                    store, cell, row, {**tags, **files}, metrics, curves.get(row["id"], []), _settings(folder)
                 )
                 version = known.get((cell, files["psr.files"])) or tracker.register(
                     store, model, run_id, cell, folder, files["psr.files"], config
                 )
-                if figures.get("ta_cp") is not None:
-                    scores[version] = figures["ta_cp"]
+                if best in metrics:
+                    scores[version] = metrics[best]
             if scores:
                 tracker.point(store, model, "best", max(scores, key=lambda version: scores[version]))
     return len(modules)
+
+
+def figures_by_module(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """module -> its figures of the first seed as metrics: ta_cp, ta_cp_low, ta_cp_alpha, …, and how many answers were scored."""
+    metrics: dict[str, dict[str, float]] = {}
+    for row in reversed(rows):
+        if row["module"] is not None and not row["method"].endswith("+prompt"):
+            named = {row["figure"] + ending: row[column] for column, ending in FIGURE.items()}
+            counted = {name: row[name] for name in ("n", "n_unscored")}
+            own = metrics.setdefault(row["module"], {})
+            own |= {name: float(value) for name, value in {**named, **counted}.items() if value is not None}
+    return metrics
 
 
 @contextmanager
@@ -111,15 +126,21 @@ def _settings_of(root: Path, profile: str) -> dict[str, Any]:
 
 
 def _fill(
-    store: tracker.Store, cell: str, module: Row, tags: dict[str, str], figures: Row, curve: list[Row], settings: Row
+    store: tracker.Store,
+    cell: str,
+    module: Row,
+    tags: dict[str, str],
+    metrics: Mapping[str, float],
+    curve: list[Row],
+    settings: Row,
 ) -> str:
     """The run of a fitted module: how it was fitted, its curve over epochs, its figures. Returns the run's id."""
     series = {name: [(point["epoch"], point[name]) for point in curve] for name in CURVE if curve}
-    series |= {name: [(0, float(figures[name]))] for name in METRICS if figures.get(name) is not None}
+    series |= {name: [(0, value)] for name, value in metrics.items()}
     params = {name: module[name] for name in PARAMS} | {f"fit.{name}": value for name, value in settings.items()}
     tags = {**tags, "psr.module": module["id"], "psr.model": module["model"]}
     return tracker.fill(
-        store, cell, f"{module['attribute']} {figures.get('name', module['method'])}", tags, params, series
+        store, cell, f"{module['attribute']} {parse_method(module['method']).name}", tags, params, series
     )
 
 

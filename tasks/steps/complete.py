@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psr.answers.pairs import fit_pairs
 from psr.types import INSTRUCTED, PLAIN, Attribute, PromptPair
 from tasks.asking.answers import Answerer
-from tasks.tables.parquet import write_completions, write_pairs
+from tasks.tables.parquet import write_completions, write_pairs, write_table
 
 if TYPE_CHECKING:
     from psr.answers.completions import Ask
+    from tasks.benchmarks.contract import Benchmark
 
 
 def complete_attribute(
@@ -41,3 +42,15 @@ def fit_asks(pairs: Sequence[PromptPair], instructions: int, samples: int, seed:
         for sample in range(samples)
         for method in (INSTRUCTED, PLAIN)
     ]
+
+
+def write_benchmarks(out: Path, origins: Iterable[str], benchmarks: Mapping[str, Benchmark]) -> None:
+    """What later steps and SQL have to know of the benchmarks, without importing one. origins: their names in the parameters."""
+    rows = [
+        {
+            "origin": origin, "benchmark": name, "asked": one.asked, "sense": one.sense, "strength": one.strength.name,
+            **one.package,
+        }
+        for origin, (name, one) in zip(origins, benchmarks.items(), strict=True)
+    ]  # fmt: skip
+    write_table(out / "benchmarks.parquet", "benchmarks", rows)

@@ -147,10 +147,16 @@ def joint_groups(members: Sequence[Member], method: Method, extract: Path, budge
 
 
 def distill_modules(
-    members: Sequence[Member], method: Method, sources: Sources, layer: int, settings: Mapping[str, Any]
+    members: Sequence[Member],
+    method: Method,
+    sources: Sources,
+    layer: int,
+    settings: Mapping[str, Any],
+    package: Mapping[str, float | bool],
 ) -> list[Path]:
-    """Fit the members' modules by one method. Returns their cells, in order: a row, a training curve, a folder each."""
-    fits = [_fit_of(attribute, seed, method, sources, layer, settings) for attribute, seed in members]
+    """Fit the members' modules by one method; package: their benchmark's. Returns their cells, in order: a row, a training
+    curve, a folder each."""
+    fits = [_fit_of(attribute, seed, method, sources, layer, settings, package) for attribute, seed in members]
     dtype = read_index(sources.extract)["dtype"]
     keys = [(sources.model.reads, fit.id, fit.material.content, dtype) for fit in fits]
     todo = [(fit, key) for fit, key in zip(fits, keys, strict=True) if sources.cells.find("modules", key) is None]
@@ -164,13 +170,17 @@ def distill_modules(
 
 
 def _fit_of(
-    attribute: str, seed: int | None, method: Method, sources: Sources, layer: int, settings: Mapping[str, Any]
+    attribute: str,
+    seed: int | None,
+    method: Method,
+    sources: Sources,
+    layer: int,
+    settings: Mapping[str, Any],
+    package: Mapping[str, float | bool],
 ) -> Fit:
     material = material_of(attribute, sources.complete, sources.select, sources.model)
     layers = (layer,) if method.scope == "S" else tuple(range(material.lm.n_layers))
-    return Fit(
-        material, method, layers, fit_settings(method, {**settings, "seed": seed}, attribute.partition("/")[0]), seed
-    )
+    return Fit(material, method, layers, fit_settings(method, {**settings, "seed": seed}, package), seed)
 
 
 def _fitted(fits: Sequence[Fit], sources: Sources) -> Iterable[Fitted | PsrError]:
@@ -232,13 +242,13 @@ def _jointly(
     return [fitted[fit.id] for fit in fits]
 
 
-def fit_settings(method: Method, changes: Mapping[str, Any], benchmark: str) -> FitSettings | None:
+def fit_settings(method: Method, changes: Mapping[str, Any], package: Mapping[str, float | bool]) -> FitSettings | None:
     """The preset with what params.yaml changes of it; None for methods without training.
 
-    The benchmark's package (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
+    The benchmark's `package` (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
     """
     from psr.fitting.methods import trained
-    from psr.fitting.presets import package, preset
+    from psr.fitting.presets import preset
 
     if not trained(method):
         return None
@@ -247,7 +257,7 @@ def fit_settings(method: Method, changes: Mapping[str, Any], benchmark: str) -> 
     base = replace(
         preset(changes["preset"], objective), **{name: changes[name] for name in ours if changes[name] is not None}
     )
-    return replace(base, **package(benchmark)) if objective == "MSE" else base  # type: ignore[arg-type]
+    return replace(base, **package) if objective == "MSE" else base  # type: ignore[arg-type]
 
 
 def gather_modules(cells: Sequence[Path], out: Path) -> None:

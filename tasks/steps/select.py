@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psr.answers.selection import means, select
 from psr.errors import PsrError
-from psr.judges.dimensions import asked_and_sense
 from psr.types import INSTRUCTED, Dropped, Triplet
 from tasks.engine.progress import say
 from tasks.tables.parquet import (
@@ -18,12 +19,23 @@ from tasks.tables.parquet import (
     write_triplets,
 )
 
+if TYPE_CHECKING:
+    from tasks.benchmarks.contract import Benchmark
 
-def select_triplets(source: Path, out: Path, *, min_trait: float, min_coherence: float, limit: int | None) -> None:
+
+def select_triplets(
+    source: Path,
+    out: Path,
+    benchmarks: Mapping[str, Benchmark],
+    *,
+    min_trait: float,
+    min_coherence: float,
+    limit: int | None,
+) -> None:
     """Keep the instructed completions of `source` that out/judgements.parquet finds good enough, `limit` an attribute; write
     triplets and dropped.
 
-    Raises PsrError, with the counts by reason, for an attribute that has none left.
+    benchmarks: by their own name. Raises PsrError, with the counts by reason, for an attribute that has none left.
     """
     pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet")}
     judgements = read_judgements(out / "judgements.parquet")
@@ -31,9 +43,10 @@ def select_triplets(source: Path, out: Path, *, min_trait: float, min_coherence:
     kept: list[Triplet] = []
     dropped: list[Dropped] = []
     for attribute in sorted({pair.attribute for pair in pairs.values()}):
-        here = [c for c in answers if pairs[c.pair].attribute == attribute]
-        trait, coherence = (means(judgements, dimension) for dimension in asked_and_sense(attribute))
-        good, bad = select(pairs, here, trait, coherence, min_trait=min_trait, min_coherence=min_coherence, limit=limit)
+        own = [c for c in answers if pairs[c.pair].attribute == attribute]
+        benchmark = benchmarks[attribute.partition("/")[0]]
+        trait, coherence = (means(judgements, dimension) for dimension in (benchmark.asked, benchmark.sense))
+        good, bad = select(pairs, own, trait, coherence, min_trait=min_trait, min_coherence=min_coherence, limit=limit)
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(Counter(d.reason for d in bad).items())) or "none"
         if not good:
             raise PsrError(

@@ -16,7 +16,7 @@ _TYPES = {
 }
 
 
-_WHOSE = """benchmark str, model str, attribute str, method str, name str, scope str?, form str?, objective str?, span str?,
+_WHOSE = """benchmark str, model str, attribute str, position int32, method str, name str, scope str?, form str?, objective str?, span str?,
         layer int32?, module str?"""
 
 
@@ -51,19 +51,19 @@ SCHEMAS: dict[str, pa.Schema] = {
     "candidates": _schema("""module str, seed int, point str, alpha float, share float, chosen bool"""),
     "draws": _schema("""attribute str, seed int, sampled int"""),
     "strengths": _schema("""completion str, layer int32, position int32, token str, strength float32"""),
-    "headline": _schema(
-        """benchmark str, model str, attribute str, method str, name str, scope str?, form str?, objective str?,
-        span str?, layer int32?, module str?, alpha_cp float?, ta_cp float?, ta_cp_low float?, ta_cp_high float?,
-        coherence_cp float?, reached_cp bool?, alpha_c80 float?, ta_c80 float?, ta_c80_low float?,
-        ta_c80_high float?, coherence_c80 float?, reached_c80 bool?, n int, n_unscored int, seeds int"""
+    "benchmarks": _schema(
+        """origin str, benchmark str, asked str, sense str, strength str, regulariser float, normalise bool"""
     ),
-    "ifeval": _schema(
-        f"""{_WHOSE}, alpha float?, strict float?, strict_low float?, strict_high float?, loose float?, loose_low float?,
-        loose_high float?, coherence float?, coherence_low float?, coherence_high float?, n int, n_unscored int, seeds int"""
+    "figures": _schema(
+        f"""{_WHOSE}, figure str, value float?, low float?, high float?, alpha float?, coherence float?, reached bool,
+        n int, n_unscored int, seeds int"""
     ),
-    "axbench": _schema(
-        f"""{_WHOSE}, alpha float?, overall float?, overall_low float?, overall_high float?, concept float?,
-        instruction float?, fluency float?, n int, n_unscored int, seeds int"""
+    "measures": _schema(
+        """section int32, benchmark str, position int32, figure str, label str, mean str, digits int32, interval_digits int32,
+        mean_digits int32, title str, about str"""
+    ),
+    "published": _schema(
+        """benchmark str, source str, position int32, heading str, digits int32, method str, value float?"""
     ),
     "curve": _schema(
         """attribute str, method str, module str?, seed int, alpha float?, trait float?, coherence float?, n int"""
@@ -110,7 +110,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         triplets int, n int, n_unscored int, seeds int, model str"""
     ),
 }
-SCHEMAS |= {f"{name}_seeds": _by_seed(SCHEMAS[name]) for name in ("headline", "ifeval", "axbench")}
+SCHEMAS["figures_seeds"] = _by_seed(SCHEMAS["figures"])
 
 STAGES: dict[str, tuple[str, ...]] = {
     "pairs": ("complete", "search", "steer", "faithfulness"),
@@ -123,9 +123,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "candidates": ("search",),
     "draws": ("search", "steer", "faithfulness"),
     "strengths": ("steer",),
-    "headline": ("results",),
-    **dict.fromkeys(("headline_seeds", "ifeval", "ifeval_seeds", "axbench", "axbench_seeds"), ("results",)),
-    "curve": ("results",),
+    "benchmarks": ("complete",),
+    **dict.fromkeys(("figures", "figures_seeds", "curve", "measures", "published"), ("results",)),
     "faithfulness": ("faithfulness",),
     "deviations": ("faithfulness",),
     "delta": ("faithfulness",),

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import claims, params
+from tasks.benchmarks.catalogue import BENCHMARKS
 from tasks.shown.index import rebuild
 from tasks.shown.query import ask
 from tasks.shown.report import build
@@ -26,7 +27,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data = write_claims_folder(tmp_path)
     settings = params.load(ROOT, "quick")
     claims.claims(
-        SimpleNamespace(root=tmp_path, profile="quick", out=data / "claims"), settings.results, settings.faithfulness
+        SimpleNamespace(root=tmp_path, profile="quick", out=data / "claims"),
+        [SimpleNamespace(name=name) for name in BENCHMARKS],
+        settings.results,
+        settings.faithfulness,
     )
     rebuild(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)

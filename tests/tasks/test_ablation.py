@@ -10,8 +10,9 @@ import pytest
 
 from psr.errors import PsrError
 from tasks.shown import report
+from tasks.shown.studies import ablation_table
 from tasks.studies.ablation.goal import chosen, verdict, within
-from tasks.studies.ablation.table import ablation_rows, ablation_table, store, summary
+from tasks.studies.ablation.table import ablation_rows, store, summary
 from tasks.studies.ablation.variants import grid, parse_variant
 from tasks.tables import parquet as tables
 from tests.results_folder import ablation_row, write_results
@@ -107,19 +108,17 @@ def test_the_line_below_the_table_counts_the_chosen_variants_attributes():
     )
     assert "(1 hold, 1 fail, 0 undecided by their intervals)" in summary(rows, "persona")
     assert "no single layer of rank at most 8" in summary([ablation_row("persona/pirate", "a", layer=None)], "persona")
-    assert [len(column.header) > 0 for column in ablation_table(rows, "persona").columns] == [True] * 7
+    assert [len(name) > 0 for name in ablation_table(rows, "persona").head] == [True] * 7
 
 
 def test_the_stages_report_shows_no_ablation_and_the_commands_does(tmp_path: Path):
     data = write_results(tmp_path)
-    assert "one layer</h2>" not in report.build(data, tmp_path / "a").read_text(encoding="utf-8")
+    assert "one layer, " not in report.build(data, tmp_path / "a").read_text(encoding="utf-8")
     rows = [
         *tables.read_table(data / "ablation/ablation.parquet", "ablation"),
         ablation_row("ifeval/lower", "s-psr-mse-r@1", -5.0, reached=False, dead=1),
     ]
     page = report.build(data, tmp_path / "b", beside={"ablation": rows}).read_text(encoding="utf-8")
-    assert page.count("one layer</h2>") == 1
+    assert [page.count(f"one layer, {name}</h2>") for name in ("persona", "ifeval")] == [1, 1]
     assert "s-psr4-kl-qr@2 *" in page
-    assert re.search(
-        r"−5\.0<small>−6\.0 to −4\.0, fails</small><small>90\.0 of 95\.0, not reached, 1 dead</small>", page
-    )
+    assert re.search(r"-5\.0<small>-6 to -4, fails</small><small>90\.0 of 95\.0, not reached, 1 dead</small>", page)

@@ -21,13 +21,13 @@ from tasks.benchmarks.catalogue import attributes_of
 from tasks.engine.cells import Cells
 from tasks.figures.scores import values_of
 from tasks.figures.sides import Side
+from tasks.shown.studies import adaptation_table, size
 from tasks.steps.distill import Material
 from tasks.studies.adaptation import adapters
 from tasks.studies.adaptation import rows as measuring
 from tasks.studies.adaptation.adapters import ALPHAS, answered, answers
 from tasks.studies.adaptation.material import Case, load, unrelated_answers, wanted
 from tasks.studies.adaptation.rows import chosen_modules, coherence_at, rows_of, stored
-from tasks.studies.adaptation.table import cells, size
 from tasks.tables.parquet import read_table, write_table
 from tests.psr.families import family
 from tests.results_folder import ATTRIBUTES, adaptation_row, write_results
@@ -73,7 +73,7 @@ def side(name: str, questions: str) -> Side:
     asks = [Ask(pair, method, 7) for method in (PLAIN, INSTRUCTED) for pair in pairs]
     made = complete(LM, asks, Sampling(6, 1.0))
     judged = LengthJudge()([JudgeItem(c.id, f"persona/{name}", "", c.text) for c in made]).judgements
-    return Side(pairs, made, values_of(judged), {})
+    return Side(pairs, made, values_of(judged))
 
 
 def case() -> Case:
@@ -188,8 +188,9 @@ def test_sizes_are_said_as_people_say_them(count, words):
 
 def test_what_was_not_reached_or_not_scored_says_so():
     row = adaptation_row("s-psr-mse-qr", ATTRIBUTES[0], alpha=0.0, reached=False, trait=None, per_row=False)
-    assert cells(row)[:3] == ("–", "97.0 (96.0–98.0)", "not reached")
-    assert cells(row)[-1] == "no"
+    heading, shown = adaptation_table([row]).rows
+    assert heading[0] == "gloomy"
+    assert (*shown[1:4], shown[-1]) == ("–", "97.0 (96.0–98.0)", "not reached", "no")
 
 
 @pytest.mark.slow
@@ -204,12 +205,12 @@ def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch, tmp_path):  
     assert list(rows) == ["prompt", "a-psr-mse-qr", "lora1-ll", "lora8-ll", "full-ll"]
     headline = {
         row["method"]: row
-        for row in read_table(mini / "results/headline_seeds.parquet", "headline_seeds")
-        if row["attribute"] == "persona/pirate" and row["seed"] == SEEDS[0]
+        for row in read_table(mini / "results/figures_seeds.parquet", "figures_seeds")
+        if (row["attribute"], row["seed"], row["figure"]) == ("persona/pirate", SEEDS[0], "ta_cp")
     }
     for slug in ("prompt", "a-psr-mse-qr"):
         assert (rows[slug]["trait"], rows[slug]["coherence"]) == pytest.approx(
-            (headline[slug]["ta_cp"], headline[slug]["coherence_cp"])
+            (headline[slug]["value"], headline[slug]["coherence"])
         )
     assert [row["per_row"] for row in found] == [True, True, False, False, False]
     assert rows["prompt"]["extra_tokens"] > 0 == sum(row["extra_tokens"] for row in found[1:])

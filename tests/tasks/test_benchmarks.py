@@ -145,7 +145,10 @@ def test_the_unknown_is_refused_and_the_known_listed(tmp_path: Path) -> None:
     for benchmark, known in (("persona", "loud, shy"), ("axbench", "the-sea"), ("ifeval", "punctuation:no_comma")):
         with pytest.raises(PsrError, match=rf"unknown attribute .*one of {known}, got 'evil'"):
             load_attributes(benchmark, tmp_path / benchmark, ["evil"])
-    with pytest.raises(PsrError, match="unknown benchmark, expected one of persona, ifeval, axbench"):
+    with pytest.raises(
+        PsrError,
+        match=r"unknown benchmark, expected one of ifeval, persona, axbench, or a dotted path such as my_lab\.benchmarks:Mine",
+    ):
         load_attributes("glue", tmp_path)
     with pytest.raises(PsrError, match="folder is missing"):
         load_attributes("persona", tmp_path / "nowhere")

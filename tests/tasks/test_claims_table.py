@@ -15,7 +15,7 @@ from tasks.studies.claims.methods import figures_of, published
 from tasks.studies.claims.sql import question
 from tasks.studies.claims.table import claim_rows, measured, write_claims
 from tasks.tables import parquet as tables
-from tests.claims_folder import DRAWN, LAYERS, PROMPT, QUESTIONS, SEEDS, module_id, write_claims_folder
+from tests.claims_folder import DRAWN, KNOWN, LAYERS, PROMPT, QUESTIONS, SEEDS, module_id, write_claims_folder
 
 Rows = dict[tuple[int, str], dict]
 CONST = "one layer, against Const MSE, at the prompt's coherence"
@@ -32,7 +32,7 @@ def rows(data: Path) -> list[dict]:
 
 
 def measured_of(data: Path) -> list[dict]:
-    write_claims(data, "quick", data / "claims", DRAWN, DRAWN)
+    write_claims(data, "quick", data / "claims", KNOWN, DRAWN, DRAWN)
     return claim_rows(data)
 
 
@@ -89,17 +89,13 @@ def test_a_paired_difference_is_that_of_the_judgements_redrawn_by_hand(data, row
 
 
 def test_figures_are_those_of_the_results(data):
-    figures = figures_of(data, **DRAWN)
-    seeds = tables.read_table(data / "results/headline_seeds.parquet", "headline_seeds")
+    figures = figures_of(data, KNOWN, **DRAWN)
+    seeds = tables.read_table(data / "results/figures_seeds.parquet", "figures_seeds")
+    assert {row["figure"] for row in seeds} >= {"ta_cp", "ta_c80", "strict"}
     for row in seeds:
-        for column in ("ta_cp", "ta_c80"):
-            if row[column] is not None:
-                figure = figures[column, row["method"], row["attribute"]][row["seed"]]
-                assert (figure.value, figure.low, figure.high) == (
-                    row[column],
-                    row[f"{column}_low"],
-                    row[f"{column}_high"],
-                )
+        if (row["figure"], row["method"], row["attribute"]) in figures:
+            figure = figures[row["figure"], row["method"], row["attribute"]][row["seed"]]
+            assert (figure.value, figure.low, figure.high) == (row["value"], row["low"], row["high"])
 
 
 def test_the_prompt_is_compared_only_below_its_ceiling(rows):
@@ -161,9 +157,9 @@ def test_the_papers_own_differences_stand_beside_ours(rows):
 
 def test_the_table_and_the_questions_are_printed_for_every_part(rows):
     table = claims_table(rows)
-    assert table.row_count == 7 + len(rows)
+    assert len(table.rows) == 7 + len(rows)
     assert len(questions(rows)) == sum(row["sql"] is not None for row in rows)
-    assert all('python -m flows.sql "SELECT ' in told for told in questions(rows))
+    assert all('python -m flows.sql "SELECT ' in text for text in questions(rows))
 
 
 def test_the_report_shows_every_verdict(data, rows, tmp_path):

@@ -43,6 +43,13 @@ VIEWS = (
     "ifeval_seeds",
     "axbench",
     "axbench_seeds",
+    "benchmarks",
+    "cells",
+    "figures",
+    "figures_seeds",
+    "means",
+    "measures",
+    "published",
 )
 
 
@@ -66,7 +73,7 @@ def test_every_view_answers_for_a_finished_profile(finished: Path) -> None:
 def test_an_absent_stage_gives_an_empty_typed_table(tmp_path: Path) -> None:
     path = index.rebuild(tmp_path)
     assert [one(path, f"select count(*) from {view}") for view in VIEWS] == [0] * len(VIEWS)
-    types = dict(ask(path, "select column_name, column_type from (describe stg_headline)").rows)
+    types = dict(ask(path, "select column_name, column_type from (describe headline)").rows)
     assert [types[name] for name in ("ta_cp", "layer", "reached_cp", "n")] == ["DOUBLE", "INTEGER", "BOOLEAN", "BIGINT"]
 
 

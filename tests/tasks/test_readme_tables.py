@@ -1,6 +1,9 @@
 """The README's tables of claims and speed: every row, every verdict, nothing that breaks a table."""
 
-from tasks.shown.readme import NONE, claims, markdown, speed
+from tasks.shown.claims import claims_table
+from tasks.shown.readme import NONE, measured_parts
+from tasks.shown.studies import bench_table
+from tasks.shown.tables import markdown, table
 from tests.results_folder import bench_row, claim_row
 
 
@@ -14,7 +17,7 @@ def test_a_claim_is_followed_by_its_parts_with_interval_and_verdict():
         "verdict": "not measured",
         "seeds": 0,
     }
-    lines = claims([claim_row(), other]).splitlines()
+    lines = markdown(claims_table([claim_row(), other], details=False)).splitlines()
     assert lines[2].startswith("| **4. all-layer PSR (MSE) is at least the prompt at the prompt's coherence** |")
     assert lines[2].endswith("| **undecided** |  |")
     assert lines[3] == "| persona (points) | +12.3 | -2.0 | -4.0 to +1.0 | -3.0 | undecided | 1 × 2 |"
@@ -22,14 +25,14 @@ def test_a_claim_is_followed_by_its_parts_with_interval_and_verdict():
 
 
 def test_a_figure_of_speed_stands_with_its_goal_or_none():
-    lines = speed([bench_row("fit", 0.95), bench_row("wide", 1.25, None)]).splitlines()
+    lines = markdown(bench_table([bench_row("fit", 0.95), bench_row("wide", 1.25, None)], details=False)).splitlines()
     assert lines[2] == "| fit: a/s | b/s | 0.950 (0.850–1.05) | ≥ 0.9: met |"
     assert lines[3].endswith("| 1.25 (1.15–1.35) | – |")
 
 
-def test_what_was_never_measured_says_so():
-    assert claims([]) == speed([]) == NONE
+def test_what_was_never_measured_says_so(tmp_path):
+    assert measured_parts(tmp_path) == {"claims": NONE, "speed": NONE}
 
 
 def test_cells_cannot_break_out_of_their_table():
-    assert markdown([["a|b"], ["<i>\nx"]], "l").splitlines() == ["| a\\|b |", "| --- |", "| &lt;i> x |"]
+    assert markdown(table(["a|b"], [["<i>\nx"]])).splitlines() == ["| a\\|b |", "| --- |", "| &lt;i> x |"]

@@ -19,7 +19,7 @@ from tasks.shown import report
 from tasks.shown.order import rank, styles
 from tasks.shown.report_tokens import SHADES, shade, views
 from tasks.tables import parquet as tables
-from tests.results_folder import ATTRIBUTES, write_results, write_suite
+from tests.results_folder import ATTRIBUTES, figure_rows, write_figures, write_results, write_suite
 
 HOSTILE = "<script>document.title='owned'</script> <img src=x onerror=alert(1)> \x1b[31m & \u202e end"
 
@@ -69,28 +69,28 @@ def edit(path: Path, name: str, **values: Any) -> None:
 
 def test_the_table_shows_every_figure_beside_the_papers(data: Path) -> None:
     rows = {row[0]: row for row in Page(built(data)).rows}
-    assert rows["method"] == ["method", "gloomy", "pirate", "TA@Cp", "TA@C80", "TA@Cp", "TA@C80"]
+    assert rows["method"] == ["method", "gloomy", "pirate", "mean", "mean at C80", "TA@Cp", "TA@C80"]
     assert rows["A-PSR MSE·QR"] == [
         "A-PSR MSE·QR",
-        *["93.0|90.0 to 96.0|coherence 97.0, α 1"] * 2,
+        *["93.0 (90–96)|coherence 97.0, α 1"] * 2,
         "93.0",
         "94.0",
         "83.9",
         "96.8",
     ]
-    assert rows["prompt"] == ["prompt", *["95.0|92.0 to 98.0|coherence 97.0"] * 2, "95.0", "–", "71.6", "–"]
-    assert [row[0] for row in Page(built(data)).rows[2:6]] == ["plain", "S-Const DiM·R", "A-PSR MSE·QR", "prompt"]
+    assert rows["prompt"] == ["prompt", *["95.0 (92–98)|coherence 97.0"] * 2, "95.0", "–", "71.6", "–"]
+    assert [row[0] for row in Page(built(data)).rows[2:6]] == ["plain", "prompt", "S-Const DiM·R", "A-PSR MSE·QR"]
 
 
 def test_what_was_not_reached_or_not_measured_says_so(data: Path) -> None:
-    path = data / "results/headline.parquet"
-    rows = tables.read_table(path, "headline")
+    path = data / "results/figures.parquet"
+    rows = tables.read_table(path, "figures")
     for row in rows:
         if row["method"] == "s-const-dim-r":
-            row["reached_cp"] = False
-        if row["method"] == "a-psr-mse-qr" and row["attribute"] == ATTRIBUTES[0]:
-            row.update(ta_cp=None, ta_cp_low=None, ta_cp_high=None)
-    tables.write_table(path, "headline", rows)
+            row["reached"] = False
+        if row["method"] == "a-psr-mse-qr" and row["attribute"] == ATTRIBUTES[0] and row["figure"] == "ta_cp":
+            row.update(value=None, low=None, high=None)
+    tables.write_table(path, "figures", rows)
     found = {row[0]: row for row in Page(built(data)).rows}
     assert "not reached" in found["S-Const DiM·R"][1]
     assert (found["A-PSR MSE·QR"][1], found["A-PSR MSE·QR"][3]) == ("–", "–")  # and no mean over the others
@@ -151,19 +151,19 @@ def test_a_profile_without_strengths_or_curves_still_has_its_table(data: Path) -
     for path, name in (("steer/strengths", "strengths"), ("distill/curves", "curves"), ("results/curve", "curve")):
         tables.write_table(data / f"{path}.parquet", name, [])
     text = built(data)
-    assert "Headline" in text
+    assert "Traits" in text
     assert "Token strengths" not in text
     assert "Training" not in text
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "told"), [("ifeval", "Stolfo et al. 2025"), ("axbench", "HyperSteer"), ("mine", "")]
+    ("benchmark", "words"), [("ifeval", "Stolfo et al. 2025"), ("axbench", "HyperSteer"), ("persona", "Qwen2.5-7B")]
 )
-def test_every_benchmark_has_its_own_published_table(data: Path, benchmark: str, told: str) -> None:
-    edit(data / "results/headline.parquet", "headline", benchmark=benchmark)
-    text = built(data)
-    assert told in text
-    assert (">paper: " in text) == bool(told)
+def test_every_benchmark_has_its_own_published_table(data: Path, benchmark: str, words: str) -> None:
+    write_figures(data, figure_rows(benchmark), [benchmark])
+    assert words in built(data)
+    tables.write_table(data / "results/published.parquet", "published", [])
+    assert ">paper: " not in built(data)
 
 
 def test_every_benchmark_has_a_section_with_its_own_figures(data: Path) -> None:
@@ -171,25 +171,23 @@ def test_every_benchmark_has_a_section_with_its_own_figures(data: Path) -> None:
     text = built(data)
     assert "2 attributes of persona, 2 attributes of ifeval, 2 attributes of axbench" in text
     rows = Page(text.split("<h2>Format instructions</h2>")[1].split("<h2>Concepts</h2>")[0]).rows
-    assert rows[1] == ["method", "gloomy", "pirate", "strict", "loose", "coherence"]
-    assert rows[-1] == ["prompt", *["95.0|92.0 to 98.0|α 1"] * 2, "95.0", "–", "–"]  # loose was not measured
+    assert rows[1] == ["method", "gloomy", "pirate", "mean strict", "accuracy", "coherence"]
+    assert rows[3] == ["prompt", *["95.0 (92.0–98.0)|coherence 97.0"] * 2, "95.0", "85.7", "94.8"]
     concepts = {row[0]: row for row in Page(text.split("<h2>Concepts</h2>")[1].split("<h2>")[0]).rows}
-    assert concepts["A-PSR MSE·QR"][1:4] == ["1.86|1.80 to 1.92|α 1"] * 2 + ["1.860"]
+    assert concepts["A-PSR MSE·QR"][1:4] == ["1.86 (1.80–1.92)|fluency 97.00, α 1"] * 2 + ["1.860"]
 
 
 def test_a_profile_without_persona_has_a_report_too(data: Path) -> None:
-    write_suite(data, True)
-    for name in ("headline", "headline_seeds", "curve", "axbench"):
-        tables.write_table(data / f"results/{name}.parquet", name, [])
+    write_figures(data, figure_rows("ifeval"), ["ifeval"])
+    tables.write_table(data / "results/curve.parquet", "curve", [])
     text = built(data)
     assert "Format instructions" in text
-    assert "Headline" not in text
+    assert "Traits" not in text
     assert "Concepts" not in text
 
 
 def test_missing_or_empty_results_are_named(data: Path) -> None:
-    for name in ("headline", "ifeval", "axbench"):
-        tables.write_table(data / f"results/{name}.parquet", name, [])
+    tables.write_table(data / "results/figures.parquet", "figures", [])
     with pytest.raises(PsrError, match="nothing to report"):
         built(data)
     (data / "steer/strengths.parquet").unlink()
@@ -198,11 +196,10 @@ def test_missing_or_empty_results_are_named(data: Path) -> None:
 
 
 def test_the_figure_is_an_image_of_its_own_for_light_and_dark(data: Path) -> None:
-    rows = tables.read_table(data / "results/headline.parquet", "headline")
-    text = report.figure_svg(rows)
+    text = report.figure_svg(data)
     assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
     assert "prefers-color-scheme: dark" in text
-    assert text.count("<use ") == len(rows)
+    assert text.count("<use ") == 2 * 4  # attributes, methods
     assert "A-PSR MSE·QR: 93.0 (95 % interval 90.0 to 96.0)" in text
 
 
@@ -272,7 +269,7 @@ def test_a_browser_shows_the_table_and_runs_nothing(data: Path, tmp_path: Path) 
     assert re.search(r"<title>(.*?)</title>", shown.stdout).group(1) == "The report"  # type: ignore[union-attr]
     assert {row[0]: row for row in page.rows}["A-PSR MSE·QR"][:2] == [
         "A-PSR MSE·QR",
-        "93.0|90.0 to 96.0|coherence 97.0, α 1",
+        "93.0 (90–96)|coherence 97.0, α 1",
     ]
     assert not {tag for tag, _ in page.elements} & {"script", "img"}
     assert "Content Security Policy" not in shown.stderr  # the style sheet was let through, and nothing else asked

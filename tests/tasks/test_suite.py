@@ -127,17 +127,21 @@ def test_what_no_seed_changes_is_fitted_once(data: Path) -> None:
     assert len(set(folders)) == len(folders)
 
 
+def of_figure(data: Path, table: str, figure: str) -> list[dict[str, Any]]:
+    return [row for row in rows(data, "results", table) if row["figure"] == figure]
+
+
 def test_every_benchmark_has_a_row_a_method_and_seed_and_their_mean(data: Path) -> None:
     methods = {"plain", "prompt", *METHODS, "a-psr-mse-qr+prompt"}
-    for name, main in (("headline", "ta_cp"), ("ifeval", "strict"), ("axbench", "overall")):
-        per_seed, means = rows(data, "results", f"{name}_seeds"), rows(data, "results", name)
+    for main in ("ta_cp", "strict", "overall"):
+        per_seed, means = of_figure(data, "figures_seeds", main), of_figure(data, "figures", main)
         assert sorted((row["method"], row["seed"]) for row in per_seed) == sorted(
             (m, s) for m in methods for s in SEEDS
         )
         for row in means:
-            own = [one[main] for one in per_seed if one["method"] == row["method"]]
-            assert row[main] == pytest.approx(np.mean(own))
-            assert row[f"{main}_low"] - 1e-9 <= row[main] <= row[f"{main}_high"] + 1e-9
+            own = [one["value"] for one in per_seed if one["method"] == row["method"]]
+            assert row["value"] == pytest.approx(np.mean(own))
+            assert row["low"] - 1e-9 <= row["value"] <= row["high"] + 1e-9
             assert (row["seeds"], row["n"], row["n_unscored"]) == (2, 8, 0)
 
 
@@ -160,7 +164,8 @@ def test_repetitions_share_no_answer_and_module_and_prompt_of_one_share_their_dr
 
 def test_format_instructions_are_figured_at_alpha_one_by_ifevals_own_verifier(data: Path) -> None:
     pairs = {pair.id: pair for pair in read_pairs(data / "steer/pairs.parquet")}
-    for row in rows(data, "results", "ifeval_seeds"):
+    loose = {(row["method"], row["seed"]): row["value"] for row in of_figure(data, "figures_seeds", "loose")}
+    for row in of_figure(data, "figures_seeds", "strict"):
         label = {"plain": "plain", "prompt": "instructed"}.get(row["method"], row["module"])
         label += "+instructed" if row["method"].endswith("+prompt") else ""
         sampled = {d["sampled"] for d in rows(data, "steer", "draws") if d["seed"] == row["seed"]}
@@ -170,13 +175,13 @@ def test_format_instructions_are_figured_at_alpha_one_by_ifevals_own_verifier(da
             if c.method == label and c.seed in sampled and pairs[c.pair].attribute == row["attribute"]
         ]
         assert len(texts) == 8
-        assert row["strict"] == pytest.approx(
+        assert row["value"] == pytest.approx(
             100 * np.mean([follows(t, "change_case:english_lowercase", {}) for t in texts])
         )
-        assert row["loose"] == pytest.approx(
+        assert loose[row["method"], row["seed"]] == pytest.approx(
             100 * np.mean([follows_loosely(t, "change_case:english_lowercase", {}) for t in texts])
         )
-    alphas = {row["method"]: row["alpha"] for row in rows(data, "results", "ifeval")}
+    alphas = {row["method"]: row["alpha"] for row in of_figure(data, "figures", "strict")}
     assert alphas == {"plain": None, "prompt": None, **dict.fromkeys((*METHODS, "a-psr-mse-qr+prompt"), 1.0)}
     assert not [pair for pair in read_pairs(data / "search/pairs.parquet") if pair.attribute.startswith("ifeval")]
 
@@ -197,7 +202,8 @@ def test_a_concepts_figure_is_the_mean_harmonic_mean_at_the_factor_chosen_on_oth
         if c["chosen"] and c["point"] == "HM"
     }
     sampled = {d["sampled"]: d["seed"] for d in rows(data, "steer", "draws")}
-    for row in rows(data, "results", "axbench_seeds"):
+    concepts = {(row["method"], row["seed"]): row["value"] for row in of_figure(data, "figures_seeds", "concept")}
+    for row in of_figure(data, "figures_seeds", "overall"):
         if row["method"] in METHODS:
             assert row["alpha"] == chosen[row["module"], row["seed"]]
             found = [
@@ -206,5 +212,5 @@ def test_a_concepts_figure_is_the_mean_harmonic_mean_at_the_factor_chosen_on_oth
                 if c.method == row["module"] and c.alpha == row["alpha"] and sampled[c.seed] == row["seed"]
             ]
             values = [3 / sum(1 / v for v in one.values()) if all(one.values()) else 0.0 for one in found]
-            assert row["overall"] == pytest.approx(np.mean(values))
-            assert row["concept"] == pytest.approx(np.mean([one["concept"] for one in found]))
+            assert row["value"] == pytest.approx(np.mean(values))
+            assert concepts[row["method"], row["seed"]] == pytest.approx(np.mean([one["concept"] for one in found]))

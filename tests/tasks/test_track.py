@@ -61,13 +61,13 @@ def best(repo: Path, profile: str, attribute: str) -> str:
     return str(client.get_model_version_by_alias(track.model_name(profile, attribute), "best").tags[tracker.CELL])
 
 
-def set_headline(data: Path, attribute: str, slug: str, **values: float | None) -> None:
-    path = data / "results/headline_seeds.parquet"
-    rows = tables.read_table(path, "headline_seeds")
+def set_figure(data: Path, attribute: str, slug: str, value: float | None) -> None:
+    path = data / "results/figures_seeds.parquet"
+    rows = tables.read_table(path, "figures_seeds")
     for row in rows:
-        if (row["attribute"], row["method"]) == (attribute, slug):
-            row.update(values)
-    tables.write_table(path, "headline_seeds", rows)
+        if (row["attribute"], row["method"], row["figure"]) == (attribute, slug, "ta_cp"):
+            row["value"] = value
+    tables.write_table(path, "figures_seeds", rows)
 
 
 def test_every_module_gets_a_run_with_its_parameters_curve_and_figures(repo: Path, profile: str) -> None:
@@ -79,7 +79,10 @@ def test_every_module_gets_a_run_with_its_parameters_curve_and_figures(repo: Pat
     assert (
         run.data.params | {"method": "a-psr-mse-qr", "scope": "A", "fit.lr": "0.01", "triplets": "2"} == run.data.params
     )
-    assert (run.data.metrics["ta_cp"], run.data.metrics["n"]) == (93.0, 2.0)
+    metrics = [
+        run.data.metrics[name] for name in ("ta_cp", "ta_cp_low", "ta_cp_alpha", "ta_c80", "ta_c80_coherence", "n")
+    ]
+    assert metrics == [93.0, 90.0, 1.0, 94.0, 81.0, 2.0]
     curve = [(m.step, m.value) for m in opened.client.get_metric_history(run.info.run_id, "loss")]
     assert curve == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
 
@@ -102,7 +105,7 @@ def test_new_figures_update_the_run_and_move_the_alias(repo: Path, profile: str)
     attribute, other = ATTRIBUTES
     psr, const = (f"{profile}/{module_id(attribute, slug)}" for slug in ("a-psr-mse-qr", "s-const-dim-r"))
     assert best(repo, profile, attribute) == psr
-    set_headline(repo / "data" / profile, attribute, "s-const-dim-r", ta_cp=99.0)
+    set_figure(repo / "data" / profile, attribute, "s-const-dim-r", 99.0)
     time.sleep(0.01)  # a later value of one step counts by its time, in milliseconds
     track.run(repo, profile)
     opened = store(repo, profile)
@@ -124,7 +127,7 @@ def test_a_filling_that_was_cut_off_is_finished_and_not_doubled(repo: Path, prof
 
 def test_a_module_that_was_not_evaluated_has_a_run_and_is_never_the_best(repo: Path, profile: str) -> None:
     for slug in SLUGS:
-        set_headline(repo / "data" / profile, ATTRIBUTES[0], slug, ta_cp=None)
+        set_figure(repo / "data" / profile, ATTRIBUTES[0], slug, None)
     track.run(repo, profile)
     opened = store(repo, profile)
     assert len(opened.runs) == 4

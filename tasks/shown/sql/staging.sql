@@ -41,22 +41,21 @@ CREATE TABLE stg_strengths AS
     SELECT profile, completion, layer, position, token, strength FROM staged('strengths')
     ORDER BY profile, completion, layer, position;
 
-CREATE TABLE stg_headline AS
-    SELECT profile, benchmark, model, attribute, method, name, scope, form, objective, span, layer, module,
-           alpha_cp, ta_cp, ta_cp_low, ta_cp_high, coherence_cp, reached_cp,
-           alpha_c80, ta_c80, ta_c80_low, ta_c80_high, coherence_c80, reached_c80, n, n_unscored, seeds
-    FROM staged('headline') ORDER BY profile, attribute, method;
+CREATE TABLE stg_benchmarks AS
+    SELECT profile, origin, benchmark, asked, sense, strength, regulariser, normalise FROM staged('benchmarks')
+    ORDER BY profile, benchmark;
 
-CREATE TABLE stg_headline_seeds AS
-    SELECT * EXCLUDE (stage) FROM staged('headline_seeds') ORDER BY profile, attribute, method, seed;
+CREATE TABLE stg_figures AS
+    SELECT * EXCLUDE (stage) FROM staged('figures') ORDER BY profile, benchmark, attribute, position, figure;
 
-CREATE TABLE stg_ifeval AS SELECT * EXCLUDE (stage) FROM staged('ifeval') ORDER BY profile, attribute, method;
+CREATE TABLE stg_figures_seeds AS
+    SELECT * EXCLUDE (stage) FROM staged('figures_seeds') ORDER BY profile, benchmark, attribute, position, figure, seed;
 
-CREATE TABLE stg_ifeval_seeds AS SELECT * EXCLUDE (stage) FROM staged('ifeval_seeds') ORDER BY profile, attribute, method, seed;
+CREATE TABLE stg_measures AS
+    SELECT * EXCLUDE (stage) FROM staged('measures') ORDER BY profile, section, position;
 
-CREATE TABLE stg_axbench AS SELECT * EXCLUDE (stage) FROM staged('axbench') ORDER BY profile, attribute, method;
-
-CREATE TABLE stg_axbench_seeds AS SELECT * EXCLUDE (stage) FROM staged('axbench_seeds') ORDER BY profile, attribute, method, seed;
+CREATE TABLE stg_published AS
+    SELECT * EXCLUDE (stage) FROM staged('published') ORDER BY profile, benchmark, method, position;
 
 CREATE TABLE stg_curve AS
     SELECT profile, attribute, method, module, seed, alpha, trait, coherence, n

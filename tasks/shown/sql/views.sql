@@ -1,12 +1,16 @@
 -- What is asked of the store. psr computed every figure; here they are only arranged.
 
--- Verdicts by completion in 0..100: `trait` is what the benchmark asks for, `coherence` whether the answer is one.
+-- Verdicts by completion in 0..100: `trait` is what the benchmark asks for, `coherence` whether the answer makes sense.
 CREATE VIEW scores AS
-    SELECT profile, completion,
-           max(100 * value / scale) FILTER (dimension IN ('trait', 'accuracy', 'concept')) AS trait,
-           max(100 * value / scale) FILTER (dimension IN ('coherence', 'fluency')) AS coherence,
-           count(*) FILTER (value IS NULL) AS unscored
-    FROM stg_judgements GROUP BY profile, completion;
+    SELECT j.profile, j.completion,
+           max(100 * j.value / j.scale) FILTER (j.dimension = b.asked) AS trait,
+           max(100 * j.value / j.scale) FILTER (j.dimension = b.sense) AS coherence,
+           count(*) FILTER (j.value IS NULL) AS unscored
+    FROM stg_judgements j
+    JOIN stg_completions c ON c.profile = j.profile AND c.id = j.completion
+    JOIN stg_pairs p ON p.profile = c.profile AND p.stage = c.stage AND p.id = c.pair
+    LEFT JOIN stg_benchmarks b ON b.profile = p.profile AND b.benchmark = split_part(p.attribute, '/', 1)
+    GROUP BY j.profile, j.completion;
 
 -- Every answer. method: plain, instructed, a steering method, or one on top of the prompt (METHOD+prompt); module: the
 -- one that steered; seed: of sampling; fit_seed: the repetition that the answer belongs to (of fitting data: none).
@@ -30,37 +34,135 @@ CREATE VIEW judgements AS
     FROM stg_judgements j LEFT JOIN completions c ON c.profile = j.profile AND c.id = j.completion
     ORDER BY j.profile, j.stage, c.attribute, c.method, c.alpha, j.completion, j.dimension;
 
--- The table of the paper. method: as printed; ta: trait alignment; cp: at the prompt's coherence; c80: at coherence 80.
--- Means over `seeds` seeds; n counts question × seed.
-CREATE VIEW headline AS
-    SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer,
-           ta_cp, ta_cp_low, ta_cp_high, coherence_cp, alpha_cp, reached_cp,
-           ta_c80, ta_c80_low, ta_c80_high, coherence_c80, alpha_c80, reached_c80,
-           n, n_unscored, method AS slug, module, seeds
-    FROM stg_headline ORDER BY profile, benchmark, model, attribute, scope IS NOT NULL, slug;
+-- Every figure with its 95 % interval, a row each: of a benchmark's attribute, by method (as printed; slug: as in
+-- parameters), the mean over `seeds` seeds. alpha: the strength it was taken at; coherence: reached there; reached: false
+-- where only the unsteered model was coherent enough; n counts question × seed, n_unscored those without a score.
+-- position: the method's in every table.
+CREATE VIEW figures AS
+    SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
+           value, low, high, alpha, coherence, reached, n, n_unscored, seeds, method AS slug, module, position
+    FROM stg_figures ORDER BY profile, benchmark, model, attribute, position, figure;
 
 -- The same seed by seed; module and prompt of one seed answered with the same random numbers.
+CREATE VIEW figures_seeds AS
+    SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
+           value, low, high, alpha, coherence, reached, n, n_unscored, seed, method AS slug, module, position
+    FROM stg_figures_seeds ORDER BY profile, benchmark, model, attribute, position, figure, seed;
+
+-- Means over a benchmark's attributes, of the figures that a method has on every one of them.
+CREATE VIEW means AS
+    SELECT f.profile, f.benchmark, f.model, f.name AS method, f.method AS slug, f.figure, avg(f.value) AS value,
+           count(*) AS attributes, min(f.position) AS position
+    FROM stg_figures f
+    JOIN (SELECT profile, benchmark, model, count(DISTINCT attribute) AS attributes FROM stg_figures GROUP BY ALL) every
+        USING (profile, benchmark, model)
+    GROUP BY f.profile, f.benchmark, f.model, f.name, f.method, f.figure, every.attributes
+    HAVING count(f.value) = every.attributes
+    ORDER BY f.profile, f.benchmark, f.model, position, f.figure;
+
+-- What a benchmark shows: its figures in order (position 0: the main one), what they are called, their decimals. section:
+-- the benchmark's place on every page.
+CREATE VIEW measures AS
+    SELECT profile, section, benchmark, position, figure, label, mean, digits, interval_digits, mean_digits, title, about
+    FROM stg_measures ORDER BY profile, section, position;
+
+-- What others measured, a row a column of their table; method: a slug of ours, or a name of theirs.
+CREATE VIEW published AS
+    SELECT profile, benchmark, source, position, heading, method, value, digits
+    FROM stg_published ORDER BY profile, benchmark, method, position;
+
+-- A number as text, – where there is none; a figure with its interval: 93.0 (90–96).
+CREATE MACRO shown(x, digits) AS coalesce(format('{:.' || digits || 'f}', x), '–');
+CREATE MACRO interval_shown(x, low, high, digits, interval_digits) AS
+    shown(x, digits) || coalesce(' (' || shown(low, interval_digits) || '–' || shown(high, interval_digits) || ')', '');
+
+-- The tables of figures as text, a row a cell. block: figure (a column an attribute), mean (a column a measure) or published
+-- (a column of somebody else's table); column_position orders the columns of a block; detail: what a page says below.
+CREATE VIEW cells AS
+    SELECT f.profile, f.benchmark, 'figure' AS block, f.attribute AS heading,
+           dense_rank() OVER (PARTITION BY f.profile, f.benchmark ORDER BY f.attribute) AS column_position,
+           f.position, f.name AS method, f.method AS slug,
+           if(f.value IS NULL, '–', interval_shown(f.value, f.low, f.high, m.digits, m.interval_digits)) AS text,
+           if(f.value IS NULL, '', concat_ws(', ',
+               CASE WHEN f.reached THEN b.sense || ' ' || shown(f.coherence, m.digits) ELSE 'not reached' END,
+               'α ' || format('{:g}', round(f.alpha, 2)))) AS detail
+    FROM stg_figures f
+    JOIN stg_measures m ON m.profile = f.profile AND m.benchmark = f.benchmark AND m.figure = f.figure AND m.position = 0
+    LEFT JOIN stg_benchmarks b ON b.profile = f.profile AND b.benchmark = f.benchmark
+    UNION ALL
+    SELECT f.profile, f.benchmark, 'mean', m.mean, m.position, f.position, f.method, f.slug, shown(f.value, m.mean_digits), ''
+    FROM means f JOIN stg_measures m ON m.profile = f.profile AND m.benchmark = f.benchmark AND m.figure = f.figure
+    UNION ALL
+    SELECT p.profile, p.benchmark, 'published', p.heading, p.position, NULL, p.method, p.method, shown(p.value, p.digits), p.source
+    FROM stg_published p
+    ORDER BY ALL;
+
+-- The benchmarks of a profile: what the judge rates of them, how strengths are chosen, the package of the fits.
+-- origin: what the parameters call it.
+CREATE VIEW benchmarks AS
+    SELECT profile, benchmark, origin, asked, sense, strength, regulariser, normalise
+    FROM stg_benchmarks ORDER BY profile, benchmark;
+
+-- The figures of one benchmark side by side, a row a method (and seed); source: the long table over seeds, or seed by seed.
+CREATE MACRO taken(name, x, figure) AS max(x) FILTER (figure = name);
+
+CREATE MACRO side_by_side_persona(source) AS TABLE
+    SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer,
+           taken('ta_cp', value, figure) AS ta_cp, taken('ta_cp', low, figure) AS ta_cp_low,
+           taken('ta_cp', high, figure) AS ta_cp_high, taken('ta_cp', coherence, figure) AS coherence_cp,
+           taken('ta_cp', alpha, figure) AS alpha_cp, taken('ta_cp', reached, figure) AS reached_cp,
+           taken('ta_c80', value, figure) AS ta_c80, taken('ta_c80', low, figure) AS ta_c80_low,
+           taken('ta_c80', high, figure) AS ta_c80_high, taken('ta_c80', coherence, figure) AS coherence_c80,
+           taken('ta_c80', alpha, figure) AS alpha_c80, taken('ta_c80', reached, figure) AS reached_c80,
+           taken('ta_cp', n, figure) AS n, taken('ta_cp', n_unscored, figure) AS n_unscored,
+           method AS slug, module, COLUMNS('^seeds?$')
+    FROM query_table(source) WHERE benchmark = 'persona' GROUP BY ALL;
+
+CREATE MACRO side_by_side_ifeval(source) AS TABLE
+    SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer,
+           taken('strict', alpha, figure) AS alpha, taken('strict', value, figure) AS strict,
+           taken('strict', low, figure) AS strict_low, taken('strict', high, figure) AS strict_high,
+           taken('loose', value, figure) AS loose, taken('loose', low, figure) AS loose_low,
+           taken('loose', high, figure) AS loose_high, taken('coherence', value, figure) AS coherence,
+           taken('coherence', low, figure) AS coherence_low, taken('coherence', high, figure) AS coherence_high,
+           taken('strict', n, figure) AS n, taken('strict', n_unscored, figure) AS n_unscored,
+           method AS slug, module, COLUMNS('^seeds?$')
+    FROM query_table(source) WHERE benchmark = 'ifeval' GROUP BY ALL;
+
+CREATE MACRO side_by_side_axbench(source) AS TABLE
+    SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer,
+           taken('overall', alpha, figure) AS alpha, taken('overall', value, figure) AS overall,
+           taken('overall', low, figure) AS overall_low, taken('overall', high, figure) AS overall_high,
+           taken('concept', value, figure) AS concept, taken('instruction', value, figure) AS instruction,
+           taken('fluency', value, figure) AS fluency,
+           taken('overall', n, figure) AS n, taken('overall', n_unscored, figure) AS n_unscored,
+           method AS slug, module, COLUMNS('^seeds?$')
+    FROM query_table(source) WHERE benchmark = 'axbench' GROUP BY ALL;
+
+-- The table of the paper, persona's figures side by side. ta: trait alignment; cp: at the prompt's coherence; c80: at
+-- coherence 80. n is of the first.
+CREATE VIEW headline AS
+    FROM side_by_side_persona('stg_figures') ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+
+-- The same seed by seed.
 CREATE VIEW headline_seeds AS
-    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
-    FROM stg_headline_seeds ORDER BY profile, benchmark, model, attribute, scope IS NOT NULL, slug, seed;
+    FROM side_by_side_persona('stg_figures_seeds') ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
 
--- Format instructions at alpha 1: strict and loose accuracy and coherence, 0 to 100, with 95 % intervals; over `seeds` seeds.
+-- Format instructions at alpha 1: strict and loose accuracy and coherence, 0 to 100.
 CREATE VIEW ifeval AS
-    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
-    FROM stg_ifeval ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+    FROM side_by_side_ifeval('stg_figures') ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
 
+-- The same seed by seed.
 CREATE VIEW ifeval_seeds AS
-    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
-    FROM stg_ifeval_seeds ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
+    FROM side_by_side_ifeval('stg_figures_seeds') ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
 
 -- Concepts: `overall` is the harmonic mean of the three ratings, 0 to 2, at the factor `alpha` chosen on other questions.
 CREATE VIEW axbench AS
-    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
-    FROM stg_axbench ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+    FROM side_by_side_axbench('stg_figures') ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
 
+-- The same seed by seed.
 CREATE VIEW axbench_seeds AS
-    SELECT * EXCLUDE (name, method, module), name AS method, method AS slug, module
-    FROM stg_axbench_seeds ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
+    FROM side_by_side_axbench('stg_figures_seeds') ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
 
 -- Fitted modules, and what they were fitted on.
 CREATE VIEW modules AS
@@ -140,10 +242,13 @@ CREATE VIEW items AS
     SELECT m.profile, 'module', m.id, MAP {
         'attribute': m.attribute, 'method': m.method, 'layer': coalesce(m.layer::VARCHAR, 'all'),
         'seed': coalesce(m.seed::VARCHAR, 'none'), 'folder': m.folder, 'model': m.model,
-        'trait at the prompt''s coherence': coalesce(format('{:.1f} at alpha {:.3g}', h.ta_cp, h.alpha_cp), '–')}
+        'figure': coalesce(format('{:.4g} ({}) at alpha {:.3g}', f.value, f.label, f.alpha), '–')}
     FROM stg_modules m LEFT JOIN (
-        SELECT profile, module, method, avg(ta_cp) AS ta_cp, avg(alpha_cp) AS alpha_cp FROM stg_headline_seeds GROUP BY ALL
-    ) h ON h.profile = m.profile AND h.module = m.id AND h.method = m.method;
+        SELECT f.profile, f.module, f.method, s.label, avg(f.value) AS value, avg(f.alpha) AS alpha
+        FROM stg_figures_seeds f
+        JOIN stg_measures s ON s.profile = f.profile AND s.benchmark = f.benchmark AND s.figure = f.figure AND s.position = 0
+        GROUP BY ALL
+    ) f ON f.profile = m.profile AND f.module = m.id AND f.method = m.method;
 
 -- Relative RMSE per layer between what a module adds up to and what the prompt does (1: no steering), on unseen questions.
 -- method paraphrase: another wording of the prompt, the noise floor. chosen: alpha is the one at the prompt's coherence.

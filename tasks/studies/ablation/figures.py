@@ -16,9 +16,9 @@ import numpy as np
 from psr.evaluation.alpha_search import Scores, candidates, choose_at, search
 from psr.evaluation.bootstrap import Figure, matched, plain_mean
 from psr.evaluation.resampling import Array
-from psr.judges.dimensions import asked_and_sense
 from psr.types import INSTRUCTED, PLAIN
 from tasks.asking.repetition import Asking
+from tasks.benchmarks.catalogue import benchmark_named
 from tasks.engine.files import read_json, write_json
 from tasks.figures.scores import by_question, scores_of, values_of
 
@@ -98,4 +98,5 @@ def steered(asking: Asking, module: SteeringModule, alphas: Sequence[float]) -> 
 
 
 def _dimensions(asking: Asking) -> tuple[str, str]:
-    return asked_and_sense(asking.pairs[0].attribute)
+    benchmark = benchmark_named(asking.pairs[0].attribute.partition("/")[0])
+    return benchmark.asked, benchmark.sense

@@ -13,7 +13,7 @@ from psr.judges.judging import Judge
 from psr.types import Attribute, PromptPair, Triplet
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelSettings, open_model
-from tasks.benchmarks.catalogue import load_attributes
+from tasks.benchmarks.catalogue import benchmark_named, load_attributes
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.cells import Cells, copy
 from tasks.steps.complete import complete_attribute
@@ -115,7 +115,8 @@ def made(attribute: Attribute, settings: Mapping[str, Any], judge: Judge, answer
 
     def write(folder: Path) -> None:
         copy(judged / "judgements.parquet", folder / "judgements.parquet")
-        select_triplets(completed, folder, **settings["select"])
+        known = {attribute.benchmark: benchmark_named(attribute.benchmark)}
+        select_triplets(completed, folder, known, **settings["select"])
 
     selected = cells.keep("select", (completed.name, judged.name, settings["select"]), write)
     return triplets_by_attribute(completed, selected)[attribute.key]

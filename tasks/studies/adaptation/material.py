@@ -27,7 +27,7 @@ NEEDED = (
     "search/judgements.parquet",
     "steer/completions.parquet",
     "judge/judgements.parquet",
-    "results/headline_seeds.parquet",
+    "results/figures_seeds.parquet",
 )
 
 

@@ -1,6 +1,6 @@
 """The table's rows of one attribute: what each way of adapting reaches, what it changes elsewhere, and what it costs.
 
-Figures of prompt and modules are those of the table headline_seeds; what it lacks, the intervals of coherence, comes from
+Figures of prompt and modules are those of the table figures_seeds; what it lacks, the intervals of coherence, comes from
 the stored judgements. Adapters are measured here. All are at the prompt's coherence (TA@Cp).
 """
 
@@ -14,6 +14,7 @@ from psr.errors import PsrError
 from psr.evaluation.alpha_search import Scores
 from psr.evaluation.bootstrap import Figure, Interval, matched, plain_mean
 from psr.fitting.methods import parse_method
+from psr.fitting.presets import package
 from psr.types import INSTRUCTED
 from tasks.engine.cells import Cells
 from tasks.engine.files import read_json, write_json
@@ -91,7 +92,7 @@ def module_row(case: Case, fitted: Row) -> Row:
     looked, taken = case.search.scores(module.id), case.evaluation.scores(module.id)
     drift = module_drift(case.lm, case.unrelated, module, figures["alpha"])
     method = parse_method(fitted["method"])
-    settings = fit_settings(method, {**case.settings["distill"], "seed": case.seed}, case.attribute.benchmark)
+    settings = fit_settings(method, {**case.settings["distill"], "seed": case.seed}, package(case.attribute.benchmark))
     _, seconds = timed_fit(case, method, module.layers, settings, module.id)
     size = sum(tensor.numel() for tensor in module.tensors.values())
     return {
@@ -136,11 +137,11 @@ def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
 
 
 def stored(case: Case, method: str) -> Row:
-    """Trait alignment at the prompt's coherence, and its α, as the table headline_seeds has them."""
-    rows = read_table(case.data / "results" / "headline_seeds.parquet", "headline_seeds")
-    wanted = (case.attribute.key, method, case.seed)
-    found = [row for row in rows if (row["attribute"], row["method"], row["seed"]) == wanted]
-    if not found:
+    """Trait alignment at the prompt's coherence, and its α, as the table figures_seeds has them."""
+    rows = read_table(case.data / "results" / "figures_seeds.parquet", "figures_seeds")
+    wanted = (case.attribute.key, method, case.seed, "ta_cp")
+    row = next((row for row in rows if (row["attribute"], row["method"], row["seed"], row["figure"]) == wanted), None)
+    if row is None:
         raise PsrError(
             "a method has no figure",
             where=case.data / "results",
@@ -148,9 +149,8 @@ def stored(case: Case, method: str) -> Row:
             got="none",
             do="Reproduce the profile again.",
         )
-    row = found[0]
-    trait = {f"trait{end}": row[f"ta_cp{end}"] for end in ("", "_low", "_high")}
-    return {"alpha": row["alpha_cp"], "reached": row["reached_cp"], "n": row["n"], **trait}
+    trait = {"trait": row["value"], "trait_low": row["low"], "trait_high": row["high"]}
+    return {"alpha": row["alpha"], "reached": row["reached"], "n": row["n"], **trait}
 
 
 def coherence_at(case: Case, looked: Scores, taken: Scores) -> Figure:

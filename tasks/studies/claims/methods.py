@@ -7,49 +7,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from psr.evaluation.bootstrap import Figure
 from psr.evaluation.claims import CONTRASTS, Contrast, difference, mean_difference
 from psr.fitting.methods import parse_method
-from tasks.figures.published import PUBLISHED
+from tasks.benchmarks.catalogue import benchmark_named
+from tasks.figures.entries import entries
 from tasks.figures.sides import sides
-from tasks.steps.results import TABLES
 from tasks.studies.claims.rows import Measured, Part, Row, claim_row
 from tasks.studies.claims.sql import contrast_question
 from tasks.tables.modules import rows_of_seed
 
-COLUMNS = {
-    "ta_cp": ("cp", "TA@Cp"),
-    "ta_c80": ("c80", "TA@C80"),
-    "strict": ("strict", "strict accuracy"),
-    "overall": ("overall", "harmonic mean (in % of 2)"),
-}  # column -> its figure, its name
-Figures = Mapping[tuple[str, str, str], Mapping[int, Figure]]  # (column, method, attribute) -> by seed
+if TYPE_CHECKING:
+    from tasks.benchmarks.contract import Benchmark
+
+NAMES = {"ta_cp": "TA@Cp", "ta_c80": "TA@C80", "strict": "strict accuracy", "overall": "harmonic mean (in % of 2)"}
+VIEWS = {"persona": "headline"}  # a benchmark's view, where it is not called like the benchmark
+PRINTED = {"ta_cp": 0, "ta_c80": 1, "strict": 0}  # a figure's column in the paper's own table
+Figures = Mapping[tuple[str, str, str], Mapping[int, Figure]]  # (figure, method, attribute) -> by seed
 
 
-def method_rows(data: Path, profile: str, *, resamples: int, seed: int) -> list[Row]:
-    """A row a contrast. resamples, seed: those of the profile's results."""
-    figures = figures_of(data, resamples, seed)
+def method_rows(
+    data: Path, profile: str, benchmarks: Mapping[str, Benchmark], *, resamples: int, seed: int
+) -> list[Row]:
+    """A row a contrast. benchmarks: the profile's, by their own name; resamples, seed: those of the profile's results."""
+    figures = figures_of(data, benchmarks, resamples, seed)
     return [claim_row(part_of(contrast), compare(contrast, figures, profile)) for contrast in CONTRASTS]
 
 
-def figures_of(data: Path, resamples: int, seed: int) -> dict[tuple[str, str, str], dict[int, Figure]]:
+def figures_of(
+    data: Path, benchmarks: Mapping[str, Benchmark], resamples: int, seed: int
+) -> dict[tuple[str, str, str], dict[int, Figure]]:
     """The figures of every method that a claim names, with their resampled values."""
     wanted = {name.removesuffix("+prompt") for contrast in CONTRASTS for name in (contrast.ours, contrast.other)}
+    named = {contrast.benchmark for contrast in CONTRASTS}
+    draws = {"resamples": resamples, "seed": seed}
     searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
-    found: dict[tuple[str, str, str], dict[int, Figure]] = {}
-    for (attribute, run), taken in sorted(evaluated.items(), key=lambda item: item[0]):
+    figures: dict[tuple[str, str, str], dict[int, Figure]] = {}
+    for (attribute, run), evaluation in sorted(evaluated.items(), key=lambda item: item[0]):
+        benchmark = benchmarks[attribute.partition("/")[0]]
+        if benchmark.name not in named:
+            continue
         modules = [row for row in rows_of_seed(data / "distill", attribute, run) if row["method"] in wanted]
-        entries = TABLES[attribute.partition("/")[0]].entries
-        for entry in entries(attribute, run, modules, searched[attribute, run], taken, resamples, seed):
-            for column, (name, _) in COLUMNS.items():
-                figure = entry.figures.get(name)
-                if figure is not None and not np.isnan(figure.value):
-                    found.setdefault((column, entry.facts["method"], attribute), {})[run] = figure
-    return found
+        for entry in entries(benchmark, attribute, run, modules, searched[attribute, run], evaluation, draws):
+            for name, figure in entry.figures.items():
+                if name in NAMES and figure is not None and not np.isnan(figure.value):
+                    figures.setdefault((name, entry.facts["method"], attribute), {})[run] = figure
+    return figures
 
 
 def compare(contrast: Contrast, figures: Figures, profile: str) -> Measured | str:
@@ -88,20 +95,20 @@ def compare(contrast: Contrast, figures: Figures, profile: str) -> Measured | st
         mean_difference(differences),
         min(len(common[attribute]) for attribute in kept),
         kept,
-        contrast_question(contrast, TABLES[contrast.benchmark].name, profile),
+        contrast_question(contrast, VIEWS.get(contrast.benchmark, contrast.benchmark), profile),
     )
 
 
 def _none_kept(contrast: Contrast, prompts: Mapping[str, float]) -> str:
     if not prompts or contrast.prompt is None:
         return f"no attribute of {contrast.benchmark} has both"
-    told = ", ".join(f"{attribute.partition('/')[2]} {mean:.1f}" for attribute, mean in prompts.items())
-    return f"no attribute whose prompt is at {contrast.prompt[0]:g} to {contrast.prompt[1]:g} ({told})"
+    means = ", ".join(f"{attribute.partition('/')[2]} {mean:.1f}" for attribute, mean in prompts.items())
+    return f"no attribute whose prompt is at {contrast.prompt[0]:g} to {contrast.prompt[1]:g} ({means})"
 
 
 def part_of(contrast: Contrast) -> Part:
     """What is compared in words, and the paper's own difference."""
-    words = f"{COLUMNS[contrast.column][1]} of {printed(contrast.ours)} less {printed(contrast.other)}"
+    words = f"{NAMES[contrast.column]} of {printed(contrast.ours)} less {printed(contrast.other)}"
     return Part(contrast.claim, contrast.part, words, published(contrast))
 
 
@@ -114,17 +121,11 @@ def printed(method: str) -> str:
 
 def published(contrast: Contrast) -> float | None:
     """The paper's own difference, rounded as its figures are; None where it printed none."""
-    table = PUBLISHED[contrast.benchmark]
-    place = {"TA@Cp": 0, "TA@C80": 1, "strict accuracy": 0}.get(COLUMNS[contrast.column][1])
-    if place is None:
+    table = benchmark_named(contrast.benchmark).published
+    if table is None or contrast.column not in PRINTED:
         return None
-    rows: dict[str, Any] = {**table.rows, **{f"{name}": values for name, *values in table.others}}
-    first, second = (
-        rows.get(name, rows.get(_named_there(name), (None, None)))[place] for name in (contrast.ours, contrast.other)
-    )
+    both = [
+        table.rows[name][PRINTED[contrast.column]] for name in (contrast.ours, contrast.other) if name in table.rows
+    ]
+    first, second = both if len(both) == 2 else (None, None)
     return None if first is None or second is None else round(first - second, 1)
-
-
-def _named_there(method: str) -> str:
-    """How the paper names it without a span: S-PSR LL + prompt."""
-    return printed(method).replace("·R", "").replace("·QR", "")

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
 from tasks.studies.claims.rows import Row, with_claims_verdict
 from tasks.tables.parquet import read_table, write_table
 
+if TYPE_CHECKING:
+    from tasks.benchmarks.contract import Benchmark
 
-def write_claims(data: Path, profile: str, out: Path, results: dict[str, Any], faithfulness: dict[str, Any]) -> None:
+
+def write_claims(
+    data: Path,
+    profile: str,
+    out: Path,
+    benchmarks: Mapping[str, Benchmark],
+    results: dict[str, Any],
+    faithfulness: dict[str, Any],
+) -> None:
     """Measure them on the profile in `data`, claim by claim; write out/claims.parquet.
 
-    results, faithfulness: `resamples` and `seed` of these sections of params.yaml.
+    benchmarks: the profile's, by their own name. results, faithfulness: `resamples` and `seed` of these sections of params.yaml.
     """
     from tasks.studies.claims.faithfulness import faithfulness_rows
     from tasks.studies.claims.methods import method_rows
 
-    rows = [*method_rows(data, profile, **results), *faithfulness_rows(data, profile, **faithfulness)]
+    rows = [*method_rows(data, profile, benchmarks, **results), *faithfulness_rows(data, profile, **faithfulness)]
     write_table(out / "claims.parquet", "claims", with_claims_verdict(sorted(rows, key=lambda row: row["claim"])))
 
 

@@ -1,0 +1,99 @@
+"""The tables of what is measured beside the pipeline: adaptation, one layer, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.shown.order import short
+from tasks.shown.tables import Table, table
+from tasks.studies.ablation.goal import chosen, mean, verdict, within
+from tasks.studies.ablation.table import best_first
+
+Row = dict[str, Any]
+
+
+def adaptation_table(rows: Sequence[Row]) -> Table:
+    """A line a way of adapting, attribute after attribute."""
+    head = (
+        "at the prompt's coherence", "trait alignment", "coherence", "α", "drift, nats a token", "numbers", "fit", "to ship",
+        "tokens a request", "per row",
+    )  # fmt: skip
+    lines: list[tuple[str, ...]] = []
+    strong = []
+    for at, row in enumerate(rows):
+        if at == 0 or rows[at - 1]["attribute"] != row["attribute"]:
+            strong.append(len(lines))
+            lines.append((short(row["attribute"]), *("",) * (len(head) - 1)))
+        alpha = "–" if row["alpha"] is None else f"{row['alpha']:.3g}" if row["reached"] else "not reached"
+        lines.append((
+            row["name"], ranged(row, "trait", 1), ranged(row, "coherence", 1), alpha, ranged(row, "drift", 3),
+            f"{row['parameters']:,}", f"{row['fit_seconds']:.1f} s", size(row["bytes"]), f"{row['extra_tokens']:.1f}",
+            "yes" if row["per_row"] else "no",
+        ))  # fmt: skip
+    return table(head, lines, strong=strong)
+
+
+def ablation_table(rows: Sequence[Row], benchmark: str) -> Table:
+    """A variant a line: its difference to the prompt on each attribute, best on the search questions first."""
+    attributes = sorted({row["attribute"] for row in rows if row["benchmark"] == benchmark})
+    head = (f"{benchmark}: less the prompt", "search", *map(short, attributes), "mean", "coherence", "within")
+    lines = []
+    for name, own in best_first(rows, benchmark).items():
+        every = list(own.values())
+        coherent = mean(every, "coherence") - mean(every, "prompt_coherence")
+        best = " *" if name == chosen(rows, benchmark) else ""
+        lines.append((
+            f"{name}{best}\n{every[0]['name']}, {every[0]['numbers']} numbers", f"{mean(every, 'ahead_search'):+.1f}",
+            *(_ahead(own[attribute]) for attribute in attributes), f"{mean(every, 'ahead'):+.1f}", f"{coherent:+.1f}",
+            f"{sum(map(within, every))} of {len(own)}",
+        ))  # fmt: skip
+    return table(head, lines)
+
+
+def _ahead(row: Mapping[str, Any]) -> str:
+    if row["ahead"] is None:
+        return "–"
+    of = f"{row['value']:.1f} of {row['prompt']:.1f}" + ("" if row["reached"] else ", not reached")
+    dead = f", {row['dead']} dead" if row["dead"] else ""
+    return f"{row['ahead']:+.1f}\n{row['ahead_low']:.0f} to {row['ahead_high']:.0f}, {verdict(row)}\n{of}{dead}"
+
+
+def bench_table(rows: Sequence[Row], *, details: bool = True) -> Table:
+    """A line a figure: the ratio's median with its quartiles, and the goal."""
+    lines = []
+    for row in rows:
+        below = f"\n{row['name']}: {row['note']}" if details else ""
+        ratio = f"{number(row['median'])} ({number(row['low'])}–{number(row['high'])})"
+        goal = f"{row['goal']}: {row['verdict']}" if row["goal"] else "–"
+        lines.append((row["measured"] + below, row["against"], ratio, goal))
+    return table(("measured", "against", "ratio (quartiles)", "goal"), lines, align="llrl")
+
+
+def machine_line(row: Row) -> str:
+    """What the figures of speed depend on, in one line."""
+    return (
+        f"{row['device']}, {row['cores']} cores, {row['threads']} torch threads, torch {row['torch']}, {row['dtype']}; "
+        f"model {row['model']}. Medians of n pairs (alpha: modules) with their quartiles."
+    )
+
+
+def ranged(row: Row, name: str, digits: int) -> str:
+    """A value with its interval: 95.8 (80.0–99.0)."""
+    if row[name] is None:
+        return "–"
+    low, high = (row[f"{name}_{end}"] for end in ("low", "high"))
+    return f"{row[name]:.{digits}f}" + ("" if low is None else f" ({low:.{digits}f}–{high:.{digits}f})")
+
+
+def size(count: int) -> str:
+    """Bytes as people say them: 58 B, 6.4 kB, 5.29 MB."""
+    for unit, scale in (("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} B"
+
+
+def number(value: float) -> str:
+    """Three digits that matter: 0.857, 5.31, 24."""
+    return f"{value:.3f}" if value < 1 else f"{value:.3g}"
