@@ -13,5 +13,5 @@ from tasks.steps.select import select_triplets
 def select(context: StepContext, benchmarks: tuple[Benchmark, ...], judge: Judge, select: Select) -> None:
     """Completions -> judgements -> triplets with soft labels, and what was dropped and why."""
     source = context.output_of("complete")
-    judge_completions(place, judges_named(attributes_of(benchmarks), **judge.model_dump()), source)
+    judge_completions(context, judges_named(attributes_of(benchmarks), **judge.model_dump()), source)
     select_triplets(source, context.out, benchmarks_of(benchmarks), **select.model_dump())
