@@ -318,7 +318,7 @@ def test_a_damaged_output_is_named_or_made_again_and_never_used(finished, tmp_pa
     target = other / file
     target.unlink()  # a new file: the cache behind the old one stays whole
     target.write_bytes(b"junk")
-    (other / "data/smoke/results/headline.parquet").unlink()
+    (other / "data/smoke/results/figures.parquet").unlink()
     said = door(other, "flows.reproduce", "--profile", "smoke", check=False)
     assert said.returncode == 0 or message in said.stdout + said.stderr
     assert target.read_bytes() != b"junk" or said.returncode != 0
