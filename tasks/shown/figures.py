@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psr.fitting.methods import BY_SLUG
-from tasks.shown.index import profile_index
 from tasks.shown.order import short
-from tasks.shown.query import Question
 from tasks.shown.tables import Table, table
+
+if TYPE_CHECKING:
+    from tasks.shown.query import Question
 
 TABLES = ("figures", "measures", "published", "benchmarks")  # what the tables are made from
 CELLS = """SELECT block, heading, slug, method, text, detail FROM cells WHERE benchmark = ?
@@ -47,6 +48,8 @@ def sections(ask: Question, marks: Mapping[str, str] | None = None) -> list[Sect
 
 def figure_tables(data: Path) -> list[Table]:
     """The same of a profile's folder, for a terminal; none before there are results."""
+    from tasks.shown.index import profile_index  # DuckDB, which a run that failed does not need
+
     with profile_index(data, TABLES) as ask:
         return [section.table for section in sections(ask)]
 
