@@ -103,11 +103,20 @@ def _run(root: Path, profile: str, step: Step, settings: Profile) -> None:
     try:
         run_as_flow(root, profile, step, settings)
     except Exception as error:
+        if stop := _stopped(error):
+            raise stop from error
         problem = error if isinstance(error, PsrError) else disk_error(error)
         if problem is None:
             traceback.print_exception(error, file=sys.stdout)
         what = f"{step.name} failed: {problem or f'{type(error).__name__}: {error}'}"
         raise StepFailed(what, input_error=problem is not None) from error
+
+
+def _stopped(error: BaseException | None) -> BaseException | None:
+    """The Ctrl-C or signal to end behind an error: Prefect raises another one when it comes while a task run is being made."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _artifacts(root: Path, profile: str, steps: tuple[Step, ...]) -> None:
