@@ -1,11 +1,11 @@
 """Ask results.duckdb a question: python -m flows.sql "select method, ta_cp from headline" [--format markdown]
 
-`show tables` lists the views. Nothing can be written, and no file can be read, from SQL.
+--schema says what every view and table holds, --schema NAME what every column of one does. Nothing can be written, and no
+file can be read, from SQL.
 """
 
 import argparse
 import csv
-import html
 import io
 import json
 import math
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from psr.errors import PsrError
+from psr.plugs import nearest
 from tasks.engine.progress import clean
+from tasks.shown.index import schema
 from tasks.shown.query import Answer, ask
+from tasks.shown.tables import Table, markdown, table, terminal
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDE = 10_000  # columns where nobody watches: a row stays a line
@@ -30,12 +31,16 @@ WIDE = 10_000  # columns where nobody watches: a row stays a line
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the answer; status 2 and one line on stderr when there is none."""
     parser = argparse.ArgumentParser(prog="python -m flows.sql", description="Ask the index of results, read-only.")
-    parser.add_argument("query", help='SQL, such as "select * from headline"')
+    parser.add_argument("query", nargs="?", default="", help='SQL, such as "select * from headline"')
     parser.add_argument("--format", choices=sorted(FORMATS), default="table")
+    parser.add_argument(
+        "--schema", nargs="?", const="", metavar="NAME", help="say what the views hold, or one's columns"
+    )
     parser.add_argument("--database", type=Path, default=ROOT / "data" / "results.duckdb", metavar="FILE")
     options = parser.parse_args(argv)
     try:
-        FORMATS[options.format](ask(options.database, options.query))
+        found = ask(options.database, options.query) if options.schema is None else described(options.schema)
+        FORMATS[options.format](found)
         sys.stdout.flush()
     except PsrError as error:
         print(clean(error), file=sys.stderr)
@@ -45,16 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def described(name: str) -> Answer:
+    """What every view and table holds; with a name, what its columns hold. Raises PsrError for an unknown one."""
+    relations = {relation: (comment, columns) for relation, comment, columns in schema()}
+    if not name:
+        return Answer(("name", "holds"), tuple((relation, comment) for relation, (comment, _) in relations.items()))
+    if name not in relations:
+        raise PsrError(
+            "no such view or table", expected=f"one of {', '.join(nearest(name, relations))}", got=repr(name)
+        )
+    return Answer(("column", "type", "holds"), tuple(relations[name][1]))
+
+
 def as_table(answer: Answer) -> None:
     """A table for people."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(answer.columns):
-        numeric = all(isinstance(row[i], int | float | None) for row in answer.rows)
-        table.add_column(Text(clean(name)), justify="right" if numeric else "left", overflow="fold")
-    for row in answer.rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console.print(table)
+    console.print(terminal(_as_text(answer)))
     console.print(f"({len(answer.rows)} row{'' if len(answer.rows) == 1 else 's'})", style="dim", highlight=False)
 
 
@@ -73,9 +84,14 @@ def as_json(answer: Answer) -> None:
 
 def as_markdown(answer: Answer) -> None:
     """A table for a README: cells escaped, so that model text stays text."""
-    for line in [answer.columns, ["---"] * len(answer.columns), *answer.rows]:
-        cells = [html.escape(_cell(value), quote=False).replace("|", "\\|").replace("\n", "<br>") for value in line]
-        print(f"| {' | '.join(cells)} |")
+    print(markdown(_as_text(answer)))
+
+
+def _as_text(answer: Answer) -> Table:
+    """Numbers at the right."""
+    numeric = [all(isinstance(row[i], int | float | None) for row in answer.rows) for i in range(len(answer.columns))]
+    rows = [[_cell(value) for value in row] for row in answer.rows]
+    return table([clean(name) for name in answer.columns], rows, align="".join("lr"[one] for one in numeric))
 
 
 FORMATS = {"table": as_table, "csv": as_csv, "json": as_json, "markdown": as_markdown}

@@ -47,6 +47,18 @@ KEYS: dict[str, tuple[str, ...]] = {  # beside the profile
 }
 
 
+COMMENTS = """SELECT c.table_name, c.column_name, coalesce(own.comment, general.comment) AS comment
+    FROM duckdb_columns() c JOIN duckdb_views() v ON v.view_name = c.table_name AND NOT v.internal
+    LEFT JOIN column_comments own ON own.name = regexp_replace(c.table_name, '_seeds$', '') || '.' || c.column_name
+    LEFT JOIN column_comments general ON general.name = c.column_name
+    WHERE coalesce(own.comment, general.comment) IS NOT NULL"""
+RELATIONS = """SELECT view_name, coalesce(comment, '') FROM duckdb_views() WHERE NOT internal
+    UNION ALL SELECT table_name, coalesce(comment, '') FROM duckdb_tables() WHERE NOT internal
+    ORDER BY starts_with(view_name, 'stg_'), view_name"""
+COLUMNS = """SELECT table_name, column_name, data_type, coalesce(comment, '') FROM duckdb_columns() WHERE NOT internal
+    ORDER BY table_name, column_index"""
+
+
 def database(root: Path | str) -> Path:
     """Where the index of the repository at `root` lies."""
     return Path(root) / "data" / "results.duckdb"
@@ -64,6 +76,7 @@ def rebuild(root: Path | str) -> Path:
         with duckdb.connect(str(part), config=FORMAT) as connection:
             connection.begin()
             _build(connection, _files(target.parent, "*", Path(spare)))
+            _describe(connection)
             connection.commit()
         os.replace(part, target)
     return target
@@ -98,6 +111,26 @@ def _build(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) 
     for name, key in KEYS.items():
         _check_key(connection, name, ("profile", *key))
     connection.execute((SQL / "views.sql").read_text())
+
+
+def _describe(connection: duckdb.DuckDBPyConnection) -> None:
+    """Comment on the columns of every view."""
+    connection.execute((SQL / "columns.sql").read_text())
+    for view, column, comment in connection.execute(COMMENTS).fetchall():
+        literal = comment.replace("'", "''")
+        connection.execute(f"COMMENT ON COLUMN {view}.{column} IS '{literal}'")
+    connection.execute("DROP TABLE column_comments")
+
+
+def schema() -> list[tuple[str, str, list[tuple[str, str, str]]]]:
+    """(name, comment, [(column, type, comment)]) of every view and then of every table, of whose columns there is no comment."""
+    with tempfile.TemporaryDirectory() as spare, duckdb.connect() as connection:
+        _build(connection, _files(Path(spare), "none", Path(spare)))
+        _describe(connection)
+        columns: dict[str, list[tuple[str, str, str]]] = {}
+        for name, *column in connection.execute(COLUMNS).fetchall():
+            columns.setdefault(name, []).append((column[0], column[1], column[2]))
+        return [(name, comment, columns[name]) for name, comment in connection.execute(RELATIONS).fetchall()]
 
 
 def _stage(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from psr.errors import PsrError
 from tasks.benchmarks.catalogue import benchmark_named
+from tasks.figures.summaries import figures_of_headline
 from tasks.shown.claims import claims_table
 from tasks.shown.figures import figure_tables
 from tasks.shown.index import database
@@ -24,7 +25,7 @@ from tasks.shown.query import asking
 from tasks.shown.report import figure_svg
 from tasks.shown.studies import bench_table
 from tasks.shown.tables import markdown, table
-from tasks.steps.results import figures_of_headline, measure_rows
+from tasks.steps.results import measure_rows
 from tasks.studies.bench.table import bench_rows
 from tasks.studies.claims.table import claim_rows
 from tasks.tables.parquet import write_table

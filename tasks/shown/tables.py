@@ -65,7 +65,7 @@ def _text(cell: str, strong: bool) -> Text:
 
 
 def markdown(table: Table) -> str:
-    """For a README, where no cell can break out of its table; details follow their cell."""
+    """For a README, where no cell can break out of its table; details stand below, after a <br>."""
     rule = ["---:" if letter == "r" else "---" for letter in table.align]
     rows = [
         [f"**{text}**" if i in table.strong and text else text for text in map(_one_line, row)]
@@ -75,4 +75,4 @@ def markdown(table: Table) -> str:
 
 
 def _one_line(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", "<br>")

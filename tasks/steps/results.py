@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +11,10 @@ import numpy as np
 
 from psr.evaluation.alpha_search import Scores
 from psr.types import INSTRUCTED, PLAIN
-from tasks.figures.entries import FACTS, UNSTEERED, Entry, entries, mean_rows, seed_rows
+from tasks.figures.entries import UNSTEERED, Entry, entries, mean_rows, seed_rows
 from tasks.figures.sides import Side, sides
 from tasks.tables.modules import rows_of_seed
-from tasks.tables.parquet import read_table, write_table
+from tasks.tables.parquet import write_table
 
 if TYPE_CHECKING:
     from tasks.benchmarks.contract import Benchmark
@@ -109,44 +108,3 @@ def _means(trait: Any, coherence: Any) -> Row:
     scored = ~np.isnan(trait)
     mean = [float(np.mean(x[~np.isnan(x)])) if (~np.isnan(x)).any() else None for x in (trait, coherence)]
     return {"trait": mean[0], "coherence": mean[1], "n": int(scored.sum())}
-
-
-def write_headline(results: Path, out: Path) -> None:
-    """Traits at matched coherence as JSON beside the lock file, rounded to what their intervals can carry: the README's table."""
-    points: dict[tuple[str, str], Row] = {}
-    for row in read_table(results / "figures.parquet", "figures"):
-        if row["benchmark"] == "persona":
-            points.setdefault((row["attribute"], row["method"]), {"name": row["name"]})[row["figure"]] = row
-    headline: dict[str, dict[str, Row]] = {}
-    for (attribute, method), figures in points.items():
-        headline.setdefault(attribute, {})[method] = {
-            "name": figures["name"],
-            **_point("cp", figures.get("ta_cp")),
-            **_point("c80", figures.get("ta_c80")),
-            **{name: figures["ta_cp"][name] for name in ("n", "n_unscored")},
-        }
-    out.write_text(json.dumps(headline, indent=1) + "\n")
-
-
-def _point(suffix: str, row: Row | None) -> Row:
-    names = {
-        f"ta_{suffix}": "value", f"ta_{suffix}_low": "low", f"ta_{suffix}_high": "high",
-        f"coherence_{suffix}": "coherence", f"alpha_{suffix}": "alpha",
-    }  # fmt: skip
-    values = {column: None if row is None else row[name] for column, name in names.items()}
-    return {column: value if value is None else round(value, 2) for column, value in values.items()}
-
-
-def figures_of_headline(headline: Mapping[str, Mapping[str, Row]]) -> Iterator[Row]:
-    """The rows of `figures` that `write_headline` wrote down: what it left out is empty."""
-    for attribute, methods in headline.items():
-        for position, (method, row) in enumerate(methods.items()):
-            whose = {"benchmark": "persona", "model": "", "attribute": attribute, "method": method, "name": row["name"]}
-            for suffix in ("cp", "c80"):
-                values = {
-                    "figure": f"ta_{suffix}", "value": row[f"ta_{suffix}"], "low": row[f"ta_{suffix}_low"],
-                    "high": row[f"ta_{suffix}_high"], "alpha": row[f"alpha_{suffix}"],
-                    "coherence": row[f"coherence_{suffix}"], "n": row["n"], "n_unscored": row["n_unscored"],
-                }  # fmt: skip
-                empty = dict.fromkeys((*FACTS, "module"))
-                yield {**whose, **empty, **values, "position": position, "reached": True, "seeds": 1}

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_markdown_keeps_model_text_inside_its_cell(database: Path, capsys: pytes
     out = run(database, capsys, TEXTS, "--format", "markdown").splitlines()
     assert out[:2] == ["| id | text |", "| --- | --- |"]
     assert len(out) == 4
-    assert "&lt;script&gt;" in out[2]
+    assert "&lt;script>" in out[2]
     assert "a\\|b<br>next" in out[2]
 
 
@@ -164,3 +165,20 @@ def test_an_item_of_two_profiles_is_traced_in_the_one_asked_for(
     for arguments, profile in ((["--profile", "smoke"], "smoke"), ([], "quick")):
         assert trace.main([key, *arguments, "--database", str(path)]) == 0
         assert f"module {key}  {profile}" in capsys.readouterr().out
+
+
+def test_the_schema_says_what_every_view_and_column_holds(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    views = run(database, capsys, "--schema")
+    assert re.search(r"^headline +The table of the paper", views, re.MULTILINE)
+    columns = json.loads(run(database, capsys, "--schema", "headline", "--format", "json"))
+    assert {
+        "column": "ta_cp",
+        "type": "DOUBLE",
+        "holds": "trait alignment at the prompt's coherence, 0 to 100",
+    } in columns
+    stored = ask(
+        database, "select comment from duckdb_columns() where table_name = 'headline' and column_name = 'ta_cp'"
+    )
+    assert stored.rows == (("trait alignment at the prompt's coherence, 0 to 100",),)
+    assert sql.main(["--schema", "headlin"]) == 2
+    assert capsys.readouterr().err.startswith("no such view or table, expected one of headline, ")

@@ -1,5 +1,6 @@
 """The index: every view answers, keys hold, damage is named, and readers can only read."""
 
+import re
 import threading
 from pathlib import Path
 
@@ -214,3 +215,55 @@ def test_a_missing_or_foreign_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.duckdb").write_bytes(b"x" * 5000)
     with pytest.raises(PsrError, match=r"cannot be opened \(.*bad.duckdb\)"):
         ask(tmp_path / "bad.duckdb", "select 1")
+
+
+def test_every_view_and_every_column_of_it_says_what_it_is() -> None:
+    described = index.schema()
+    assert {name for name, _, _ in described} == {*VIEWS, "items", *(f"stg_{name}" for name in SCHEMAS)}
+    assert [name for name, comment, _ in described if not comment] == []
+    views = [one for one in described if not one[0].startswith("stg_")]
+    assert [f"{name}.{column}" for name, _, columns in views for column, _, comment in columns if not comment] == []
+    assert not [
+        text for _, comment, columns in described for text in (comment, *(c for _, _, c in columns)) if "\n" in text
+    ]
+    headline = next(columns for name, _, columns in views if name == "headline_seeds")
+    assert ("ta_cp", "DOUBLE", "trait alignment at the prompt's coherence, 0 to 100") in headline
+
+
+def test_no_comment_is_for_a_column_that_is_not_there() -> None:
+    named = re.findall(r"^    \('([\w.]+)', ", (index.SQL / "columns.sql").read_text(encoding="utf-8"), re.MULTILINE)
+    views = {name: [column for column, _, _ in columns] for name, _, columns in index.schema()}
+    there = {f"{name}.{column}" for name, columns in views.items() for column in columns}
+    there |= {column for columns in views.values() for column in columns}
+    assert [name for name in named if name not in there] == []
+    assert len(set(named)) == len(named)
+
+
+def test_figures_side_by_side_and_their_means_are_those_of_the_long_table(finished: Path) -> None:
+    rows = ask(finished, "select * from figures").dicts()
+    for view, figures in (("headline", ("ta_cp", "ta_c80")), ("ifeval", ("strict",)), ("axbench", ("overall",))):
+        wide = ask(finished, f"select * from {view}").dicts()
+        for name in figures:
+            long = {(row["attribute"], row["slug"]): row for row in rows if row["figure"] == name}
+            for row in wide:
+                own = long.get((row["attribute"], row["slug"]), dict.fromkeys(("value", "low", "high")))
+                assert (row[name], row[f"{name}_low"], row[f"{name}_high"]) == (own["value"], own["low"], own["high"])
+            assert {(row["attribute"], row["slug"]) for row in wide} >= set(long)
+    means = {
+        (row["benchmark"], row["slug"], row["figure"]): row["value"]
+        for row in ask(finished, "select * from means").dicts()
+    }
+    by_method: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        by_method.setdefault((row["benchmark"], row["slug"], row["figure"]), []).append(row["value"])
+    assert means == {key: pytest.approx(sum(own) / len(own)) for key, own in by_method.items()}
+
+
+def test_a_method_that_lacks_an_attribute_has_no_mean(tmp_path: Path) -> None:
+    data = write_results(tmp_path)
+    rows = tables.read_table(data / "results/figures.parquet", "figures")
+    gone = [row for row in rows if (row["attribute"], row["method"]) != ("persona/pirate", "a-psr-mse-qr")]
+    tables.write_table(data / "results/figures.parquet", "figures", gone)
+    database = index.rebuild(tmp_path)
+    found = ask(database, "select distinct slug from means where benchmark = 'persona' order by all").rows
+    assert found == (("plain",), ("prompt",), ("s-const-dim-r",))

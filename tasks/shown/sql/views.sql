@@ -1,6 +1,5 @@
 -- What is asked of the store. psr computed every figure; here they are only arranged.
 
--- Verdicts by completion in 0..100: `trait` is what the benchmark asks for, `coherence` whether the answer makes sense.
 CREATE VIEW scores AS
     SELECT j.profile, j.completion,
            max(100 * j.value / j.scale) FILTER (j.dimension = b.asked) AS trait,
@@ -11,9 +10,8 @@ CREATE VIEW scores AS
     JOIN stg_pairs p ON p.profile = c.profile AND p.stage = c.stage AND p.id = c.pair
     LEFT JOIN stg_benchmarks b ON b.profile = p.profile AND b.benchmark = split_part(p.attribute, '/', 1)
     GROUP BY j.profile, j.completion;
+COMMENT ON VIEW scores IS 'Ratings by answer: what was asked for and sense, 0 to 100.';
 
--- Every answer. method: plain, instructed, a steering method, or one on top of the prompt (METHOD+prompt); module: the
--- one that steered; seed: of sampling; fit_seed: the repetition that the answer belongs to (of fitting data: none).
 CREATE VIEW completions AS
     SELECT c.profile, c.stage, c.id, p.attribute, p.question, p.instruction, p.question_set,
            coalesce(m.method || if(c.method LIKE '%+instructed', '+prompt', ''), c.method) AS method, m.id AS module,
@@ -26,30 +24,27 @@ CREATE VIEW completions AS
         ON d.profile = c.profile AND d.stage = c.stage AND d.attribute = p.attribute AND d.sampled = c.seed
     LEFT JOIN scores s ON s.profile = c.profile AND s.completion = c.id
     ORDER BY c.profile, c.stage, p.attribute, method, c.alpha, c.id;
+COMMENT ON VIEW completions IS 'Every answer, with its question, what made it and how it was rated.';
 
--- Every verdict; a failed one has value NULL and says why in `error`.
 CREATE VIEW judgements AS
     SELECT j.profile, j.stage, j.id, j.completion, c.attribute, c.method, c.alpha, j.judge, j.rubric, j.dimension,
            j.value, j.scale, j.raw, j.error
     FROM stg_judgements j LEFT JOIN completions c ON c.profile = j.profile AND c.id = j.completion
     ORDER BY j.profile, j.stage, c.attribute, c.method, c.alpha, j.completion, j.dimension;
+COMMENT ON VIEW judgements IS 'Every rating of every dimension; a failed one has no value and says why.';
 
--- Every figure with its 95 % interval, a row each: of a benchmark's attribute, by method (as printed; slug: as in
--- parameters), the mean over `seeds` seeds. alpha: the strength it was taken at; coherence: reached there; reached: false
--- where only the unsteered model was coherent enough; n counts question × seed, n_unscored those without a score.
--- position: the method's in every table.
 CREATE VIEW figures AS
     SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
            value, low, high, alpha, coherence, reached, n, n_unscored, seeds, method AS slug, module, position
     FROM stg_figures ORDER BY profile, benchmark, model, attribute, position, figure;
+COMMENT ON VIEW figures IS 'Every figure with its 95 % interval, a row each: a method on an attribute, over seeds.';
 
--- The same seed by seed; module and prompt of one seed answered with the same random numbers.
 CREATE VIEW figures_seeds AS
     SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
            value, low, high, alpha, coherence, reached, n, n_unscored, seed, method AS slug, module, position
     FROM stg_figures_seeds ORDER BY profile, benchmark, model, attribute, position, figure, seed;
+COMMENT ON VIEW figures_seeds IS 'The rows of figures seed by seed; module and prompt of one seed answered with the same random numbers.';
 
--- Means over a benchmark's attributes, of the figures that a method has on every one of them.
 CREATE VIEW means AS
     SELECT f.profile, f.benchmark, f.model, f.name AS method, f.method AS slug, f.figure, avg(f.value) AS value,
            count(*) AS attributes, min(f.position) AS position
@@ -59,25 +54,23 @@ CREATE VIEW means AS
     GROUP BY f.profile, f.benchmark, f.model, f.name, f.method, f.figure, every.attributes
     HAVING count(f.value) = every.attributes
     ORDER BY f.profile, f.benchmark, f.model, position, f.figure;
+COMMENT ON VIEW means IS 'Means over a benchmark''s attributes, of the figures that a method has on every one of them.';
 
--- What a benchmark shows: its figures in order (position 0: the main one), what they are called, their decimals. section:
--- the benchmark's place on every page.
 CREATE VIEW measures AS
     SELECT profile, section, benchmark, position, figure, label, mean, digits, interval_digits, mean_digits, title, about
     FROM stg_measures ORDER BY profile, section, position;
+COMMENT ON VIEW measures IS 'What a benchmark shows: its figures in order, what they are called, their decimals.';
 
--- What others measured, a row a column of their table; method: a slug of ours, or a name of theirs.
 CREATE VIEW published AS
     SELECT profile, benchmark, source, position, heading, method, value, digits
     FROM stg_published ORDER BY profile, benchmark, method, position;
+COMMENT ON VIEW published IS 'What others measured, a row a column of their table.';
 
 -- A number as text, – where there is none; a figure with its interval: 93.0 (90–96).
 CREATE MACRO shown(x, digits) AS coalesce(format('{:.' || digits || 'f}', x), '–');
 CREATE MACRO interval_shown(x, low, high, digits, interval_digits) AS
     shown(x, digits) || coalesce(' (' || shown(low, interval_digits) || '–' || shown(high, interval_digits) || ')', '');
 
--- The tables of figures as text, a row a cell. block: figure (a column an attribute), mean (a column a measure) or published
--- (a column of somebody else's table); column_position orders the columns of a block; detail: what a page says below.
 CREATE VIEW cells AS
     SELECT f.profile, f.benchmark, 'figure' AS block, f.attribute AS heading,
            dense_rank() OVER (PARTITION BY f.profile, f.benchmark ORDER BY f.attribute) AS column_position,
@@ -96,12 +89,12 @@ CREATE VIEW cells AS
     SELECT p.profile, p.benchmark, 'published', p.heading, p.position, NULL, p.method, p.method, shown(p.value, p.digits), p.source
     FROM stg_published p
     ORDER BY ALL;
+COMMENT ON VIEW cells IS 'The tables of figures as text, a row a cell: what terminal, README and report show.';
 
--- The benchmarks of a profile: what the judge rates of them, how strengths are chosen, the package of the fits.
--- origin: what the parameters call it.
 CREATE VIEW benchmarks AS
     SELECT profile, benchmark, origin, asked, sense, strength, regulariser, normalise
     FROM stg_benchmarks ORDER BY profile, benchmark;
+COMMENT ON VIEW benchmarks IS 'The benchmarks of a profile: what is rated, how strengths are chosen, how it is fitted.';
 
 -- The figures of one benchmark side by side, a row a method (and seed); source: the long table over seeds, or seed by seed.
 CREATE MACRO taken(name, x, figure) AS max(x) FILTER (figure = name);
@@ -139,71 +132,70 @@ CREATE MACRO side_by_side_axbench(source) AS TABLE
            method AS slug, module, COLUMNS('^seeds?$')
     FROM query_table(source) WHERE benchmark = 'axbench' GROUP BY ALL;
 
--- The table of the paper, persona's figures side by side. ta: trait alignment; cp: at the prompt's coherence; c80: at
--- coherence 80. n is of the first.
 CREATE VIEW headline AS
     FROM side_by_side_persona('stg_figures') ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+COMMENT ON VIEW headline IS 'The table of the paper: trait alignment of persona at matched coherence, figures side by side.';
 
--- The same seed by seed.
 CREATE VIEW headline_seeds AS
     FROM side_by_side_persona('stg_figures_seeds') ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
+COMMENT ON VIEW headline_seeds IS 'The rows of headline seed by seed.';
 
--- Format instructions at alpha 1: strict and loose accuracy and coherence, 0 to 100.
 CREATE VIEW ifeval AS
     FROM side_by_side_ifeval('stg_figures') ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+COMMENT ON VIEW ifeval IS 'Format instructions at α = 1: strict and loose accuracy and coherence, side by side.';
 
--- The same seed by seed.
 CREATE VIEW ifeval_seeds AS
     FROM side_by_side_ifeval('stg_figures_seeds') ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
+COMMENT ON VIEW ifeval_seeds IS 'The rows of ifeval seed by seed.';
 
--- Concepts: `overall` is the harmonic mean of the three ratings, 0 to 2, at the factor `alpha` chosen on other questions.
 CREATE VIEW axbench AS
     FROM side_by_side_axbench('stg_figures') ORDER BY profile, model, attribute, scope IS NOT NULL, slug;
+COMMENT ON VIEW axbench IS 'Concepts at the best factor: the harmonic mean and the three ratings, side by side.';
 
--- The same seed by seed.
 CREATE VIEW axbench_seeds AS
     FROM side_by_side_axbench('stg_figures_seeds') ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
+COMMENT ON VIEW axbench_seeds IS 'The rows of axbench seed by seed.';
 
--- Fitted modules, and what they were fitted on.
 CREATE VIEW modules AS
     SELECT profile, id, attribute, method, scope, form, objective, span, layer, seed, triplets, folder, model
     FROM stg_modules ORDER BY profile, attribute, method, id;
+COMMENT ON VIEW modules IS 'Fitted modules, and what they were fitted on.';
 
--- Training curves.
 CREATE VIEW curves AS
     SELECT c.profile, c.module, m.attribute, m.method, c.epoch, c.loss, c.objective, c.regulariser, c.dead
     FROM stg_curves c LEFT JOIN stg_modules m ON m.profile = c.profile AND m.id = c.module
     ORDER BY c.profile, m.attribute, m.method, c.module, c.epoch;
+COMMENT ON VIEW curves IS 'Training curves, epoch by epoch.';
 
--- Trait against coherence over alpha, on the search questions.
 CREATE VIEW trait_coherence AS
     SELECT profile, attribute, method, module, seed, alpha, trait, coherence, n
     FROM stg_curve ORDER BY profile, attribute, method, seed, alpha NULLS FIRST;
+COMMENT ON VIEW trait_coherence IS 'Trait against coherence along α, on the search questions.';
 
--- The alphas that the search chose, and those that a bootstrap over questions might have chosen.
 CREATE VIEW alphas AS
     SELECT a.profile, m.attribute, m.method, a.module, a.seed, a.point, a.alpha, a.share, a.chosen
     FROM stg_candidates a LEFT JOIN stg_modules m ON m.profile = a.profile AND m.id = a.module
     ORDER BY a.profile, m.attribute, m.method, a.module, a.seed, a.point, a.alpha;
+COMMENT ON VIEW alphas IS 'The strengths that the search chose, and those that a resample of its questions might have chosen.';
 
--- λ token by token, for the completions whose strengths were kept.
 CREATE VIEW token_strengths AS
     SELECT s.profile, s.completion, c.attribute, c.method, c.module, c.alpha, s.layer, s.position, s.token, s.strength
     FROM stg_strengths s LEFT JOIN completions c ON c.profile = s.profile AND c.id = s.completion
     ORDER BY s.profile, c.attribute, c.method, s.completion, s.layer, s.position;
+COMMENT ON VIEW token_strengths IS 'λ token by token, for the answers whose strengths were kept.';
 
 CREATE VIEW triplets AS
     SELECT t.profile, t.id, p.attribute, t.pair, t.completion, t.trait, t.coherence
     FROM stg_triplets t LEFT JOIN stg_pairs p ON p.profile = t.profile AND p.stage = 'complete' AND p.id = t.pair
     ORDER BY t.profile, p.attribute, t.id;
+COMMENT ON VIEW triplets IS 'Answers that modules were fitted on, with their soft labels.';
 
--- Judged completions that were not kept for fitting, and why.
 CREATE VIEW dropped AS
     SELECT d.profile, c.attribute, d.completion, d.reason, c.trait, c.coherence
     FROM stg_dropped d LEFT JOIN completions c ON c.profile = d.profile AND c.id = d.completion
     ORDER BY d.profile, c.attribute, d.completion;
+COMMENT ON VIEW dropped IS 'Judged answers that were not kept for fitting, and why.';
 
--- Who came from whom: one row per child and parent, up to the pair that everything starts from.
 CREATE VIEW lineage AS
     SELECT profile, 'judgement' AS kind, id, 'completion' AS parent_kind, completion AS parent FROM stg_judgements
     UNION ALL
@@ -220,8 +212,8 @@ CREATE VIEW lineage AS
     SELECT m.profile, 'module', m.id, 'triplet', t.id
     FROM stg_modules m JOIN triplets t ON t.profile = m.profile AND t.attribute = m.attribute
     ORDER BY ALL;
+COMMENT ON VIEW lineage IS 'Who came from whom: a row a child and parent, up to the pair that everything starts from.';
 
--- Everything that has an id, with what is worth knowing of it.
 CREATE VIEW items AS
     SELECT DISTINCT profile, 'pair' AS kind, id, MAP {
         'attribute': attribute, 'question': question, 'instruction': instruction, 'set': question_set} AS facts
@@ -249,19 +241,16 @@ CREATE VIEW items AS
         JOIN stg_measures s ON s.profile = f.profile AND s.benchmark = f.benchmark AND s.figure = f.figure AND s.position = 0
         GROUP BY ALL
     ) f ON f.profile = m.profile AND f.module = m.id AND f.method = m.method;
+COMMENT ON VIEW items IS 'Everything that has an id, with what is worth knowing of it.';
 
--- Relative RMSE per layer between what a module adds up to and what the prompt does (1: no steering), on unseen questions.
--- method paraphrase: another wording of the prompt, the noise floor. chosen: alpha is the one at the prompt's coherence.
--- above_floor: how far above the floor, on the same draws of questions. seed: the repetition, with modules and answers of
--- its own; a module that no seed changes is in each. So in the views below.
 CREATE VIEW faithfulness AS
     SELECT f.profile, f.attribute, coalesce(m.method, f.method) AS method, m.id AS module, f.seed, f.alpha, f.chosen, f.layer,
            f.relative_rmse, f.low, f.high, f.above_floor, f.above_floor_low, f.above_floor_high, f.n,
            list_contains(CASE WHEN m.scope = 'S' THEN [m.layer] END, f.layer) AS own_layer
     FROM stg_faithfulness f LEFT JOIN stg_modules m ON m.profile = f.profile AND m.id = f.method
     ORDER BY f.profile, f.attribute, method, module, f.seed, f.alpha, f.layer;
+COMMENT ON VIEW faithfulness IS 'Relative RMSE per layer between what a module adds up to and what the prompt does, on unseen questions.';
 
--- The sums per question behind it: relative RMSE = sqrt(sum(squared_error) / sum(energy)) over any set of questions.
 CREATE VIEW deviations AS
     SELECT d.profile, p.attribute, coalesce(m.method, d.method) AS method, m.id AS module, d.seed, d.alpha, d.layer, d.pair,
            p.question, d.squared_error, d.energy, d.tokens
@@ -269,55 +258,50 @@ CREATE VIEW deviations AS
     LEFT JOIN stg_pairs p ON p.profile = d.profile AND p.stage = 'faithfulness' AND p.id = d.pair
     LEFT JOIN stg_modules m ON m.profile = d.profile AND m.id = d.method
     ORDER BY d.profile, p.attribute, method, module, d.seed, d.alpha, d.layer, d.pair;
+COMMENT ON VIEW deviations IS 'The sums per question behind it: relative RMSE = sqrt(sum(squared_error) / sum(energy)) over any questions.';
 
--- Share of the energy of the prompt's effect along its first r directions (Assumption 3.1). kind acc: against the plain
--- run; loc: against a run whose layers below are already steered exactly.
 CREATE VIEW delta AS
     SELECT profile, attribute, seed, kind, layer, r, energy_share, low, high, n
     FROM stg_delta ORDER BY profile, attribute, seed, kind, layer, r;
+COMMENT ON VIEW delta IS 'How many directions the prompt''s effect has: the share of its energy along the first r.';
 
--- Quantiles over tokens of the size of the prompt's effect; spread: the 99th over the 1st percentile (Figure 2).
 CREATE VIEW delta_strengths AS
     SELECT profile, attribute, seed, kind, layer, p01, p05, p25, p50, p75, p95, p99, spread, spread_low, spread_high, tokens, n
     FROM stg_delta_strengths ORDER BY profile, attribute, seed, kind, layer;
+COMMENT ON VIEW delta_strengths IS 'Quantiles over tokens of the size of the prompt''s effect.';
 
--- The same token by token, for the answers that were kept.
 CREATE VIEW delta_tokens AS
     SELECT d.profile, d.completion, p.attribute, p.question, d.seed, d.kind, d.layer, d.position, d.token, d.strength
     FROM stg_delta_tokens d
     LEFT JOIN stg_completions c ON c.profile = d.profile AND c.id = d.completion
     LEFT JOIN stg_pairs p ON p.profile = d.profile AND p.stage = c.stage AND p.id = c.pair
     ORDER BY d.profile, p.attribute, d.completion, d.seed, d.kind, d.layer, d.position;
+COMMENT ON VIEW delta_tokens IS 'The size of the prompt''s effect token by token, for the answers that were kept.';
 
--- R² of the strength along the leading direction, read off the activation on unseen questions (Assumption 3.2a).
--- reads: plain (no steering) or below (the layers below steered exactly); reader: linear, or a gate as in Eq. 8.
 CREATE VIEW readability AS
     SELECT profile, attribute, seed, kind, reads, reader, layer, r_squared, low, high, n
     FROM stg_readability ORDER BY profile, attribute, seed, kind, reads, reader, layer;
+COMMENT ON VIEW readability IS 'How well the strength of the prompt''s effect can be read off the activation.';
 
--- Speed, as python -m flows.bench measured it: each figure a ratio, `measured` divided by `against`, and whether it meets its goal.
 CREATE VIEW bench AS
     SELECT profile, device, name, measured, against, goal, median, low, high, n, verdict, note, cores, threads, torch, dtype, model
     FROM stg_bench ORDER BY profile, device, name;
+COMMENT ON VIEW bench IS 'Speed, as python -m flows.bench measured it: ratios, and whether they meet their goals.';
 
--- The paper's claims, as python -m flows.claims measured them: a row a part, each a difference that the claim calls larger
--- than `margin`, with its 95 % interval and verdict. claim_verdict: of all parts together; sql: the question that gives `value`.
 CREATE VIEW claims AS
     SELECT profile, claim, says, part, compared, published, value, low, high, margin, unit, verdict, claim_verdict,
            seeds, attributes, which, note, why, sql
     FROM stg_claims ORDER BY profile, claim, part;
+COMMENT ON VIEW claims IS 'The paper''s claims, a row a part: the difference, its interval, its verdict, and the question that gives it.';
 
--- Prompt, steering, LoRA and full fine-tuning on the same triplets at the prompt's coherence, as python -m flows.adapt compared
--- them. drift: KL of the untouched model to the changed one, nats a token of plain answers to unrelated questions; parameters:
--- trainable numbers; bytes: to ship; extra_tokens: a request; per_row: whether rows of one batch can differ in it.
 CREATE VIEW adaptation AS
     SELECT * EXCLUDE (name, method), name AS method, method AS slug
     FROM stg_adaptation ORDER BY profile, attribute, parameters, slug;
+COMMENT ON VIEW adaptation IS 'Prompt, steering, LoRA and full fine-tuning on the same triplets, as python -m flows.adapt compared them.';
 
--- One layer against the prompt, as python -m flows.ablate measured it. value: trait alignment at the prompt's coherence, or strict
--- accuracy at alpha 1; ahead: less the prompt's, of which ahead_search was seen on the search questions, where settings are chosen.
 CREATE VIEW ablation AS
     SELECT profile, benchmark, attribute, variant, rank, objective, span, layer, warm, value, low, high, coherence, reached,
            prompt, prompt_coherence, ahead, ahead_low, ahead_high, ahead_search, alpha, numbers, dead, triplets, n, n_unscored,
            seeds, name AS method, model
     FROM stg_ablation ORDER BY profile, benchmark, attribute, ahead_search DESC, variant;
+COMMENT ON VIEW ablation IS 'One layer against the prompt, as python -m flows.ablate measured it.';
