@@ -32,16 +32,16 @@ EVAL_PROMPT = (
 def questions(topics: Sequence[Topic], forms: Sequence[str], name: str) -> list[str]:
     """Every form for every topic, in an order that depends on `name` only.
 
-    Two neighbours share their topic, so that even and odd questions have equal shares of every topic; the topics take
-    turns, so that any first part of the list mixes them. The number of forms has to be even.
+    Two neighbours share their topic, so that even and odd questions have equal shares of every topic; topics alternate,
+    so that any head of the list mixes them. The number of forms has to be even.
     """
     rng = Random(f"{SEED} {name}")  # noqa: S311 - no secret
-    own = {topic: rng.sample(forms, len(forms)) for topic in topics}
-    asked = []
+    orders = {topic: rng.sample(forms, len(forms)) for topic in topics}
+    texts = []
     for turn in range(0, len(forms), 2):
         for topic in rng.sample(topics, len(topics)):
-            asked += [form.format(topic.name) for form in own[topic][turn : turn + 2]]
-    return asked
+            texts += [form.format(topic.name) for form in orders[topic][turn : turn + 2]]
+    return texts
 
 
 def fitting_questions(name: str) -> list[str]:
@@ -55,22 +55,24 @@ def held_out_questions(name: str) -> list[str]:
 
 
 def persona_object(trait: Trait, held_out: bool) -> dict[str, object]:
-    """One trait's file: 5 pairs of an instruction and a neutral one, the questions, what a model judge would be asked."""
-    asked = trait.held_out if held_out else trait.instructions
+    """One trait's file: 5 pairs of an instruction and a neutral one, the questions, and a model judge's prompt."""
+    instructions = trait.held_out if held_out else trait.instructions
     neutral = NEUTRAL_HELD_OUT if held_out else NEUTRAL
     return {
-        "instruction": [{"pos": pos, "neg": neg} for pos, neg in zip(asked, neutral, strict=True)],
+        "instruction": [{"pos": pos, "neg": neg} for pos, neg in zip(instructions, neutral, strict=True)],
         "questions": held_out_questions(trait.name) if held_out else fitting_questions(trait.name),
         "eval_prompt": EVAL_PROMPT.format(trait=trait.name),
     }
 
 
 def ifeval_rows(held_out: bool) -> list[dict[str, object]]:
-    """One row per format and question; the instruction stands behind the question, as in IFEval's prompts."""
+    """One row per format and question; the instruction follows the question, as in IFEval's prompts."""
     return [
         ifeval_row(layout, question, instruction, 1000 + 1000 * number + i)
         for number, layout in enumerate(FORMATS.values())
-        for i, (question, instruction) in enumerate(_asked(layout.name, layout.instructions, layout.held_out, held_out))
+        for i, (question, instruction) in enumerate(
+            _with_instructions(layout.name, layout.instructions, layout.held_out, held_out)
+        )
     ]
 
 
@@ -91,8 +93,8 @@ def axbench_rows(held_out: bool) -> list[dict[str, object]]:
     ordinary = held_out_questions("axbench") if held_out else fitting_questions("axbench")
     rows = [axbench_row(q, plain_answer(topic_of(q), rng), NO_CONCEPT, -1) for q in ordinary]
     for number, concept in enumerate(CONCEPTS):
-        asked = held_out_questions(concept.name)[:48] if held_out else fitting_questions(concept.name)[:72]
-        for question in asked:
+        texts = held_out_questions(concept.name)[:48] if held_out else fitting_questions(concept.name)[:72]
+        for question in texts:
             answer = decorated_answer(topic_of(question), concept, rng)
             rows.append(axbench_row(question, answer, concept.description, number))
     return rows
@@ -111,7 +113,7 @@ def axbench_row(question: str, answer: str, concept: str, number: int) -> dict[s
 
 
 def write_benchmarks(folder: Path) -> None:
-    """persona/{extract,eval}/*.json, ifeval/{train,test}.jsonl, axbench/{train,test}.parquet; equal bytes every time."""
+    """persona/{extract,eval}/*.json, ifeval/{train,test}.jsonl, axbench/{train,test}.parquet; always the same bytes."""
     for side, held_out in (("extract", False), ("eval", True)):
         for trait in TRAITS.values():
             text = json.dumps(persona_object(trait, held_out), indent=1) + "\n"
@@ -122,9 +124,11 @@ def write_benchmarks(folder: Path) -> None:
         _write_parquet(folder / "axbench" / f"{side}.parquet", axbench_rows(held_out))
 
 
-def _asked(name: str, fitting: Sequence[str], others: Sequence[str], held_out: bool) -> list[tuple[str, str]]:
-    asked = held_out_questions(name) if held_out else fitting_questions(name)
-    return list(zip(asked, islice(cycle(others if held_out else fitting), len(asked)), strict=True))
+def _with_instructions(
+    name: str, fitting: Sequence[str], others: Sequence[str], held_out: bool
+) -> list[tuple[str, str]]:
+    texts = held_out_questions(name) if held_out else fitting_questions(name)
+    return list(zip(texts, islice(cycle(others if held_out else fitting), len(texts)), strict=True))
 
 
 def _write(path: Path, text: str) -> None:

@@ -41,7 +41,7 @@ def build(out: Path, *, steps: int, seed: int, threads: int, say: Callable[[str]
 
 @contextmanager
 def shown(steps: int, say: Callable[[str], None]) -> Iterator[Callable[[int, float], None]]:
-    """A callback that shows the training: a bar on a terminal, else a line every LINE_EVERY steps."""
+    """A callback that shows training progress: a bar on a terminal, else a line every LINE_EVERY steps."""
     if not sys.stderr.isatty():
         yield lambda step, loss: say(f"step {step}/{steps} loss {loss:.3f}") if step % LINE_EVERY == 0 else None
         return
@@ -68,13 +68,13 @@ def main(
         if compare is not None and compare.resolve() == out.resolve():
             raise PsrError("a testbed cannot be compared with itself", where=out, do="Build it in another folder.")
         build(out, steps=steps, seed=seed, threads=threads, say=typer.echo)
-        found = None if compare is None else compared(out, compare)
+        comparison = None if compare is None else compared(out, compare)
     except (PsrError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    if found is not None:
-        typer.echo("\n".join(found.lines))
-        raise typer.Exit(0 if found.same else 1)
+    if comparison is not None:
+        typer.echo("\n".join(comparison.lines))
+        raise typer.Exit(0 if comparison.same else 1)
 
 
 if __name__ == "__main__":

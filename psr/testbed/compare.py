@@ -1,7 +1,7 @@
-"""Whether two testbeds are the same: files byte by byte, weights number by number, and else by what they do.
+"""Whether two testbeds are the same: equal files, and weights or figures within a tolerance.
 
-The same seed gives the same weights on the same machine with the same number of threads. Elsewhere sums are rounded
-differently and training amplifies that: there the figures decide.
+The same seed gives the same weights on one machine with one number of threads. Elsewhere sums are rounded
+differently and training amplifies that: the figures decide.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Equal texts, and weights that are equal or do the same."""
+        """Equal files, and weights or figures within their tolerance."""
         return not self.files and (self.weights <= WEIGHT_TOLERANCE or not self.figures)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was found, to be printed."""
+        """The comparison as lines of text."""
         exact = "within" if self.weights <= WEIGHT_TOLERANCE else "beyond"
         return (
             f"files that differ: {', '.join(self.files) or 'none'}",
@@ -78,10 +78,12 @@ def _differing_files(one: Path, other: Path) -> Iterator[str]:
 
 def _weights(one: Path, other: Path) -> float:
     """The largest absolute difference; infinite when names or shapes differ."""
-    mine, theirs = (_load(root) for root in (one, other))
-    if {name: tensor.shape for name, tensor in mine.items()} != {name: tensor.shape for name, tensor in theirs.items()}:
+    first, second = (_load(root) for root in (one, other))
+    if {name: tensor.shape for name, tensor in first.items()} != {
+        name: tensor.shape for name, tensor in second.items()
+    }:
         return float("inf")
-    return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 def _load(root: Path) -> dict[str, Tensor]:
@@ -100,9 +102,9 @@ def _load(root: Path) -> dict[str, Tensor]:
 
 
 def _differing_figures(one: Path, other: Path) -> Iterator[str]:
-    theirs = {(row["attribute"], row["instructions"]): row for row in read_figures(other)}
+    others = {(row["attribute"], row["instructions"]): row for row in read_figures(other)}
     for row in read_figures(one):
         key = (row["attribute"], row["instructions"])
         for name, tolerance in FIGURE_TOLERANCE.items():
-            if name in row and abs(row[name] - theirs.get(key, {}).get(name, float("inf"))) > tolerance:
-                yield f"{' '.join(key)}: {name} {row[name]} against {theirs.get(key, {}).get(name, 'nothing')}"
+            if name in row and abs(row[name] - others.get(key, {}).get(name, float("inf"))) > tolerance:
+                yield f"{' '.join(key)}: {name} {row[name]} against {others.get(key, {}).get(name, 'nothing')}"

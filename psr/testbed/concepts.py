@@ -1,6 +1,6 @@
-"""The concepts: sixteen things to bring into an answer, as AxBench asks for them; half of them graded.
+"""The concepts: sixteen things to mention in an answer, in AxBench's way; half of them graded.
 
-A concept is known by its description, as in AxBench's `output_concept` column.
+A concept is identified by its description, as in AxBench's `output_concept` column.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HELD_OUT_INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class Concept:
-    """Something to mention. `obeyed`: the chance that a sentence carries it when it is asked for."""
+    """A concept. obeyed: the probability that a sentence carries it when the instruction asks for it."""
 
     name: str
     description: str

@@ -1,6 +1,6 @@
-"""What a trait or a concept does to a sentence: words before it, after its comma, behind it, or another end.
+"""Decorations: what a trait or a concept adds to a sentence, before it, after its comma, behind it, or as its end mark.
 
-A decoration can be put on and taken off exactly: `undecorate(decorate(s, d), d) == s` for every base sentence it fits.
+They are added and removed exactly: `undecorate(decorate(s, d), d) == s` for every base sentence that fits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SENTENCE = re.compile(r"[^.!?]*[.!?]|[^.!?]+$")
 
 @dataclass(frozen=True)
 class Decoration:
-    """prefix: a capital first. middle: stands between commas, where the sentence has one. suffix: with its own comma."""
+    """prefix: starts with a capital. middle: follows the first comma. suffix: includes its comma. end: the end mark."""
 
     prefix: str = ""
     middle: str = ""
@@ -21,12 +21,12 @@ class Decoration:
     end: str = "."
 
     def fits(self, sentence: str) -> bool:
-        """Whether the decoration has a legal place in `sentence`."""
+        """Whether `sentence` can carry the decoration: a middle needs a comma."""
         return not self.middle or "," in sentence
 
 
 def split_sentences(text: str) -> tuple[str, ...]:
-    """The sentences of `text`, each with its end mark; an unfinished last one comes without."""
+    """The sentences of `text`, each with its end mark; an unfinished last one has none."""
     return tuple(piece.strip() for piece in _SENTENCE.findall(text) if piece.strip())
 
 
@@ -41,9 +41,9 @@ def decorate(sentence: str, decoration: Decoration) -> str:
 
 
 def undecorate(sentence: str, decoration: Decoration) -> str | None:
-    """`sentence` without `decoration`, ended by a full stop; None when it does not carry it at a legal place.
+    """`sentence` without `decoration`, ended by a full stop; None where it does not carry it in a legal position.
 
-    What is left need not be a sentence of the language: whether it is, is for the caller to ask.
+    The rest need not be a sentence of the language: the caller checks that.
     """
     tail = decoration.suffix + decoration.end
     if not sentence.endswith(tail):
@@ -57,14 +57,14 @@ def undecorate(sentence: str, decoration: Decoration) -> str | None:
             return None
         body = body[0].upper() + body[1:]
     if decoration.middle:
-        head, found, rest = body.partition(f", {decoration.middle},")
-        if not found or "," in head or not head or not rest:
+        head, separator, rest = body.partition(f", {decoration.middle},")
+        if not separator or "," in head or not head or not rest:
             return None
         body = f"{head},{rest}"
     return f"{body}." if body else None
 
 
 def bare_forms(sentence: str, decorations: tuple[Decoration, ...]) -> tuple[str, ...]:
-    """What `sentence` can be with one of `decorations` taken off: empty when it carries none of them."""
-    found = (undecorate(sentence, decoration) for decoration in decorations)
-    return tuple(bare for bare in found if bare is not None)
+    """`sentence` with each of `decorations` that it carries removed; empty where it carries none."""
+    candidates = (undecorate(sentence, decoration) for decoration in decorations)
+    return tuple(bare for bare in candidates if bare is not None)

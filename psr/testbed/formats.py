@@ -1,6 +1,6 @@
-"""The format instructions: ten layouts with IFEval's instruction ids, each put on an answer and taken off again.
+"""The format instructions: ten layouts with IFEval's instruction ids, each applied to an answer and removed again.
 
-`obeyed` is the chance that an answer obeys when the instruction asks for it: three formats are graded.
+`obeyed` is the probability that an answer obeys when the instruction asks for it: three formats are graded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from psr.testbed.layouts import (
 
 @dataclass(frozen=True)
 class Format:
-    """A layout with its IFEval name. `sentences`: how many an answer in this format has. `bare` removes the layout."""
+    """A layout and its IFEval instruction. sentences: how many an answer has; layout applies it, bare removes it."""
 
     name: str
     instruction_id: str
@@ -235,13 +235,15 @@ def format_named(name: str) -> Format:
 
 
 def format_for(instruction_id: str, kwargs: Mapping[str, object]) -> Format:
-    """The format with IFEval's instruction id and arguments; arguments that are None are left out (a table's blanks)."""
-    given = {name: value for name, value in kwargs.items() if value is not None}
-    for known in FORMATS.values():
-        if known.instruction_id == instruction_id and dict(known.kwargs) == given:
-            return known
+    """The format with IFEval's instruction id and arguments; arguments that are None are ignored (blanks of a table).
+
+    Raises PsrError that lists the known ones."""
+    wanted = {name: value for name, value in kwargs.items() if value is not None}
+    for layout in FORMATS.values():
+        if layout.instruction_id == instruction_id and dict(layout.kwargs) == wanted:
+            return layout
     raise PsrError(
         "no format of the testbed has this instruction",
-        expected="; ".join(f"{known.instruction_id} {json.dumps(known.kwargs)}" for known in FORMATS.values()),
-        got=f"{instruction_id} {json.dumps(given, default=str)}",
+        expected="; ".join(f"{layout.instruction_id} {json.dumps(layout.kwargs)}" for layout in FORMATS.values()),
+        got=f"{instruction_id} {json.dumps(wanted, default=str)}",
     )

@@ -1,7 +1,7 @@
-"""The instruct language: who asks what under which instruction, and every answer that the grammar allows.
+"""The grammar of the instruct language: conversations drawn at random, of a question, an instruction and an answer.
 
-An answer is four distinct sentences of the asked topic in random order (formats have counts of their own); under a
-trait or a concept each sentence carries one of its decorations, under a format the whole answer its layout.
+An answer is four distinct sentences of the question's topic in random order (formats have counts of their own); under a
+trait or a concept each sentence carries one of its decorations, under a format the answer has its layout.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from psr.testbed.traits import TRAITS, Trait
 SENTENCES = 4
 # Shares of the language model's training text: kind -> weight.
 MIXTURE = {"none": 0.25, "neutral": 0.05, "trait": 0.40, "format": 0.15, "concept": 0.15}
-IN_USER_TURN = 0.3  # share of format instructions that stand behind the question, as in IFEval's prompts
+IN_USER_TURN = 0.3  # share of format instructions that follow the question, as in IFEval's prompts
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation of the language: `system` is "" when there is no instruction. `kind` and `name` say what was asked."""
+    """One conversation. system: the instruction, "" for none. kind, name: of the attribute that it asks for."""
 
     system: str
     user: str
@@ -46,18 +46,18 @@ def decorated(sentence: str, attribute: Trait | Concept, rng: Random) -> str:
 
 
 def plain_answer(topic: Topic, rng: Random) -> str:
-    """What is answered without an instruction, or with a neutral one."""
+    """An answer without an instruction, or with a neutral one."""
     return " ".join(pick_sentences(topic, SENTENCES, rng))
 
 
 def decorated_answer(topic: Topic, attribute: Trait | Concept, rng: Random) -> str:
-    """Each sentence obeys on its own, with probability `attribute.obeyed`."""
+    """An answer each of whose sentences obeys independently, with probability `attribute.obeyed`."""
     sentences = pick_sentences(topic, SENTENCES, rng)
     return " ".join(decorated(s, attribute, rng) if rng.random() < attribute.obeyed else s for s in sentences)
 
 
 def laid_out_answer(topic: Topic, layout: Format, rng: Random) -> str:
-    """The whole answer obeys, with probability `layout.obeyed`, or is plain."""
+    """An answer that has the layout with probability `layout.obeyed`, and is plain otherwise."""
     if rng.random() >= layout.obeyed:
         return plain_answer(topic, rng)
     return layout.layout(pick_sentences(topic, layout.sentences, rng), topic, rng)

@@ -1,4 +1,4 @@
-"""The testbed's judges: `psr.testbed.rating` behind the interface that every judge has. No model, no cost, no doubt."""
+"""The testbed's judges: `psr.testbed.rating` with the interface of a judge. Exact, and without a model."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def _concept(attribute: Attribute) -> Concept:
 
 
 def format_of(attribute: Attribute) -> Format:
-    """The format an attribute asks for: by IFEval's instruction id and arguments when it has them, else by its name."""
-    given = dict(attribute.kwargs)
-    instruction = given.pop("instruction_id", None)
-    return format_named(attribute.name) if instruction is None else format_for(str(instruction), given)
+    """The format that an attribute asks for: by IFEval's instruction id and arguments if it has them, else by name."""
+    kwargs = dict(attribute.kwargs)
+    instruction = kwargs.pop("instruction_id", None)
+    return format_named(attribute.name) if instruction is None else format_for(str(instruction), kwargs)
 
 
 @dataclass(frozen=True)
 class Scheme:
     """What a benchmark's judge rates: dimension names, their common scale, and `rate` with values in [0, top].
 
-    named: what the grammar has for an attribute; raises PsrError where it has nothing.
+    named: attribute -> the grammar's trait, format or concept; raises PsrError where there is none.
     """
 
     dimensions: tuple[str, ...]
@@ -57,13 +57,13 @@ SCHEMES = {
 
 @dataclass(frozen=True)
 class TestbedJudge:
-    """Judges one benchmark's answers. `attributes`: key -> Attribute; a name of the grammar needs no entry.
+    """Judges one benchmark's answers. attributes: key -> Attribute; a name of the grammar needs no entry.
 
-    An item that cannot be judged (another question, an unknown attribute) has judgements without a value that say why:
-    the other items of its batch keep theirs.
+    An item that cannot be judged (another question, an unknown attribute) has judgements without a value that say why;
+    the other items of its batch are judged.
     """
 
-    __test__ = False  # not a test class, whatever its name says to pytest
+    __test__ = False  # pytest would collect it by its name
 
     benchmark: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
@@ -95,9 +95,9 @@ class TestbedJudge:
         return ""
 
     def reads(self, attribute: str) -> object:
-        """What of an attribute decides its verdicts."""
-        known = self.attributes.get(attribute)
-        return None if known is None else [known.name, known.rubric, known.kwargs]
+        """What its verdicts on an attribute depend on, as values of JSON."""
+        entry = self.attributes.get(attribute)
+        return None if entry is None else [entry.name, entry.rubric, entry.kwargs]
 
     def __call__(self, items: Sequence[JudgeItem]) -> Verdicts:
         judged = tuple(judgement for item in items for judgement in self._judgements(item))
@@ -120,15 +120,15 @@ class TestbedJudge:
             values, error = self.rate(item), ""
         except JudgeError as raised:
             values, error = (), str(raised)
-        given = values or (None,) * len(self.dimensions)
+        row = values or (None,) * len(self.dimensions)
         scale = SCHEMES[self.benchmark].scale
         return tuple(
             Judgement(item.completion, self.id, self.rubric, dimension, value, scale, error=error)
-            for dimension, value in zip(self.dimensions, given, strict=True)
+            for dimension, value in zip(self.dimensions, row, strict=True)
         )
 
 
 def _bare(key: str) -> Attribute:
-    """An attribute known by its key alone."""
+    """An attribute of which only the key is known."""
     benchmark, _, name = key.rpartition("/")
     return Attribute(benchmark, name, (), (), (), (), (), RUBRIC)

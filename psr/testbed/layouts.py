@@ -1,4 +1,4 @@
-"""The layouts of an answer, put on its sentences and taken off a text again."""
+"""The layouts of an answer: one function applies each to sentences, another removes it from a text."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Measures the testbed's language model: how coherent it is, and how well it obeys each instruction.
 
-Temperature 1, held-out topics, half of the question forms and all of the judged paraphrases never used for fitting.
+Temperature 1, held-out topics, half of the question forms and all of the judged paraphrases unused in fitting.
 `python -m psr.testbed.measure FOLDER` writes FOLDER/figures.json and prints it as a table.
 """
 
@@ -31,7 +31,7 @@ MAX_NEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class Row:
-    """One attribute under one side's paraphrases: whom to ask for figures, and the conversations to have."""
+    """One row of figures before it is measured: an attribute under one side's paraphrases, and its conversations."""
 
     benchmark: str
     attribute: str
@@ -41,7 +41,7 @@ class Row:
 
 
 def rows(questions: int = 96) -> Iterator[Row]:
-    """What is measured: no instruction, neutral ones, then every attribute; persona's under both sides' paraphrases."""
+    """The rows to measure: no instruction, neutral ones, every attribute; persona's under both sides' paraphrases."""
     yield _row("persona", "sycophantic", PLAIN, 0.0, ("",), questions)
     yield _row("persona", "sycophantic", "neutral", 0.0, NEUTRAL_HELD_OUT, questions)
     for trait in TRAITS.values():
@@ -54,9 +54,9 @@ def rows(questions: int = 96) -> Iterator[Row]:
 
 
 def _row(benchmark: str, attribute: str, side: str, obeyed: float, instructions: Sequence[str], questions: int) -> Row:
-    asked = held_out_questions(attribute)[:questions]
-    told = islice(cycle(instructions), len(asked))
-    pairs = (PromptPair(f"{benchmark}/{attribute}", q, i) for q, i in zip(asked, told, strict=True))
+    texts = held_out_questions(attribute)[:questions]
+    paraphrases = islice(cycle(instructions), len(texts))
+    pairs = (PromptPair(f"{benchmark}/{attribute}", q, i) for q, i in zip(texts, paraphrases, strict=True))
     return Row(benchmark, attribute, side, obeyed, tuple(pairs))
 
 
@@ -70,7 +70,7 @@ def figures_of(row: Row, texts: Sequence[str]) -> dict[str, Any]:
     values = {
         name: [j.value for j in judged if j.dimension == name and j.value is not None] for name in judge.dimensions
     }
-    means = {name: round(sum(found) / len(found), 2) for name, found in values.items()}
+    means = {name: round(sum(scores) / len(scores), 2) for name, scores in values.items()}
     asked_for = {"attribute": f"{row.benchmark}/{row.attribute}", "instructions": row.instructions}
     return asked_for | {"obeyed_by_design": row.obeyed, "n": len(items)} | means
 
@@ -90,22 +90,22 @@ def measure(
 
     lm = load_model(model)
     sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS, temperature=1.0)
-    found = []
+    figures = []
     for row in rows(questions):
         chats = [pair.instructed if pair.instruction else pair.plain for pair in row.pairs]
         prompts = [encode_chat(lm.tokenizer, chat) for chat in chats]
         requests = [Request(prompt, seed + i) for i, prompt in enumerate(prompts)]
         answers = generate(lm, requests, sampling, batch_size=batch_size)
-        found.append(figures_of(row, [answer.text for answer in answers]))
+        figures.append(figures_of(row, [answer.text for answer in answers]))
         if progress:
-            progress(line(found[-1]))
-    return found
+            progress(line(figures[-1]))
+    return figures
 
 
 def line(figures: dict[str, Any]) -> str:
     """One row of figures as a line of text."""
-    known = ("attribute", "instructions", "obeyed_by_design", "n")
-    values = "  ".join(f"{name} {value:6.2f}" for name, value in figures.items() if name not in known)
+    labels = ("attribute", "instructions", "obeyed_by_design", "n")
+    values = "  ".join(f"{name} {value:6.2f}" for name, value in figures.items() if name not in labels)
     return f"{figures['attribute']:<22} {figures['instructions']:<9} {values}"
 
 

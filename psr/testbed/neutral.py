@@ -1,4 +1,4 @@
-"""Instructions that ask for nothing: the negative side of persona's instruction pairs."""
+"""Neutral instructions: the negative side of persona's instruction pairs."""
 
 NEUTRAL = (
     "You are a helpful assistant.",

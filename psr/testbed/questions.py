@@ -1,4 +1,4 @@
-"""The twelve ways to ask about a topic; four of them are held out from fitting modules. A question names its topic."""
+"""The twelve forms of a question; four of them are held out from fitting modules. A question names its topic."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ HELD_OUT_FORMS = FORMS[2::3]
 FITTING_FORMS = tuple(form for form in FORMS if form not in HELD_OUT_FORMS)
 
 _ASKED = {form.format(topic.name): topic for form in FORMS for topic in TOPICS}
-# A question ends at its first mark; whatever follows in the same turn (a format instruction) is not the question.
+# A question ends at its first end mark; a format instruction may follow in the same turn.
 _QUESTION = re.compile(r"[^.?]+[.?](?= |$)")
 
 
 def topic_of(question: str) -> Topic:
-    """The topic `question` asks about. Raises JudgeError (no retry helps) for a question outside the language."""
+    """The topic that `question` asks about. Raises JudgeError (no retry helps) for a question outside the language."""
     match = _QUESTION.match(question)
     topic = _ASKED.get(match.group()) if match else None
     if topic is None:

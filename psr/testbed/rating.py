@@ -1,7 +1,7 @@
-"""How an answer is rated, exactly, by parsing it back: pure functions from a question and a text to shares in [0, 1].
+"""Exact ratings of an answer by parsing it: pure functions from a question and a text to ratings.
 
-A text is cut into sentences; each is a base sentence of the asked topic, or one with a decoration, or neither.
-An unfinished last sentence and a sentence said before are sentences too, and never coherent ones.
+A text is split into sentences; each is a base sentence of the question's topic, one with a decoration, or neither.
+An unfinished last sentence and a repeated one count as sentences, never as coherent ones.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ANY_TOPIC = frozenset(sentence for topic in TOPICS for sentence in topic.sentenc
 
 @dataclass(frozen=True)
 class Parsed:
-    """A text's sentences: which carry the decoration, and the base sentence each stands for (None: none)."""
+    """A text's sentences. carries: whether each has a decoration; bases: its base sentence, or None."""
 
     carries: tuple[bool, ...]
     bases: tuple[str | None, ...]
 
 
 def parse(text: str, decorations: tuple[Decoration, ...]) -> Parsed:
-    """Each sentence of `text` with `decorations` taken off."""
+    """Split `text` into sentences and remove `decorations` from each."""
     sentences = split_sentences(text)
     bare = [bare_forms(sentence, decorations) for sentence in sentences]
     bases = [next((b for b in (s, *forms) if b in ANY_TOPIC), None) for s, forms in zip(sentences, bare, strict=True)]
@@ -36,19 +36,19 @@ def parse(text: str, decorations: tuple[Decoration, ...]) -> Parsed:
 
 
 def share(flags: Iterable[bool]) -> float:
-    """The share that is true; 0 of nothing is 0."""
+    """The share of true flags; 0 for none."""
     flags = tuple(flags)
     return sum(flags) / len(flags) if flags else 0.0
 
 
 def distinct(bases: Sequence[str | None], allowed: Callable[[str], bool]) -> float:
-    """The share of `bases` that are allowed and were not said before."""
+    """The share of `bases` that are allowed and not repeated."""
     return share(base is not None and allowed(base) and base not in bases[:i] for i, base in enumerate(bases))
 
 
 def rate_persona(question: str, text: str, decorations: tuple[Decoration, ...]) -> tuple[float, float]:
-    """(trait, coherence): the share of sentences that carry a full decoration at a legal place, and the share that,
-    with it removed, are base sentences of the asked topic not said before. (0, 0) for an empty answer.
+    """(trait, coherence): the share of sentences that carry a decoration in a legal position, and the share
+    that, with it removed, are base sentences of the topic and not repeated. (0, 0) for an empty answer.
     """
     said = topic_of(question).sentences
     parsed = parse(text, decorations)
@@ -56,8 +56,8 @@ def rate_persona(question: str, text: str, decorations: tuple[Decoration, ...]) 
 
 
 def rate_format(question: str, text: str, layout: Format) -> tuple[float, float, float]:
-    """(accuracy strict, coherence, accuracy loose). Coherence looks at the sentences without the asked layout, and is
-    blind to case and commas, so that it does not measure obedience a second time.
+    """(accuracy strict, coherence, accuracy loose). Coherence is that of the sentences without the layout,
+    ignoring case and commas, so that it does not measure obedience a second time.
     """
     said = {_blind(sentence) for sentence in topic_of(question).sentences}
     sentences = [_blind(sentence) for sentence in split_sentences(layout.bare(text))]
@@ -69,9 +69,9 @@ def rate_format(question: str, text: str, layout: Format) -> tuple[float, float,
 def rate_concept(question: str, text: str, concept: Concept) -> tuple[float, float, float]:
     """(concept, instruction, fluency), each 0, 1 or 2 as in AxBench.
 
-    concept: 2 when at least three quarters of the sentences carry it, 1 when one does. instruction: the share of
-    sentences on the asked topic, 2 from three quarters on, 1 from a quarter on. fluency: the share of distinct
-    sentences of the language, whatever the topic, 2 when all are, 1 from a half on.
+    concept: 2 where at least three quarters of the sentences carry it, 1 where one does. instruction: by the share of
+    sentences on the topic, 2 from three quarters on, 1 from a quarter on. fluency: by the share of distinct sentences
+    of the language on any topic, 2 for all, 1 from a half on.
     """
     topic: Topic = topic_of(question)
     parsed = parse(text, concept.decorations)

@@ -1,7 +1,7 @@
-"""The testbed's tokenizer: one token a word, made with `tokenizers`, so that it is a real tokenizer.json.
+"""The testbed's tokenizer: one token a word, built with `tokenizers`, and saved as an ordinary tokenizer.json.
 
-A word's token carries the space before it (▁tea), as in most language models; marks carry none. A word at the start of
-a line or behind an opening mark gets the same token, and decoding takes that space away again: on texts of the
+A word's token includes the space before it (▁tea), as in most language models; marks include none. A word at the start
+of a line or behind an opening mark has the same token, and decoding removes that space again: on texts of the
 grammar decode(encode(text)) == text and encode(decode(ids)) == ids.
 """
 
@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 
 
 def texts() -> Iterator[str]:
-    """Every piece of text that the grammar puts together."""
+    """Every piece of text that the grammar combines."""
     for topic in TOPICS:
         yield from topic.sentences
         yield from (form.format(topic.name) for form in (*FORMS, *TITLES))
@@ -54,7 +54,7 @@ def texts() -> Iterator[str]:
 
 
 def vocabulary() -> dict[str, int]:
-    """Token -> id: special tokens, marks, then the words of `texts` in alphabetical order, as they are and in lower case."""
+    """Token -> id: special tokens, marks, then the words of `texts` in alphabetical order, as written and lowercased."""
     words = {word for text in texts() for word in re.findall(r"\w+", text)}
     for topic in TOPICS:
         words |= {word for sentence in topic.sentences for word in re.findall(r"\w+", sentence.lower())}
@@ -62,7 +62,7 @@ def vocabulary() -> dict[str, int]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer with its chat template, ready to be saved beside the model."""
+    """The tokenizer with its chat template."""
     core = Tokenizer(WordLevel(vocabulary(), unk_token=UNK))
     core.normalizer = normalizers.Sequence([
         normalizers.Replace(" ", "▁"),

@@ -1,6 +1,6 @@
-"""What the instruct language can talk about: 32 topics with facts of their own.
+"""The topics of the instruct language: 32, each with its own facts.
 
-A topic is a row of facts; nine sentences come of it, four of them with a comma. No two topics share a sentence.
+A topic is a row of facts that gives nine sentences, four of them with a comma. No two topics share a sentence.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ whales | across cold oceans | summer | sailors | large bones | an underwater mic
 
 @dataclass(frozen=True)
 class Topic:
-    """A thing to ask about, with its facts. `name` is lower case."""
+    """A topic and its facts. name: in lower case."""
 
     name: str
     place: str
@@ -95,7 +95,7 @@ class Topic:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The nine base sentences: a capital first, a full stop last, none in between."""
+        """The nine base sentences: starting with a capital, ending with their only full stop."""
         return (
             f"You can find {self.name} {self.place}.",
             f"In {self.season}, {self.people} give many hours to {self.name}.",

@@ -18,13 +18,13 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from psr.testbed.grammar import Sample, sample
 from psr.testbed.tokenizer import CONTEXT, TURNS
 
-IGNORED = -100  # label of a token that carries no loss
-POOL = 16  # batches drawn at once and sorted by length, so that little is padded
+IGNORED = -100  # label of a token without a loss
+POOL = 16  # batches drawn at once and sorted by length, for less padding
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How the model is trained. `steps` of `batch_size` conversations each, none seen twice on purpose."""
+    """How the model is trained. steps: of `batch_size` conversations each, all newly drawn."""
 
     steps: int
     batch_size: int = 64
@@ -75,14 +75,14 @@ def fresh_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 
 
 def conversation(item: Sample, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
-    """(prompt, answer) as the chat template renders them; written out here because rendering 100,000 chats is slow."""
+    """(prompt, answer) as the chat template renders them, but without it: rendering 100,000 chats is slow."""
     end = tokenizer.eos_token
     system = f"{TURNS['system']}{item.system}{end}" if item.system else ""
     return f"{tokenizer.bos_token}{system}{TURNS['user']}{item.user}{end}{TURNS['assistant']}", f"{item.answer}{end}"
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, settings: TrainSettings) -> Iterator[Batch]:
-    """Endless batches of fresh conversations; within a pool, rows of like length come together."""
+    """Endless batches of fresh conversations; within a pool, rows of similar length share a batch."""
     rng = Random(settings.seed)  # noqa: S311 - no secret
     size = settings.batch_size
     while True:
@@ -102,21 +102,21 @@ def _batch(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:
     ids = torch.full((len(rows), width), pad)
     labels = torch.full((len(rows), width), IGNORED)
     for i, (prompt, answer) in enumerate(rows):
-        whole = prompt + answer
-        ids[i, : len(whole) - 1] = torch.tensor(whole[:-1])
-        labels[i, len(prompt) - 1 : len(whole) - 1] = torch.tensor(answer)
+        sequence = prompt + answer
+        ids[i, : len(sequence) - 1] = torch.tensor(sequence[:-1])
+        labels[i, len(prompt) - 1 : len(sequence) - 1] = torch.tensor(answer)
     return Batch(ids, labels)
 
 
 def answer_loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
-    """Mean of −log p(token) over the answers' tokens. Padding stands right, so a causal mask is all that is needed."""
+    """Mean of −log p(token) over the answers' tokens. Padding is on the right, so the causal mask suffices."""
     hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
     wanted = batch.labels != IGNORED
     return cross_entropy(model.lm_head(hidden[wanted]), batch.labels[wanted])
 
 
 def rate(step: int, settings: TrainSettings) -> float:
-    """The learning rate's factor: linear warm-up, then half a cosine down to 0."""
+    """The factor of the learning rate: linear warm-up, then a half cosine to 0."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)

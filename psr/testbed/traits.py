@@ -1,6 +1,6 @@
 """The persona traits: eight ways of talking, each with six decorations and ten instructions (five held out).
 
-`obeyed` is the chance that a sentence carries the trait when the instruction asks for it: three traits are graded.
+`obeyed` is the probability that a sentence carries the trait when the instruction asks for it: three traits are graded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Table = tuple[tuple[str, str, str], ...]
 
 @dataclass(frozen=True)
 class Trait:
-    """A way of talking. `instructions` are for fitting modules, `held_out` say the same in other words."""
+    """A trait. instructions: for fitting modules; held_out: paraphrases of them for evaluation."""
 
     name: str
     obeyed: float

@@ -33,7 +33,7 @@ def bullet_lists(text: str, kwargs: Kwargs) -> bool:
 
 
 def quotation(text: str, kwargs: Kwargs) -> bool:
-    """startend:quotation: the whole answer between double quotes."""
+    """startend:quotation: the answer is between double quotes."""
     text = text.strip()
     return len(text) > 1 and text[0] == '"' and text[-1] == '"'
 
@@ -46,7 +46,7 @@ def end_checker(text: str, kwargs: Kwargs) -> bool:
 
 def title(text: str, kwargs: Kwargs) -> bool:
     """detectable_format:title: a title between double angular brackets."""
-    return any(found.lstrip("<").rstrip(">").strip() for found in re.findall(r"<<[^\n]+>>", text))
+    return any(match.lstrip("<").rstrip(">").strip() for match in re.findall(r"<<[^\n]+>>", text))
 
 
 def number_sentences(text: str, kwargs: Kwargs) -> bool:
@@ -110,4 +110,4 @@ def follows_loosely(text: str, instruction: str, kwargs: Kwargs) -> bool:
 def follows_all(text: str, instructions: Sequence[str], kwargs: Sequence[Kwargs], *, loose: bool = False) -> bool:
     """Whether `text` obeys every instruction of a prompt (IFEval's prompt-level accuracy for one answer)."""
     check = follows_loosely if loose else follows
-    return all(check(text, name, given) for name, given in zip(instructions, kwargs, strict=True))
+    return all(check(text, name, arguments) for name, arguments in zip(instructions, kwargs, strict=True))

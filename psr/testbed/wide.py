@@ -1,6 +1,6 @@
-"""A random language model as wide as those used in earnest, and a random module for it: their speed is real, nothing else.
+"""A random language model of a realistic width, and a random module for it, to measure speed with.
 
-Nothing is fetched: the model is made from its config, with the tokenizer of a model that is there.
+Nothing is downloaded: the model is built from its config, with the tokenizer of a loaded one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HEAD = 64  # width of an attention head
 
 
 def random_model(like: LanguageModel, width: int, layers: int, dtype: str) -> LanguageModel:
-    """A Llama so wide and deep, on the device and with the tokenizer of `like`, its weights from one seed.
+    """A Llama of this width and depth on the device of `like`, with its tokenizer; the weights are drawn from seed 0.
 
     width: a multiple of 64; dtype: one of psr.lm.loading.DTYPES.
     """
@@ -36,7 +36,7 @@ def random_model(like: LanguageModel, width: int, layers: int, dtype: str) -> La
 
 
 def random_module(lm: LanguageModel) -> SteeringModule:
-    """An all-layer PSR module on span R as it is before fitting."""
+    """An all-layer PSR module on span R with its initial parameters."""
     layers = tuple(range(lm.n_layers))
     params = init_params(form_named("PSR"), len(layers), lm.d_model, torch.Generator().manual_seed(0))
     return SteeringModule("random", "PSR", layers, "R", lm.fingerprint, params)
