@@ -1,1 +1,1 @@
-"""What a judge promises, and how completions are shown to one. Reads no environment: a key is handed in."""
+"""The contract of a judge, and how completions are judged. Reads no environment variable: a key is passed in."""

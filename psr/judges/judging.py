@@ -1,6 +1,6 @@
-"""Judges as batched callables, and the one function that asks them: retries, keeps order, counts what failed.
+"""The contract of a judge, and `judge_all`, which calls one in batches, retries, keeps the order and checks verdicts.
 
-A judgement that could not be made has value None and says why; it is never 0 and never missing.
+A judgement that could not be made has value None and the reason in `error`; it is never 0 and never left out.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Key = tuple[str, str]  # completion, dimension
 
 
 class Judge(Protocol):
-    """Whatever judges: `id` names it, `rubric` is the version of its questions, `dimensions` what it rates.
+    """A judge. id: its name; rubric: the version of its questions; dimensions: the names of what it rates.
 
-    Called with items it returns one judgement per item and dimension, item by item, and its usage. A value lies in
+    Called with items, it returns one judgement per item and dimension, item by item, and its usage. A value lies in
     [0, the judgement's scale], or is None with the reason in `error`. It raises JudgeError when it could not judge; any
-    other error is taken for a fault of the judge and ends the run.
+    other error is a fault of the judge and ends the run.
 
-    A judge that judges by more than its id, its rubric and the items has a method `reads(attribute)` too: whatever of an
-    attribute decides its verdicts, as values of JSON. Finished judgements are kept under it.
+    A judge whose verdicts depend on more than its id, rubric and items also has a method `reads(attribute)`, which
+    returns the rest as values of JSON. It is part of the key of finished judgements.
     """
 
     @property
@@ -51,14 +51,14 @@ def judge_all(
     wait: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> Verdicts:
-    """Judge every item: one judgement per item and dimension, item by item in the order asked, and the summed usage.
+    """Judge every item: one judgement per item and dimension, in the order of `items`, and the summed usage.
 
-    A completion that is asked twice is judged once. A JudgeError is tried again up to `retries` times if it says that
+    A completion that occurs twice is judged once. A JudgeError is tried again up to `retries` times if it says that
     this may help, after `wait` seconds, then twice as long. One that stays, a verdict that is missing, a value that is no
     number in [0, scale] (text, a truth value, a list, nan) and a scale that is no positive number become judgements
     without a value that say why. Values are returned as floats, those of numpy and torch too. progress(n) is called with
     the number of items just judged. Raises PsrError, with the judge's name, for a judge that raises anything but
-    JudgeError, answers with something else than Verdicts, or names completions or dimensions it was not asked for.
+    JudgeError, answers with anything but Verdicts, or names completions or dimensions that it was not asked about.
     """
     if batch_size < 1 or retries < 0:
         raise PsrError(
@@ -67,22 +67,22 @@ def judge_all(
             got=f"batch_size {batch_size}, retries {retries}",
         )
     unique = list({item.completion: item for item in items}.values())
-    found: dict[Key, Judgement] = {}
+    judgements: dict[Key, Judgement] = {}
     usages: list[Usage] = []
     for at in range(0, len(unique), batch_size):
         batch = unique[at : at + batch_size]
         verdicts, error = _ask(judge, batch, retries, wait)
         usages.append(verdicts.usage)
-        found |= _accept(judge, batch, verdicts, error)
+        judgements |= _accept(judge, batch, verdicts, error)
         if progress is not None:
             progress(len(batch))
-    scales = {judgement.dimension: judgement.scale for judgement in found.values() if judgement.scale > 0}
-    ordered = [found[item.completion, dimension] for item in items for dimension in judge.dimensions]
+    scales = {judgement.dimension: judgement.scale for judgement in judgements.values() if judgement.scale > 0}
+    ordered = [judgements[item.completion, dimension] for item in items for dimension in judge.dimensions]
     return Verdicts(tuple(_with_scale(judgement, scales) for judgement in ordered), _total(usages))
 
 
 def _ask(judge: Judge, batch: list[JudgeItem], retries: int, wait: float) -> tuple[Verdicts, str]:
-    """The judge's verdicts on a batch; none, and the error's text, when it could not judge."""
+    """The judge's verdicts on a batch and an empty text; no verdicts and the error's text where it could not judge."""
     for attempt in range(retries + 1):
         try:
             return _verdicts(judge, batch), ""
@@ -94,7 +94,7 @@ def _ask(judge: Judge, batch: list[JudgeItem], retries: int, wait: float) -> tup
 
 
 def _verdicts(judge: Judge, batch: list[JudgeItem]) -> Verdicts:
-    """What the judge answers, with its judgements as a tuple. Raises PsrError where that is no Verdicts of Judgements."""
+    """One call of the judge, its judgements as a tuple. Raises PsrError unless it returns Verdicts of Judgements."""
     try:
         verdicts = judge(batch)
         if not isinstance(verdicts, Verdicts) or not isinstance(verdicts.usage, Usage):
@@ -130,25 +130,25 @@ def _no_verdicts(judge: Judge, expected: str, got: Any) -> PsrError:
 
 def _accept(judge: Judge, batch: list[JudgeItem], verdicts: Verdicts, error: str) -> dict[Key, Judgement]:
     """One judgement for each (completion, dimension) of the batch: the judge's, or one without a value."""
-    asked = {(item.completion, dimension) for item in batch for dimension in judge.dimensions}
-    given: dict[Key, Judgement] = {}
+    wanted = {(item.completion, dimension) for item in batch for dimension in judge.dimensions}
+    judged: dict[Key, Judgement] = {}
     for judgement in verdicts.judgements:
         key = (judgement.completion, judgement.dimension)
-        known = all(isinstance(part, str) for part in key) and key in asked
-        if not known or key in given or (judgement.judge, judgement.rubric) != (judge.id, judge.rubric):
+        is_wanted = all(isinstance(part, str) for part in key) and key in wanted
+        if not is_wanted or key in judged or (judgement.judge, judgement.rubric) != (judge.id, judge.rubric):
             raise PsrError(
                 "a judge answered what it was not asked",
                 where=f"judge {judge.id}",
                 do="Mend the judge.",
                 expected=f"one verdict by {judge.id} {judge.rubric} for each item on {', '.join(judge.dimensions)}",
-                got=f"{'a second' if known and key in given else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}",
+                got=f"{'a second' if is_wanted and key in judged else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}",
             )
-        given[key] = _checked(judgement)
-    return {key: given.get(key) or _missing(judge, key, error or "the judge returned no verdict") for key in asked}
+        judged[key] = _checked(judgement)
+    return {key: judged.get(key) or _missing(judge, key, error or "the judge returned no verdict") for key in wanted}
 
 
 def _checked(judgement: Judgement) -> Judgement:
-    """`judgement` with its value and scale as floats, or without its value where that is no number in [0, scale]."""
+    """`judgement` with its value and scale as floats; without its value where that is no number in [0, scale]."""
     value, scale = _number(judgement.value), _number(judgement.scale)
     if scale is None or scale <= 0:
         scale, wrong = 0.0, f"scale {_shown(judgement.scale)} is not a positive number"  # 0: as in `_missing`
@@ -169,7 +169,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (OverflowError, ValueError):  # a whole number beyond floats; a Decimal that signals that it is none
+    except (OverflowError, ValueError):  # an integer too large for a float; a signalling Decimal
         return None
     return number if math.isfinite(number) else None
 
@@ -180,13 +180,13 @@ def _shown(value: Any) -> str:
 
 
 def _missing(judge: Judge, key: Key, error: str) -> Judgement:
-    """A judgement that was not made. Its scale 0 means "not known yet"."""
+    """A judgement that was not made. Its scale is 0 until `_with_scale` replaces it."""
     completion, dimension = key
     return Judgement(completion, judge.id, judge.rubric, dimension, None, 0.0, error=error)
 
 
 def _with_scale(judgement: Judgement, scales: dict[str, float]) -> Judgement:
-    """A judgement that was not made takes the scale of those on the same dimension that were."""
+    """Give a judgement that was not made the scale of the others on its dimension."""
     return judgement if judgement.scale > 0 else replace(judgement, scale=scales.get(judgement.dimension, 0.0))
 
 
