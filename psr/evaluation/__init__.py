@@ -1,1 +1,1 @@
-"""How strongly to steer, how sure a figure is, how faithful a module is, what the paper claims. Fits nothing."""
+"""The choice of alpha, intervals, faithfulness, drift, and the paper's claims. Fits nothing."""

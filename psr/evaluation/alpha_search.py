@@ -1,12 +1,12 @@
-"""Which alpha a module is judged at: TA@C, trait alignment at a matched coherence (method section 5).
+"""The search for alpha: TA@C, trait alignment at a matched coherence (method section 5).
 
     TA@C = max { trait(α) : α in [0, α_max], coherence(α) >= C − one standard error of the coherence at C }
 
 C80: C = 80, the standard error is that of α's own coherence. Cp: C = the prompted completions' coherence on the same
 questions, with its standard error. Ties go to the smaller α. When only α = 0 qualifies the point is not reached, and
-the unsteered trait alignment counts. α is chosen on search questions; the figure is taken on others (psr/evaluation/bootstrap.py).
+the unsteered trait alignment counts. α is chosen on the search questions, the figure comes from others (bootstrap.py).
 
-Trait and coherence are 0..100. One question is one column; nan is an unscored question.
+Trait and coherence are 0..100. A column is a question; nan means unscored.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from psr.evaluation.resampling import Array, mean_and_error, once, resample
 Point = Literal["C80", "Cp"]
 POINTS: tuple[Point, ...] = get_args(Point)
 ALPHA_MAX = 4.0
-COARSE = (0.0, 0.75, 1.0, 1.5, 2.5)  # dense about 1, which modules are fitted at
+COARSE = (0.0, 0.75, 1.0, 1.5, 2.5)  # dense around 1, which modules are fitted at
 REFINE = (2,)
-SPREAD = 0.2  # of a bracket: how far around the place where its crossing is expected
-COHERENT_SIDE = 0.05  # of a bracket: how far that place is moved, so that more alphas qualify
+SPREAD = 0.2  # share of a bracket: how far the new alphas lie around its expected crossing
+COHERENT_SIDE = 0.05  # share of a bracket: how far they are shifted to the coherent side, so that more alphas qualify
 SLACK = 1e-9  # equal coherences must compare as equal, whatever the order of summation
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What the judges gave: trait and coherence [alpha, question], nan = unscored; alphas ascending and distinct.
+    """Judged values: trait and coherence [alpha, question], nan = unscored; alphas ascending and distinct.
 
     Raises PsrError when the shapes do not fit or the alphas are not ascending.
     """
@@ -68,7 +68,7 @@ Evaluate = Callable[[Sequence[float]], Scores]
 
 
 class Choice(NamedTuple):
-    """row: the chosen alpha's place in `alphas`; reached: whether any alpha above 0 qualifies. Alike in shape."""
+    """row: index of the chosen alpha in `alphas`; reached: whether any alpha above 0 qualifies. Both of one shape."""
 
     row: NDArray[Any]
     reached: NDArray[Any]
@@ -76,7 +76,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidate:
-    """An alpha that the evaluation has to generate: the share of resamples that choose it, and whether the data do."""
+    """An alpha that the evaluation needs. share: of resamples that choose it; chosen: whether the data itself does."""
 
     point: Point
     alpha: float
@@ -155,9 +155,9 @@ def search(
     """Score a coarse grid of alphas, then more of them where coherence crosses 80 or the prompt's.
 
     evaluate(alphas) generates and judges ALL of its alphas in one batched call: first the grid; then, for both points
-    together, as many alphas as `refine` says next around the place where a crossing is expected. Of several crossings the
-    one whose ends have the largest trait is looked into. A point at which the grid's last alpha is coherent enough is asked
-    for alpha_max before its crossings are looked into. prompt: the prompted completions' coherence [question].
+    together, the next number of alphas in `refine` around the expected crossing. Of several crossings the one whose
+    ends have the largest trait is refined. Where the grid's last alpha is coherent enough, alpha_max is scored before any
+    crossing is refined. prompt: the prompted completions' coherence [question].
     Returns everything scored, ascending in alpha. Raises PsrError for alphas beyond alpha_max and empty refinements.
     """
     scores, left = _ask(evaluate, _grid(coarse, alpha_max, refine)), dict.fromkeys(POINTS, tuple(refine))
@@ -195,17 +195,17 @@ def enough(point: Point, scores: Scores, prompt: ArrayLike) -> NDArray[np.bool_]
 
 
 def crossings(point: Point, scores: Scores, prompt: ArrayLike) -> list[tuple[float, float]]:
-    """Neighbouring alphas of which one is coherent enough and one is not; largest trait at an end first."""
+    """Pairs of neighbouring alphas of which one is coherent enough and one is not; largest trait at an end first."""
     able = enough(point, scores, prompt)
     height = np.nan_to_num(mean_and_error(scores.trait, once(scores.questions))[0][0], nan=-np.inf)
-    found = np.flatnonzero(able[1:] != able[:-1])
-    ordered = sorted(found, key=lambda i: (-max(height[i], height[i + 1]), i))
+    changes = np.flatnonzero(able[1:] != able[:-1])
+    ordered = sorted(changes, key=lambda i: (-max(height[i], height[i + 1]), i))
     return [(scores.alphas[i], scores.alphas[i + 1]) for i in ordered]
 
 
 def _expected(point: Point, pair: tuple[float, float], scores: Scores, prompt: ArrayLike) -> float:
-    """Where the straight line between the pair's coherences meets the bar, from 0 at its lower end to 1, a little to the
-    coherent side of it; the middle where an end is unscored."""
+    """Where the straight line between the pair's coherences crosses C − tolerance, from 0 (lower end) to 1, shifted by
+    COHERENT_SIDE; 0.5 where an end is unscored."""
     _, coherence, C, tolerance = _measured(point, scores.at(pair), prompt, once(scores.questions))
     low, high = (coherence - C + tolerance)[0]
     if not np.isfinite(low - high) or low == high:
@@ -213,12 +213,12 @@ def _expected(point: Point, pair: tuple[float, float], scores: Scores, prompt: A
     return float(low / (low - high) - (COHERENT_SIDE if low > high else -COHERENT_SIDE))
 
 
-def _between(low: float, high: float, place: float, count: int) -> list[float]:
-    """`count` alphas inside the bracket (fewer where two coincide): evenly from SPREAD below `place` (0..1) to SPREAD above
-    it, none nearer to an end than half of that."""
-    places = place + (np.linspace(-SPREAD, SPREAD, count) if count > 1 else np.zeros(1))
-    found = (round(low + (high - low) * float(at), 3) for at in places.clip(SPREAD / 2, 1 - SPREAD / 2))
-    return [alpha for alpha in found if low < alpha < high]
+def _between(low: float, high: float, crossing: float, count: int) -> list[float]:
+    """`count` alphas inside the bracket (fewer where two coincide): evenly from SPREAD below `crossing` (0..1) to
+    SPREAD above it, none nearer to an end than SPREAD / 2."""
+    positions = crossing + (np.linspace(-SPREAD, SPREAD, count) if count > 1 else np.zeros(1))
+    alphas = (round(low + (high - low) * float(position), 3) for position in positions.clip(SPREAD / 2, 1 - SPREAD / 2))
+    return [alpha for alpha in alphas if low < alpha < high]
 
 
 def _ask(evaluate: Evaluate, alphas: Sequence[float]) -> Scores:
@@ -242,16 +242,16 @@ def candidates(
 ) -> tuple[Candidate, ...]:
     """The alphas that the evaluation needs: chosen by the search, or by at least `min_share` of its resamples.
 
-    scores and prompt: as `search` gave and took them. For Cp the prompt's coherence is resampled with the questions.
+    scores: from `search`; prompt: as in `search`. For Cp the prompt's coherence is resampled with the questions.
     """
     counts = resample(scores.questions, resamples, seed, stream=0)
-    found = []
+    rows = []
     for point in POINTS:
         chosen = int(choose_at(point, scores, prompt).row[0])
         shares = np.bincount(choose_at(point, scores, prompt, counts).row, minlength=len(scores.alphas)) / resamples
-        found += [
+        rows += [
             Candidate(point, scores.alphas[i], float(share), i == chosen)
             for i, share in enumerate(shares)
             if share >= min_share or i == chosen
         ]
-    return tuple(found)
+    return tuple(rows)

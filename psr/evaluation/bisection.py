@@ -1,6 +1,6 @@
-"""A sequential bisection for one point of comparison: what the batched search for alpha (psr/evaluation/alpha_search.py) replaces.
+"""A sequential bisection for one point of comparison, which the batched search (alpha_search.py) replaces: a yardstick.
 
-It knows one crossing and assumes that there is no other; one alpha a call, each of which waits for the one before.
+It assumes a single crossing, and evaluates one alpha a call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def bisect(
 ) -> tuple[float, float] | None:
     """Halve [0, alpha_max] around where coherence crosses `point` until the bracket is at most `width` wide.
 
-    evaluate: scores of the alphas asked; unsteered: those of alpha 0; prompt: as `psr.evaluation.alpha_search.search`.
+    evaluate: alphas -> their scores; unsteered: those of alpha 0; prompt: as in `psr.evaluation.alpha_search.search`.
     Returns the bracket (low, high); None when alpha_max is on the same side as alpha 0.
     Raises PsrError for a width that is not positive.
     """

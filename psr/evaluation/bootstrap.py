@@ -1,9 +1,9 @@
-"""Intervals that repeat everything that was chosen: percentile bootstrap over questions (method section 5).
+"""Percentile bootstrap over questions, whose intervals repeat the choice of alpha (method section 5).
 
 A figure at a matched coherence comes from two sets of questions: the search questions choose alpha, the evaluation
-questions give the trait alignment. Each resample draws both anew, chooses alpha again among the candidates, and reads
-the trait there. Every figure keeps its resampled values, so that two figures on the same evaluation questions can be
-compared draw by draw, and several averaged: over seeds, which are drawn anew as well, and over attributes.
+questions give the trait alignment. Each resample draws both again, chooses alpha among the candidates, and takes the
+trait there. A figure keeps its resampled values, so that two on the same evaluation questions are compared draw by
+draw, and several averaged: over seeds, which are resampled too, and over attributes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 class Figure:
     """One number of a table. value: on the data as it is; samples: [resample]; low, high: percentile interval.
 
-    n of n + n_unscored evaluation questions had a trait score. alpha: where it was taken (None: no module), coherence:
+    n of n + n_unscored evaluation questions had a trait score. alpha: where it was measured (None: no module), coherence:
     mean coherence of the same completions, reached: False when only the unsteered model was coherent enough.
     """
 
@@ -76,7 +76,7 @@ def matched(
     """TA@C80 or TA@Cp with an interval that repeats the choice of alpha.
 
     search: every alpha of the search; prompt: the prompted coherence [search question]. evaluation: the candidate
-    alphas on other questions, alpha 0 included (the unsteered completions), each of them scored in the search too.
+    alphas on other questions, alpha 0 included (the unsteered completions), each scored in the search too.
     Raises PsrError when alpha 0 or a search score is missing.
     """
     options = search.at(evaluation.alphas)
@@ -85,14 +85,14 @@ def matched(
     drawn = choose_at(point, options, prompt, resample(search.questions, resamples, seed, SEARCH)).row
     trait, _ = mean_and_error(evaluation.trait, resample(evaluation.questions, resamples, seed, EVALUATE))
     samples = trait[np.arange(resamples), drawn]
-    taken = evaluation.trait[index], evaluation.coherence[index]
-    return figure_of(*taken, samples, evaluation.alphas[index], reached, seed, level)
+    trait_at, coherence_at = evaluation.trait[index], evaluation.coherence[index]
+    return figure_of(trait_at, coherence_at, samples, evaluation.alphas[index], reached, seed, level)
 
 
 def plain_mean(
     trait: ArrayLike, coherence: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Figure:
-    """The mean of one set of completions, prompted or unsteered: nothing was chosen. trait, coherence: [question]."""
+    """The mean of one set of completions, prompted or unsteered, with no alpha chosen. trait, coherence: [question]."""
     rows = (np.asarray(values, dtype=np.float64)[np.newaxis] for values in (trait, coherence))
     scores = Scores((0.0,), *rows)
     samples, _ = mean_and_error(scores.trait, resample(scores.questions, resamples, seed, EVALUATE))
@@ -102,7 +102,7 @@ def plain_mean(
 def figure_of(
     trait: Array, coherence: Array, samples: Array, alpha: float | None, reached: bool, seed: int, level: float = LEVEL
 ) -> Figure:
-    """The figure of trait and coherence [question] as they are, with what `samples` [resample] made of them."""
+    """The figure of trait and coherence [question], its interval from `samples` [resample]."""
     value, low, high = interval_of(_mean(trait), samples, level)
     unscored = int(np.isnan(trait).sum())
     return Figure(value, low, high, len(trait) - unscored, unscored, _mean(coherence), alpha, reached, samples, seed)
@@ -115,7 +115,7 @@ def _mean(values: Array) -> float:
 def paired(first: Figure, second: Figure, *, level: float = LEVEL) -> Interval:
     """first − second on the same evaluation questions, which are resampled for both together.
 
-    Raises PsrError when the two were not drawn alike (other seed, resamples or number of questions).
+    Raises PsrError where their seeds, numbers of resamples or of questions differ.
     """
     alike = [(figure.seed, len(figure.samples), figure.questions) for figure in (first, second)]
     if alike[0] != alike[1]:
@@ -128,10 +128,10 @@ def paired(first: Figure, second: Figure, *, level: float = LEVEL) -> Interval:
 def over_seeds(figures: Sequence[Figure], *, level: float = LEVEL) -> Figure:
     """One method's figures of several seeds as one: their mean, with an interval over seeds × questions.
 
-    Each resample draws the seeds anew, and the questions for all seeds together (they are the same questions). Two
-    methods' figures are drawn alike, so that `paired` compares them seed by seed. n counts question × seed; alpha is the
+    Each resample draws the seeds, and the questions once for all seeds (they are the same questions). Two methods'
+    figures have the same draws, so `paired` compares them seed by seed. n counts question × seed; alpha is the
     mean; reached: with every seed. A bootstrap over few seeds is too narrow, by √((S − 1)/S) in the seeds' own spread.
-    Raises PsrError when there is none, or when they were not resampled together.
+    Raises PsrError for none, or for figures that were not resampled together.
     """
     alike = sorted({(figure.seed, len(figure.samples), figure.questions) for figure in figures})
     if len(alike) != 1:
@@ -163,7 +163,7 @@ def over_seeds(figures: Sequence[Figure], *, level: float = LEVEL) -> Figure:
 
 
 def average(figures: Sequence[Figure], *, level: float = LEVEL) -> Interval:
-    """The mean of several figures (one per attribute), draw by draw. Raises PsrError when there is none to average."""
+    """The mean of several figures (one per attribute), draw by draw. Raises PsrError for none."""
     lengths = {len(figure.samples) for figure in figures}
     if len(lengths) != 1:
         raise PsrError(

@@ -1,15 +1,15 @@
 """The paper's seven claims (method section 6) and what counts as each of them holding.
 
-A verdict compares the interval of a difference with a margin that stands here, fixed before the run that is judged by it:
+A verdict compares the interval of a difference with a margin in CLAIMS, fixed before the run that it is applied to:
 
     holds      low > margin        fails      high < margin        undecided      otherwise
 
-Differences are written so that the claim says "larger". They are of one attribute and one seed, of two figures on the
-same draws of questions, and are then averaged over seeds and attributes. Seeds (of fitting and sampling both) are
+A difference is signed so that the claim says "larger". It is of one attribute and one seed, between two figures on the
+same draws of questions; differences are averaged over seeds and attributes. Seeds (of fitting and sampling both) are
 crossed with questions: each resample draws seeds and questions independently of each other, the same for all attributes
 (A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007: never too narrow for crossed
 factors). S − 1 of S seeds are drawn, since S of S are too narrow by √((S − 1)/S) (Rao & Wu, "Resampling inference with
-complex survey data", JASA 83, 1988). Attributes are not drawn: a verdict is about the attributes that were measured.
+complex survey data", JASA 83, 1988). Attributes are not drawn: a verdict holds for the attributes that were measured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GOAL = 5  # seeds
 
 @dataclass(frozen=True)
 class Claim:
-    """says: in the paper's words; margin, in `unit`s: what the difference has to exceed; why: that margin, in a line."""
+    """says: the claim in the paper's words; margin, in `unit`s: which the difference has to exceed; why: its reason."""
 
     number: int
     says: str
@@ -58,9 +58,9 @@ CLAIMS = {claim.number: claim for claim in (
 
 @dataclass(frozen=True)
 class Contrast:
-    """One comparison of two methods that a claim is about: `ours` should be larger than `other`.
+    """One comparison of two methods: the claim says that the figure of `higher` exceeds that of `lower`.
 
-    benchmark and column: where the figure stands; scale: what makes it 0 to 100. Method names end in their span.
+    benchmark, column: of the headline table; scale: the factor to 0..100. higher, lower: slugs of methods, with the span.
     prompt: only attributes whose prompt's mean figure lies in this range are compared.
     """
 
@@ -68,13 +68,13 @@ class Contrast:
     part: str
     benchmark: str
     column: str
-    ours: str
-    other: str
+    higher: str
+    lower: str
     scale: float = 1.0
     prompt: tuple[float, float] | None = None
 
 
-NOT_AT_CEILING = (50.0, 95.0)  # the trait alignment at which a prompt can be matched and beaten
+NOT_AT_CEILING = (50.0, 95.0)  # trait alignment at which a prompt can be matched and beaten
 NOT_PERFECT = (0.0, 95.0)
 _MATCHED = {"the prompt's coherence": "ta_cp", "coherence 80": "ta_c80"}
 _PAIRS = (
@@ -114,7 +114,7 @@ CONTRASTS = (
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Of one attribute and one seed: on the data as it is, and [resample] on redrawn questions; seed: of the draws."""
+    """Of one attribute and one seed. value: on the data itself; samples: [resample]; seed: of the resampling."""
 
     value: float
     samples: Array
@@ -122,7 +122,7 @@ class Difference:
 
 
 def difference(first: Figure, second: Figure, scale: float = 1.0) -> Difference:
-    """scale · (first − second), draw by draw. Raises PsrError when the two were not drawn alike."""
+    """scale · (first − second), draw by draw. Raises PsrError as `paired` does."""
     return Difference(scale * paired(first, second).value, scale * (first.samples - second.samples), first.seed)
 
 
@@ -133,7 +133,7 @@ def error_difference(
     counts: Array,
     seed: int,
 ) -> Difference:
-    """Relative RMSE of `higher` less that of `lower`, the mean over `layers`; None stands for no steering, which has 1.
+    """Relative RMSE of `higher` less that of `lower`, the mean over `layers`; None means no steering, whose RMSE is 1.
 
     higher, lower: (squared errors, energies) [layer, question] (psr.evaluation.faithfulness); counts: [resample, question].
     """
@@ -143,7 +143,7 @@ def error_difference(
 
 def _rmse(sums: tuple[Array, Array] | None, layers: Sequence[int], counts: Array) -> Array:
     """[resample]: mean over `layers`."""
-    from psr.evaluation.faithfulness import relative_rmse  # needs torch, which the rest of this file does not
+    from psr.evaluation.faithfulness import relative_rmse  # needs torch, the rest of this file does not
 
     return np.ones(len(counts)) if sums is None else relative_rmse(*sums, counts)[:, list(layers)].mean(axis=1)
 
@@ -152,7 +152,7 @@ def mean_difference(differences: Mapping[str, Sequence[Difference]], *, level: f
     """The mean over attributes of the means over seeds, with its interval over seeds × questions.
 
     differences: attribute -> one per seed, the seeds in one order. With one seed the interval is over questions alone.
-    Raises PsrError when there is none, or when they were not resampled alike.
+    Raises PsrError for none, or for differences that were not resampled alike.
     """
     alike = sorted({(one.seed, len(one.samples)) for group in differences.values() for one in group})
     if len(alike) != 1 or not all(differences.values()):
@@ -166,7 +166,7 @@ def mean_difference(differences: Mapping[str, Sequence[Difference]], *, level: f
 
 
 def _over_seeds(group: Sequence[Difference]) -> Array:
-    """[resample]: the mean over redrawn seeds. A seed that was not drawn may be unknown (nan) in that resample."""
+    """[resample]: the mean over resampled seeds. A seed that a resample does not draw may be nan there."""
     shares = seed_shares(len(group), len(group[0].samples), group[0].seed).T
     return np.where(shares > 0, shares * np.stack([one.samples for one in group]), 0.0).sum(axis=0)
 
@@ -179,15 +179,15 @@ def seed_shares(seeds: int, resamples: int, seed: int) -> Array:
 
 
 def verdict(interval: Interval, margin: float) -> Verdict:
-    """Whether a difference is larger than `margin`; an interval without ends (nan) decides nothing."""
+    """Whether a difference is larger than `margin`; undecided for an interval of nan."""
     if interval.low > margin:
         return "holds"
     return "fails" if interval.high < margin else "undecided"
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
-    """A claim's verdict out of its parts', all of which it asserts: one that fails suffices; all that hold are needed."""
-    found = set(verdicts)
-    if "fails" in found:
+    """A claim's verdict from those of its parts: fails where one fails; any other verdict needs all parts to share it."""
+    kinds = set(verdicts)
+    if "fails" in kinds:
         return "fails"
-    return found.pop() if len(found) == 1 else "undecided"
+    return kinds.pop() if len(kinds) == 1 else "undecided"

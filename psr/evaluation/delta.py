@@ -1,4 +1,4 @@
-"""What the prompt does to the residual stream and what a module does instead, at the same tokens of the same answer y'.
+"""The prompt's effect on the residual stream and a module's, at the same tokens of the same answer y'.
 
     Δ_acc[l,i] = A[l,i | x' y'] − A[l,i | x y']              Eq. 3: against a run without steering
     Δ_loc[l,i] = A[l,i | x' y'] − A°[l,i]                    A°: what block l returns on x y' when the blocks below it
@@ -6,7 +6,7 @@
     D[l,i]     = A[l,i | x y', steered] − A[l,i | x y']      a module's accumulated intervention
 
 Heyman & Vandeputte, "Steer Like the LLM", ICML 2026, Section 3. Δ_acc is what a single layer has to match, Δ_loc what
-is left to each layer of an all-layer module. They agree at layer 0. All are taken at span R: the last prompt token, y'.
+is left to each layer of an all-layer module. They agree at layer 0. All are at span R: the last prompt token and y'.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """The same answers run three ways, at span R of every layer: on x' y', on x y', and A° as above."""
+    """Activations of the same answers in three runs, at span R of every layer: on x' y', on x y', and A° as above."""
 
     instructed: Targets
     plain: Targets
@@ -49,7 +49,7 @@ class Contrast:
 
 
 def contrast(lm: LanguageModel, tokens: Sequence[AlignedTokens], *, batch_size: int = 32) -> Contrast:
-    """Run every aligned answer on both sides, and with every block steered exactly. tokens: aligned on span QR."""
+    """Run every answer on x' y', on x y', and on x y' with every block steered exactly. tokens: aligned on span QR."""
     _check(tokens)
     layers = range(lm.n_layers)
     wanted = record(
@@ -115,7 +115,7 @@ def exactly_steered(
 ) -> Iterator[None]:
     """While open, every block but the first reads wanted[layer − 1] at the span's tokens of a right-padded batch of x y'.
 
-    wanted: A[· | x' y'] of every layer; rows: where the batch's sequences stand in it. Blocks return what they compute.
+    wanted: A[· | x' y'] of every layer; rows: the batch's rows in it. What blocks return is not changed.
     """
     width = max(len(one.plain_ids) for one in tokens)
     position = torch.arange(width)
@@ -125,9 +125,9 @@ def exactly_steered(
     )
     inside = (position >= start) & (position < length)
     offset = torch.tensor([wanted.offsets[row] for row in rows]).unsqueeze(-1)
-    place = torch.where(inside, offset + position - start, 0)
+    index = torch.where(inside, offset + position - start, 0)
     handles = [
-        lm.blocks[layer].register_forward_pre_hook(_mending(wanted.values[layer - 1], place, inside), with_kwargs=True)
+        lm.blocks[layer].register_forward_pre_hook(_mending(wanted.values[layer - 1], index, inside), with_kwargs=True)
         for layer in range(1, lm.n_layers)
     ]
     try:
@@ -137,12 +137,12 @@ def exactly_steered(
             handle.remove()
 
 
-def _mending(values: Tensor, place: Tensor, inside: Tensor) -> Callable[..., Any]:
-    """A pre-hook that puts values[place] where `inside`. Its own function, so that `values` is bound now."""
+def _mending(values: Tensor, index: Tensor, inside: Tensor) -> Callable[..., Any]:
+    """A pre-hook that puts values[index] where `inside`. A function of its own, so that `values` is bound per layer."""
 
     def hook(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         A = args[0] if args else kwargs["hidden_states"]
-        mended = torch.where(inside.unsqueeze(-1).to(A.device), values[place].to(A.device, A.dtype), A)
+        mended = torch.where(inside.unsqueeze(-1).to(A.device), values[index].to(A.device, A.dtype), A)
         return ((mended, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": mended})
 
     return hook

@@ -1,10 +1,10 @@
-"""Drift: how far a change moves the model's predictions on answers that it had no part in.
+"""Drift: how far a prompt, a module or an adapter moves the model's predictions on answers made without it.
 
     KL(p ‖ q) = Σ_v p(v) · (log p(v) − log q(v))      nats, for each token of a plain answer y; 0 where nothing changed
 
 p = p(· | x y_<i) is the untouched model's prediction, q the changed one's at the same token: under the prompt (x' in
 x's place), under a module that steers as at use, or with an adapter's weights. y is sampled from the untouched model, so
-that the mean over its tokens is what a change costs where nobody asked for one. Kullback & Leibler 1951.
+the mean over its tokens is what the change does to ordinary answers. Kullback & Leibler 1951.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def prompt_drift(lm: LanguageModel, tokens: Tokens, *, batch_size: int = BATCH) -> Drift:
-    """Of the instruction: plain answers after x' instead of x. tokens: plain answers, aligned on any span."""
-    return _drift(lm, tokens, lambda some: _predictions(lm, [one.instructed_ids for one in some], some), batch_size)
+    """Drift of the instruction: plain answers after x' instead of x. tokens: plain answers, aligned on any span."""
+    return _drift(lm, tokens, lambda batch: _predictions(lm, [one.instructed_ids for one in batch], batch), batch_size)
 
 
 def module_drift(
     lm: LanguageModel, tokens: Tokens, module: SteeringModule, alpha: float, *, batch_size: int = BATCH
 ) -> Drift:
-    """Of a module at strength `alpha` on its own span. tokens: plain answers, aligned on span QR.
+    """Drift of a module at strength `alpha` on its own span. tokens: plain answers, aligned on span QR.
 
     Raises PsrError for a module of another model and for answers aligned on another span.
     """
@@ -78,9 +78,9 @@ def module_drift(
             do="Align them on QR.",
         )
 
-    def predict(some: Tokens) -> Tensor:
-        with steered(lm.model, [Steer(module, alpha, _start(one, module)) for one in some]):
-            return _plain(lm, some)
+    def predict(batch: Tokens) -> Tensor:
+        with steered(lm.model, [Steer(module, alpha, _start(one, module)) for one in batch]):
+            return _plain(lm, batch)
 
     return _drift(lm, tokens, predict, batch_size)
 
@@ -88,23 +88,23 @@ def module_drift(
 def adapter_drift(
     lm: LanguageModel, tokens: Tokens, adapter: Adapter, alpha: float, *, batch_size: int = BATCH
 ) -> Drift:
-    """Of LoRA or fine-tuned weights at strength `alpha`. tokens: plain answers. Raises PsrError as `adapted` does."""
+    """Drift of an adapter at strength `alpha`. tokens: plain answers. Raises PsrError as `adapted` does."""
 
-    def predict(some: Tokens) -> Tensor:
+    def predict(batch: Tokens) -> Tensor:
         with adapted(lm, adapter, alpha):
-            return _plain(lm, some)
+            return _plain(lm, batch)
 
     return _drift(lm, tokens, predict, batch_size)
 
 
 def _start(one: AlignedTokens, module: SteeringModule) -> int:
-    """First steered position: of the span QR that the tokens are aligned on, or the last prompt token."""
+    """First steered position: the start of span QR, or the last prompt token."""
     return one.plain_start if module.span == "QR" else len(one.plain_ids) - one.response - 1
 
 
 @torch.no_grad()
 def _drift(lm: LanguageModel, tokens: Tokens, predict: Predict, batch_size: int) -> Drift:
-    """The untouched model beside predict(batch) [answer token, vocabulary], batch by batch."""
+    """Drift from the untouched model to predict(batch) [answer token, vocabulary], batch by batch."""
     if not tokens or any(one.response < 1 for one in tokens):
         raise PsrError(
             "drift is measured on answers",
@@ -112,10 +112,10 @@ def _drift(lm: LanguageModel, tokens: Tokens, predict: Predict, batch_size: int)
             got="none" if not tokens else "an answer without tokens",
         )
     nats: list[float] = []
-    for at in range(0, len(tokens), batch_size):
-        some = tokens[at : at + batch_size]
-        found = divergence(_plain(lm, some), predict(some))
-        nats += [float(part.double().sum()) for part in found.cpu().split([one.response for one in some])]
+    for start in range(0, len(tokens), batch_size):
+        batch = tokens[start : start + batch_size]
+        divergences = divergence(_plain(lm, batch), predict(batch))
+        nats += [float(part.double().sum()) for part in divergences.cpu().split([one.response for one in batch])]
     return Drift(np.array(nats), np.array([one.response for one in tokens], dtype=np.float64))
 
 

@@ -4,8 +4,8 @@
     energy share[l,r] = Σ_i ‖V_r V_rᵀ Δ[l,i]‖² / Σ_i ‖Δ[l,i]‖²                     V_r: r leading directions, not centred
     token strength    = ‖Δ[l,i]‖                                                   Fig. 2
 
-i runs over the tokens of all questions together. A bootstrap draws questions, not tokens: every figure is made of sums
-per question, [layer, question], and `counts` [resample, question] says how often each was drawn (psr.evaluation.resampling).
+i runs over the tokens of all questions together. A bootstrap draws questions, not tokens: figures are computed from sums
+per question, [layer, question], and from `counts` [resample, question], how often each was drawn (resampling.py).
 The noise floor of the relative RMSE is the same number for another prompt that says the same: x'' y' against x' y'.
 """
 
@@ -38,7 +38,7 @@ def per_question(values: Tensor, offsets: Sequence[int]) -> Array:
 def squared_errors(run: Targets, instructed: Targets) -> Array:
     """Σ_i ‖A_run − A[· | x' y']‖² = Σ_i ‖D − Δ_acc‖², [layer, question]; with the plain run as `run`, Σ_i ‖Δ_acc‖².
 
-    Raises PsrError when the two were not taken at the same tokens and layers.
+    Raises PsrError for runs on different tokens, layers or models.
     """
     if (run.offsets, run.layers, run.model) != (instructed.offsets, instructed.layers, instructed.model):
         raise PsrError(
@@ -49,10 +49,10 @@ def squared_errors(run: Targets, instructed: Targets) -> Array:
     return per_question((run.values - instructed.values).square().sum(dim=-1), run.offsets)
 
 
-def ratio(part: Array, whole: Array, counts: Array) -> Array:
-    """Σ_q part / Σ_q whole under each resample. part: [..., layer, question], whole: [layer, question] ->
-    [resample, ..., layer]; nan where the whole is 0."""
-    above, below = np.moveaxis(part @ counts.T, -1, 0), np.moveaxis(whole @ counts.T, -1, 0)
+def ratio(part: Array, total: Array, counts: Array) -> Array:
+    """Σ_q part / Σ_q total under each resample. part: [..., layer, question], total: [layer, question] ->
+    [resample, ..., layer]; nan where the total is 0."""
+    above, below = np.moveaxis(part @ counts.T, -1, 0), np.moveaxis(total @ counts.T, -1, 0)
     below = np.broadcast_to(below.reshape(len(counts), *[1] * (part.ndim - 2), -1), above.shape)
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
 
@@ -63,12 +63,12 @@ def relative_rmse(errors: Array, energy: Array, counts: Array) -> Array:
 
 
 def intervals(values: Array, samples: Array) -> list[Interval]:
-    """An interval per layer. values: [layer] on the data as it is; samples: [resample, layer]."""
+    """An interval per layer. values: [layer] on the data itself; samples: [resample, layer]."""
     return [interval_of(float(value), samples[:, layer]) for layer, value in enumerate(values)]
 
 
 def directions(delta: Tensor, r: int) -> Tensor:
-    """The r leading directions of Δ (at most d), unit length, signed by its mean. delta: [layer, token, d].
+    """The r leading directions of Δ (at most d), unit length, signed to agree with its mean. delta: [layer, token, d].
 
     Not centred: Assumption 3.1 is about Δ itself. Returns [layer, min(r, d), d] fp64.
     """
@@ -91,7 +91,7 @@ def energy(delta: Tensor, offsets: Sequence[int]) -> Array:
 
 def quantiles(strengths: Array, question: NDArray[Any], counts: Array, levels: Sequence[float] = QUANTILES) -> Array:
     """Quantiles of token strengths under each resample: the smallest strength that a share of at least `level` of the
-    tokens does not exceed. strengths, question: [token], whose question a token is of. Returns [resample, level]."""
+    tokens does not exceed. strengths: [token]; question: [token], index of its question. Returns [resample, level]."""
     order = np.argsort(strengths, kind="stable")
     reached = counts[:, question[order]].cumsum(axis=1)
     needed = np.asarray(levels) * reached[:, -1:]

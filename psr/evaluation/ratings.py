@@ -1,7 +1,7 @@
-"""AxBench's figure: three ratings from 0 to 2, their harmonic mean, and the strength at which it is taken.
+"""AxBench's figure: the harmonic mean of three ratings from 0 to 2, at the best strength.
 
 Wu et al. 2025 (arXiv:2501.17148): per concept the factor with the best mean on one half of the instructions is chosen,
-and the figure is taken there on the other half. Intervals repeat the choice, as in psr/evaluation/bootstrap.py.
+and the figure is the mean at that factor on the other half. Intervals repeat the choice, as in bootstrap.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TOP = 2.0
 
 
 class Strength(NamedTuple):
-    """A factor that the evaluation has to generate: the share of resamples that choose it, and whether the data do."""
+    """A factor that the evaluation needs. share: of resamples that choose it; chosen: whether the data itself does."""
 
     alpha: float
     share: float
@@ -37,9 +37,9 @@ def harmonic_mean(ratings: ArrayLike) -> Array:
 def strengths(
     search: Scores, *, resamples: int = RESAMPLES, seed: int = 0, min_share: float = 0.01
 ) -> tuple[Strength, ...]:
-    """The factors that the search questions choose: as they are, or in at least `min_share` of their resamples.
+    """The factors that the search questions choose: on the data itself, or in at least `min_share` of their resamples.
 
-    search.trait: harmonic mean [factor, question]; search.coherence is not looked at.
+    search.trait: harmonic mean [factor, question]; search.coherence is ignored.
     """
     chosen = int(_best(search, once(search.questions))[0])
     drawn = _best(search, resample(search.questions, resamples, seed, SEARCH))
@@ -72,6 +72,6 @@ def at_best_strength(search: Scores, evaluation: Scores, *, resamples: int = RES
 
 
 def _best(scores: Scores, counts: Array) -> NDArray[np.intp]:
-    """[resample]: the row of the largest mean; ties go to the smaller factor, nothing rated counts least."""
+    """[resample]: the row of the largest mean; ties go to the smaller factor, a factor without ratings comes last."""
     mean, _ = mean_and_error(scores.trait, counts)
     return np.where(np.isnan(mean), -np.inf, np.round(mean, 9)).argmax(axis=-1)

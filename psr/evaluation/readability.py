@@ -1,11 +1,11 @@
-"""How well the token strength can be read off the activation (Assumption 3.2a), on questions that nothing was fitted on.
+"""How well the token strength can be predicted from the activation (Assumption 3.2a), on questions not fitted on.
 
     λ_i = Δ[l,i] · v[l]                       v: the leading direction of Δ on the fitting questions, unit length
     linear   λ̂_i = A[l,i] · w + b             ridge regression
     gate     λ̂_i = ReLU(A[l,i] · w + b)       Eq. 8, fitted to λ by least squares
     R² = 1 − Σ_i (λ_i − λ̂_i)² / Σ_i (λ_i − mean λ)²
 
-R² is 1 where the activation tells everything, and at most 0 for the same strength on every token (Assumption 3.2).
+R² is 1 where the activation determines the strength, and at most 0 for one strength on every token (Assumption 3.2).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ READINGS = (
     ("acc", "plain"),
     ("loc", "plain"),
     ("loc", "below"),
-)  # of psr.evaluation.delta.Contrast: whose λ, read from which run
-RIDGE = 0.03  # of the activations' mean variance; with STEPS chosen on fitting questions alone
+)  # fields of psr.evaluation.delta.Contrast: whose λ, predicted from which run
+RIDGE = 0.03  # times the activations' mean variance; like STEPS, chosen on fitting questions alone
 STEPS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class ReadOut:
-    """λ̂ per layer: w [layer, d], b [layer], fp64."""
+    """A predictor λ̂ per layer: w [layer, d], b [layer], fp64."""
 
     reader: Reader
     w: Tensor
@@ -47,8 +47,8 @@ class ReadOut:
 def read_out(A: Tensor, lam: Tensor, reader: Reader, *, ridge: float = RIDGE) -> ReadOut:
     """Fit a read-out per layer. A: [layer, token, d], lam: [layer, token]. Raises PsrError for fewer than two tokens.
 
-    The gate's loss is quadratic wherever the same tokens are open: each step solves for the tokens open now (Newton's
-    method), from the linear read-out on; the best of the steps is kept.
+    The gate's loss is quadratic while the set of open tokens is fixed: each step solves for the current set (Newton's
+    method), starting from the linear read-out; the best step is kept.
     """
     if lam.shape != A.shape[:2] or lam.shape[1] < 2:
         raise PsrError(
@@ -78,7 +78,7 @@ def _loss(read: ReadOut, A: Tensor, lam: Tensor) -> Tensor:
 
 
 def _ridge(A: Tensor, lam: Tensor, weight: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Weighted ridge regression, its constant not shrunk. A: [layer, token, d]; lam, weight: [layer, token]."""
+    """Weighted ridge regression with an unpenalised constant. A: [layer, token, d]; lam, weight: [layer, token]."""
     total = weight.sum(dim=-1, keepdim=True).clamp_min(1e-12)
     centre = (weight.unsqueeze(1) @ A).squeeze(1) / total
     height = (weight * lam).sum(dim=-1, keepdim=True) / total

@@ -72,7 +72,7 @@ def test_every_claim_has_its_margin_and_every_contrast_names_known_methods():
     keys = [(contrast.claim, contrast.part) for contrast in CONTRASTS]
     assert len(set(keys)) == len(keys)
     for contrast in CONTRASTS:
-        for name in {contrast.ours, contrast.other} - {"prompt"}:
+        for name in {contrast.higher, contrast.lower} - {"prompt"}:
             slug = name.removesuffix("+prompt")
             assert parse_method(slug).slug == slug
 

@@ -42,7 +42,7 @@ def figures_of(
     data: Path, benchmarks: Mapping[str, Benchmark], resamples: int, seed: int
 ) -> dict[tuple[str, str, str], dict[int, Figure]]:
     """The figures of every method that a claim names, with their resampled values."""
-    wanted = {name.removesuffix("+prompt") for contrast in CONTRASTS for name in (contrast.ours, contrast.other)}
+    wanted = {name.removesuffix("+prompt") for contrast in CONTRASTS for name in (contrast.higher, contrast.lower)}
     named = {contrast.benchmark for contrast in CONTRASTS}
     draws = {"resamples": resamples, "seed": seed}
     searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
@@ -67,9 +67,9 @@ def compare(contrast: Contrast, figures: Figures, profile: str) -> Measured | st
             for (column, method, attribute), by_seed in figures.items()
             if (column, method) == (contrast.column, name) and attribute.startswith(f"{contrast.benchmark}/")
         }
-        for name in (contrast.ours, contrast.other)
+        for name in (contrast.higher, contrast.lower)
     ]
-    absent = [printed(name) for name, side in zip((contrast.ours, contrast.other), sides_, strict=True) if not side]
+    absent = [printed(name) for name, side in zip((contrast.higher, contrast.lower), sides_, strict=True) if not side]
     if absent:
         return f"no {' and no '.join(absent)} on {contrast.benchmark}"
     ours, other = sides_
@@ -108,7 +108,7 @@ def _none_kept(contrast: Contrast, prompts: Mapping[str, float]) -> str:
 
 def part_of(contrast: Contrast) -> Part:
     """What is compared in words, and the paper's own difference."""
-    words = f"{NAMES[contrast.column]} of {printed(contrast.ours)} less {printed(contrast.other)}"
+    words = f"{NAMES[contrast.column]} of {printed(contrast.higher)} less {printed(contrast.lower)}"
     return Part(contrast.claim, contrast.part, words, published(contrast))
 
 
@@ -125,7 +125,7 @@ def published(contrast: Contrast) -> float | None:
     if table is None or contrast.column not in PRINTED:
         return None
     both = [
-        table.rows[name][PRINTED[contrast.column]] for name in (contrast.ours, contrast.other) if name in table.rows
+        table.rows[name][PRINTED[contrast.column]] for name in (contrast.higher, contrast.lower) if name in table.rows
     ]
     first, second = both if len(both) == 2 else (None, None)
     return None if first is None or second is None else round(first - second, 1)

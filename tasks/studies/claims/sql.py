@@ -33,8 +33,8 @@ def contrast_question(contrast: Contrast, view: str, profile: str) -> str:
         column=contrast.column,
         view=view,
         profile=profile,
-        ours=contrast.ours,
-        other=contrast.other,
+        ours=contrast.higher,
+        other=contrast.lower,
         having=having,
     )
 
