@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from psr.steering.module import SteeringModule
 
 DEFAULT_LENGTH = 128
-HELP = "/alpha NUMBER changes the strength, /quit ends, everything else is asked."
+HELP = "/alpha NUMBER changes the strength, /quit ends, anything else is a question."
 
 app = typer.Typer(
     name="psr",
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 @contextmanager
-def _door() -> Iterator[None]:
+def _one_line_errors() -> Iterator[None]:
     """Errors that a user can mend end in one line on stderr, Ctrl-C in silence; neither shows a traceback."""
     try:
         yield
@@ -80,7 +80,7 @@ def _door() -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class Setup:
     """A model, a module that fits it, and how answers are sampled."""
 
     lm: LanguageModel
@@ -95,8 +95,8 @@ class Bench:
         from psr.lm.chats import encode_chat
 
         prompts = [encode_chat(self.lm.tokenizer, chat, context=self.lm.context) for chat, _ in rows]
-        room = self.lm.context - max(len(prompt.ids) for prompt in prompts)
-        length = min(DEFAULT_LENGTH, room) if self.length is None else self.length
+        free = self.lm.context - max(len(prompt.ids) for prompt in prompts)
+        length = min(DEFAULT_LENGTH, free) if self.length is None else self.length
         requests = [Request(prompt, seed, self.module, alpha) for prompt, (_, alpha) in zip(prompts, rows, strict=True)]
         return generate(self.lm, requests, Sampling(length, self.temperature))
 
@@ -110,8 +110,8 @@ def _open(
     length: int | None,
     temperature: float,
     template: str,
-) -> Bench:
-    """The bench; what is wrong with alpha or the module is said before the model is loaded."""
+) -> Setup:
+    """Load both. What is wrong with alpha or the module is said before the model is loaded."""
     with Console(stderr=True).status("loading"):
         from psr.lm.loading import load_model
         from psr.steering.module import check_alpha, check_model, load_module
@@ -120,7 +120,7 @@ def _open(
         loaded = load_module(module)
         lm = load_model(model, dtype=dtype, device=device, template=_options(template))
         check_model(loaded, lm.fingerprint, lm.d_model, lm.n_layers)
-    return Bench(lm, loaded, length, temperature)
+    return Setup(lm, loaded, length, temperature)
 
 
 def _options(text: str) -> dict[str, object]:
@@ -154,15 +154,15 @@ def steer(
     template: Template = "{}",
 ) -> None:
     """Print the plain answer, the prompted one if there is an instruction, then the steered one."""
-    with _door():
-        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
-        asked = Message("user", question)
-        rows: dict[str, tuple[Chat, float]] = {"plain": ((asked,), 0.0)}
+    with _one_line_errors():
+        setup = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
+        turn = Message("user", question)
+        rows: dict[str, tuple[Chat, float]] = {"plain": ((turn,), 0.0)}
         if instruction is not None:
-            rows["instructed"] = (Message("system", instruction), asked), 0.0
-        rows[f"steered by {bench.module.id}, alpha {alpha:g}"] = (asked,), alpha
+            rows["instructed"] = (Message("system", instruction), turn), 0.0
+        rows[f"steered by {setup.module.id}, alpha {alpha:g}"] = (turn,), alpha
         console = Console()
-        for title, answer in zip(rows, bench.answer(list(rows.values()), seed), strict=True):
+        for title, answer in zip(rows, setup.answer(list(rows.values()), seed), strict=True):
             console.print(Text(clean(title), style="bold"), soft_wrap=True)
             console.print(_shown(answer), Text(), sep="\n", soft_wrap=True)
 
@@ -181,14 +181,14 @@ def chat(
     remember: Annotated[bool, typer.Option("--remember", help="Each side goes on with its own conversation.")] = False,
 ) -> None:
     """Ask and ask again: plain and steered answers side by side."""
-    with _door():
-        bench = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
+    with _one_line_errors():
+        setup = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
         talk, console = Talk(alpha, seed, remember), Console()
-        console.print(Text(f"{clean(bench.module.id)}. {HELP}"))
+        console.print(Text(f"{clean(setup.module.id)}. {HELP}"))
         while (line := _ask(console, talk.alpha)) is not None:
             try:
                 if not talk.command(line):
-                    console.print(talk.ask(bench, line))
+                    console.print(talk.ask(setup, line))
             except PsrError as error:
                 console.print(Text(clean(error), style="red"), soft_wrap=True)
 
@@ -219,11 +219,11 @@ class Talk:
             raise PsrError("alpha is not a number", expected="/alpha 0.8", got=repr(line)) from None
         return True
 
-    def ask(self, bench: Bench, question: str) -> Table:
+    def ask(self, setup: Setup, question: str) -> Table:
         """Both answers, side by side."""
-        asked = Message("user", question)
-        rows = [((*self.plain, asked), 0.0), ((*self.steered, asked), self.alpha)]
-        plain, steered = bench.answer(rows, self.seed + self.turns)
+        turn = Message("user", question)
+        rows = [((*self.plain, turn), 0.0), ((*self.steered, turn), self.alpha)]
+        plain, steered = setup.answer(rows, self.seed + self.turns)
         self.turns += 1
         if self.remember:
             self.plain = (*rows[0][0], Message("assistant", plain.text))
@@ -257,7 +257,7 @@ def _ask(console: Console, alpha: float) -> str | None:
 @app.command()
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a steering module.")]) -> None:
     """Say what a module is: its form, where it acts, which model it fits, where it came from, its vectors' lengths."""
-    with _door():
+    with _one_line_errors():
         from psr.steering.module import load_module
 
         console = Console()

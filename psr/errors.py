@@ -1,4 +1,4 @@
-"""The two errors this project raises on purpose: one clear line each, never a bare traceback at a door."""
+"""The two errors this project raises on purpose: one clear line each, never a bare traceback in a terminal."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from typing import Any
 class PsrError(Exception):
     """Something a user can mend: what happened, where, what was expected, what came, what to do.
 
-    `str(error)` is one line. Command-line doors print it and exit with status 2.
+    `str(error)` is one line. Commands print it and exit with status 2.
     """
 
     def __init__(self, what: str, *, where: object = "", expected: object = "", got: object = "", do: str = "") -> None:

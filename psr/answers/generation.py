@@ -23,8 +23,8 @@ from psr.steering.hooks import Live, Steer, steered
 from psr.steering.module import SteeringModule, check_model
 from psr.steering.terms import with_alphas
 
-CHECK_EVERY = 4  # steps between looks at which rows have finished: each look waits for the device
-SHRINK_AT = 0.75  # share of rows still running below which the finished ones leave the batch
+_CHECK_EVERY = 4  # steps between checks of which rows have finished: each check waits for the device
+_SHRINK_AT = 0.75  # share of rows still running below which the finished ones leave the batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +84,15 @@ def generate(
         Arr, matey, children love
     """
     _check(lm, requests, sampling, batch_size)
-    alike: dict[tuple[object, ...], list[int]] = {}
+    equal: dict[tuple[object, ...], list[int]] = {}
     for i, request in enumerate(requests):
-        alike.setdefault(request.sameness, []).append(i)
-    groups = sorted(alike.values(), key=lambda group: -len(requests[group[0]].prompt.ids))  # less padding in a batch
+        equal.setdefault(request.sameness, []).append(i)
+    groups = sorted(equal.values(), key=lambda group: -len(requests[group[0]].prompt.ids))  # less padding in a batch
     answers: dict[int, Answer] = {}
     for at in range(0, len(groups), batch_size):
         batch = groups[at : at + batch_size]
-        made = _answer(lm, [requests[group[0]] for group in batch], sampling)
-        answers |= {i: answer for group, answer in zip(batch, made, strict=True) for i in group}
+        batch_answers = _answer(lm, [requests[group[0]] for group in batch], sampling)
+        answers |= {i: answer for group, answer in zip(batch, batch_answers, strict=True) for i in group}
         if progress is not None:
             progress(sum(map(len, batch)))
     return [answers[i] for i in range(len(requests))]
@@ -106,11 +106,11 @@ def _answer(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> l
         batch = _start(lm, requests, sampling)
         for step in range(sampling.max_new_tokens):
             _step(lm, batch, step, sampling, tokens)
-            if (step + 1) % CHECK_EVERY == 0:
+            if (step + 1) % _CHECK_EVERY == 0:
                 running = _running(batch)
                 if len(running) == 0:
                     break
-                if len(running) < SHRINK_AT * len(batch.rows):
+                if len(running) < _SHRINK_AT * len(batch.rows):
                     _shrink(batch, running, live)
         _running(batch)
     return [_read(lm, row) for row in tokens.tolist()]
@@ -120,7 +120,7 @@ def _answer(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> l
 class _Batch:
     """The rows still running."""
 
-    rows: Tensor  # [running]: their places in the whole batch
+    rows: Tensor  # [running]: their indices in the whole batch
     inputs: Tensor  # [running, token]: the prompts, then the last token alone
     positions: Tensor  # [running, token]
     attention: Tensor  # [running, prompt + max_new_tokens]: covers the whole answer from the start
@@ -153,7 +153,7 @@ def _start(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> _B
 
 
 def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, tokens: Tensor) -> None:
-    """One forward and one token a row, written to `tokens`; what a row says after its stop token is read by nobody."""
+    """One forward and one token a row, written to `tokens`; tokens after a row's stop token are ignored."""
     logits = next_logits(
         lm.model, batch.inputs, batch.attention[:, : batch.prompt + step], batch.positions, batch.cache
     )
@@ -165,7 +165,7 @@ def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, token
 
 
 def _running(batch: _Batch) -> Tensor:
-    """Places in the batch of the rows that go on; waits for the device. Raises PsrError for logits not finite."""
+    """Indices in the batch of the rows that go on; waits for the device. Raises PsrError for logits not finite."""
     if not bool(batch.sound.all()):
         raise PsrError(
             "the model's logits are not finite numbers",

@@ -11,7 +11,7 @@ from typing import Literal
 from psr.errors import PsrError
 from psr.types import Attribute, PromptPair
 
-QuestionSet = Literal["search", "evaluate"]
+_QuestionSet = Literal["search", "evaluate"]
 
 
 def spread(items: Sequence[str], n: int | None, what: str) -> tuple[str, ...]:
@@ -29,16 +29,16 @@ def spread(items: Sequence[str], n: int | None, what: str) -> tuple[str, ...]:
 
 def fit_pairs(attribute: Attribute, questions: int | None, instructions: int) -> tuple[PromptPair, ...]:
     """Every chosen fitting question with every chosen instruction (paper: 20 questions × 5 instructions)."""
-    asked = spread(attribute.questions, questions, f"fitting questions of {attribute.key}")
-    told = spread(attribute.instructions, instructions, f"instructions of {attribute.key}")
-    return tuple(PromptPair(attribute.key, question, instruction) for question in asked for instruction in told)
+    some_questions = spread(attribute.questions, questions, f"fitting questions of {attribute.key}")
+    some_instructions = spread(attribute.instructions, instructions, f"instructions of {attribute.key}")
+    return tuple(PromptPair(attribute.key, one, other) for one in some_questions for other in some_instructions)
 
 
-def held_out_pairs(attribute: Attribute, question_set: QuestionSet, questions: int | None) -> tuple[PromptPair, ...]:
+def held_out_pairs(attribute: Attribute, question_set: _QuestionSet, questions: int | None) -> tuple[PromptPair, ...]:
     """Questions that no module was fitted on, each with one of the held-out paraphrases in turn."""
-    asked = spread(getattr(attribute, question_set), questions, f"{question_set} questions of {attribute.key}")
-    told = attribute.held_out or attribute.instructions
-    return tuple(PromptPair(attribute.key, question, told[i % len(told)]) for i, question in enumerate(asked))
+    chosen = spread(getattr(attribute, question_set), questions, f"{question_set} questions of {attribute.key}")
+    wordings = attribute.held_out or attribute.instructions
+    return tuple(PromptPair(attribute.key, one, wordings[i % len(wordings)]) for i, one in enumerate(chosen))
 
 
 def sampling_seeds(seeds: Sequence[int], first: int, samples: int) -> dict[int, tuple[int, ...]]:

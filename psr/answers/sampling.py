@@ -41,7 +41,7 @@ class Sampling:
 
     @property
     def key(self) -> str:
-        """What the sampler was told, as it enters a completion's id."""
+        """These settings as text, which is a part of a completion's id."""
         return f"max_new_tokens={self.max_new_tokens} temperature={float(self.temperature)} top_p={float(self.top_p)}"
 
 

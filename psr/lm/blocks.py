@@ -94,7 +94,7 @@ def check_in_memory(model: nn.Module) -> None:
 
 
 def _decoder(model: nn.Module) -> nn.Module:
-    """The part that decodes text, where the model names one (a model of text and images has other towers beside it)."""
+    """The part that decodes text, where the model names one (a model of text and images has encoders beside it)."""
     get_decoder = getattr(model, "get_decoder", None)
     decoder = get_decoder() if get_decoder is not None else None
     return decoder if isinstance(decoder, nn.Module) else model

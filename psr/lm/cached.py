@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # transformers ≥ 5.24, < 5.24, and its models without attention
-CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+_CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 
 
 def fresh_cache(model: PreTrainedModel) -> DynamicCache:
@@ -31,9 +31,9 @@ def next_logits(
 
     ids, positions: [batch, token]; attention: [batch, cached + token]. Raises PsrError when the model takes no cache.
     """
-    taken = arguments(type(model).forward)
+    parameters = arguments(type(model).forward)
     options: dict[str, Any] = {"logits_to_keep": 1, "position_ids": positions}
-    options = {name: value for name, value in options.items() if name in taken}
+    options = {name: value for name, value in options.items() if name in parameters}
     if cache is not None:
         options[cache_argument(model)] = cache
     return model(input_ids=ids, attention_mask=attention, use_cache=cache is not None, **options).logits[:, -1]
@@ -41,14 +41,14 @@ def next_logits(
 
 def cache_argument(model: PreTrainedModel) -> str:
     """The name under which this model's forward takes a cache. Raises PsrError when it has none of the known ones."""
-    taken = arguments(type(model).forward)
-    name = next((name for name in CACHE_NAMES if name in taken), None)
+    parameters = arguments(type(model).forward)
+    name = next((name for name in _CACHE_NAMES if name in parameters), None)
     if name is None:
         raise PsrError(
             "this model takes no key-value cache that is known here",
             where=type(model).__name__,
-            expected=f"an argument {' or '.join(CACHE_NAMES)}",
-            got=", ".join(taken),
+            expected=f"an argument {' or '.join(_CACHE_NAMES)}",
+            got=", ".join(parameters),
             do="Use another model, or the versions in constraints.txt.",
         )
     return name

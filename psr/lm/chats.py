@@ -92,7 +92,7 @@ def _check(chat: Chat) -> None:
             "the chat does not end with a user turn", got=f"a last turn by {chat[-1].role!r}", do="Add a question."
         )
     if any(message.role == "system" for message in chat[1:]):
-        raise PsrError("a system turn stands in the middle of the chat", expected="at most one, in front")
+        raise PsrError("a system turn in the middle of the chat", expected="at most one, in front")
 
 
 def _encoder(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> Callable[[Chat], tuple[int, ...]]:
@@ -107,8 +107,8 @@ def takes_system(tokenizer: PreTrainedTokenizerBase, plain: Chat) -> bool:
     """Whether the template neither refuses nor drops a system turn."""
     probe = PROBES[0]
     try:
-        told = render(tokenizer, (Message("system", probe), *plain))
-        return told.count(probe) > sum(message.content.count(probe) for message in plain)
+        rendered = render(tokenizer, (Message("system", probe), *plain))
+        return rendered.count(probe) > sum(message.content.count(probe) for message in plain)
     except PsrError:
         return False
 
@@ -119,13 +119,13 @@ def _encode_base(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[int, .
     turns = chat[1:] if instruction else chat
     text = instruction + "\n".join(message.content for message in turns) + "\n"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    bos, habit = tokenizer.bos_token_id, tokenizer(text)["input_ids"]
-    begins = bos is not None and habit[:1] == [bos] and ids[:1] != [bos]
+    bos, with_special = tokenizer.bos_token_id, tokenizer(text)["input_ids"]
+    begins = bos is not None and with_special[:1] == [bos] and ids[:1] != [bos]
     return (bos, *ids) if begins else tuple(ids)
 
 
 def _fold(chat: Chat) -> Chat:
-    """The instruction moved into the first user turn; spaces in front of the question go, with and without it."""
+    """The instruction moved into the first user turn. Leading spaces of the question are removed, with it and without."""
     has_system = chat[0].role == "system"
     first, rest = chat[has_system], chat[has_system + 1 :]
     words, question = chat[0].content.strip() if has_system else "", first.content.lstrip()
@@ -133,7 +133,10 @@ def _fold(chat: Chat) -> Chat:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    """The rendered chat, in which every question is found; content is given as a list of parts where text is dropped."""
+    """The rendered chat, which holds every question. Content is a list of parts where the template drops plain text.
+
+    Raises PsrError for a chat that the template refuses, and for a template that drops the question either way.
+    """
     as_parts = _as_parts(tokenizer, chat)
     text = _render(tokenizer, chat, bool(as_parts))
     if as_parts is not None and _shows(text, chat):
@@ -142,7 +145,7 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
     problem = text if isinstance(text, Exception) else None
     raise PsrError(
         "the model's chat template refuses this chat" if problem else "the model's chat template drops the question",
-        expected="turns as the template wants them" if problem else "a text in which every question stands",
+        expected="turns as the template wants them" if problem else "a text that holds every question",
         got=f"{type(problem).__name__}: {problem}" if problem else repr(str(text)[-80:]),
         do="Let user and assistant turns alternate, a user first."
         if problem
@@ -151,21 +154,21 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
 
 
 def _as_parts(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> bool | None:
-    """Whether the template wants content as a list of parts, None where it shows the questions either way not.
+    """Whether the template wants content as a list of parts; None where it drops the questions in both forms.
 
-    Found out once for turns of these roles, and with other questions: a short one may stand in the template itself.
+    Tried once for each order of roles, and with questions of ours: a short one may be a part of the template itself.
     """
-    known = _PARTS.setdefault(tokenizer, {})
+    answers = _PARTS.setdefault(tokenizer, {})
     key = (str(tokenizer.chat_template), tuple(message.role for message in chat))
-    if key not in known:
+    if key not in answers:
         other = tuple(Message(role, f"What is {n + 0.25} of it?") for n, (role, _) in enumerate(chat))
         fits = (as_parts for as_parts in (False, True) if _shows(_render(tokenizer, other, as_parts), other))
-        known[key] = next(fits, None)
-    return known[key]
+        answers[key] = next(fits, None)
+    return answers[key]
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, as_parts: bool) -> str | Exception:
-    """What the template makes of the chat, or what it raises: whatever it likes."""
+    """The chat as the template renders it, or the error that it raises, of whatever type."""
     messages: Any = [
         {"role": role, "content": [{"type": "text", "text": content}] if as_parts else content}
         for role, content in chat
@@ -177,7 +180,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, as_parts: bool) -> s
 
 
 def _shows(rendered: str | Exception, chat: Chat) -> bool:
-    """Whether each question stands in the rendered text, white space aside, and not as a written-out list."""
+    """Whether the rendered text holds each question, white space aside, and not as the text of a Python list."""
     if isinstance(rendered, Exception):
         return False
     text = " ".join(rendered.split())

@@ -18,7 +18,7 @@ from torch import nn
 
 from psr.errors import PsrError
 
-_LOOK_EVERY = 0.05  # seconds between looks at whether the holder is one to wait for
+_CHECK_EVERY = 0.05  # seconds between checks of whether the owner is a thread to wait for
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ def alone(blocks: nn.Module, by_hand: bool = False) -> Iterator[None]:
     with turn.free:
         while turn.owner not in (None, own):
             _check_wait(turn, by_hand)
-            turn.free.wait(_LOOK_EVERY)
+            turn.free.wait(_CHECK_EVERY)
         turn.owner, turn.depth, turn.by_hand = own, turn.depth + 1, turn.by_hand + by_hand
     try:
         yield

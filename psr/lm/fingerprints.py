@@ -4,11 +4,11 @@ It covers the content and dtype of every weight, the config keys that differ fro
 tokens, the tokenizer's rules and the chat template. It does not cover the device, the folder's name, the attention
 kernel or library versions. Adapters that hang in the model (PEFT) count with whether and how strongly they act.
 
-    kin-own     12 and 8 hex digits
+    rounded-exact     12 and 8 hex digits
 
-`own` is of this copy: bfloat16 answers differ from float32 ones, so records of the two must not be mixed up. `kin` is of
-the weights rounded to bfloat16: a module fitted in float32 steers the same model in bfloat16. float16 rounds otherwise
-and so is a model of its own.
+`exact` is of this copy: bfloat16 answers differ from float32 ones, so records of the two must not be mixed up. `rounded` is
+of the weights rounded to bfloat16: a module fitted in float32 steers the same model in bfloat16. float16 rounds
+differently and so counts as another model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _CHUNK = 1 << 24  # elements hashed at once, so that a large model is streamed and never copied whole
-_SILENT_KEYS = frozenset(
+_KEYS_WITHOUT_EFFECT = frozenset(
     {
         "_name_or_path",
         "_attn_implementation",
@@ -59,15 +59,15 @@ _SILENT_KEYS = frozenset(
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """`kin-own` over weights, config, tokenizer and chat template. Reads every weight once: about 2 s per 2 GB.
+    """`rounded-exact` over weights, config, tokenizer and chat template. Reads every weight once: about 2 s per 2 GB.
 
     Raises PsrError where weights are not in memory (offloaded).
     """
     check_in_memory(model)
-    kin, own = _weights(model)
+    rounded, exact = _weights(model)
     adapters = acting_adapters(model)
     rest = (_config(model), _stops(model), _tokenizer(tokenizer), *([adapters] if adapters else []))
-    return f"{short_hash('model', kin, *rest)[:12]}-{short_hash('model', own, *rest)[:8]}"
+    return f"{short_hash('model', rounded, *rest)[:12]}-{short_hash('model', exact, *rest)[:8]}"
 
 
 def akin(one: str, other: str) -> bool:
@@ -77,14 +77,14 @@ def akin(one: str, other: str) -> bool:
 
 def _weights(model: PreTrainedModel) -> tuple[str, str]:
     seen: dict[tuple[Any, ...], tuple[str, str]] = {}  # tied weights are read once
-    kin, own = hashlib.sha256(), hashlib.sha256()
+    rounded, exact = hashlib.sha256(), hashlib.sha256()
     state = sorted(model.state_dict().items())
     for name, tensor in _tensors(state):
         key = (str(tensor.device), tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        rounded, exact = seen.get(key) or seen.setdefault(key, _digests(tensor))
-        kin.update(f"{name} {rounded}\n".encode())
-        own.update(f"{name} {exact}\n".encode())
-    return kin.hexdigest(), own.hexdigest()
+        digests = seen.get(key) or seen.setdefault(key, _digests(tensor))
+        rounded.update(f"{name} {digests[0]}\n".encode())
+        exact.update(f"{name} {digests[1]}\n".encode())
+    return rounded.hexdigest(), exact.hexdigest()
 
 
 def _tensors(state: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
@@ -119,18 +119,18 @@ def _config(model: PreTrainedModel) -> str:
         defaults = type(config)().to_dict()
     except Exception:  # a config that cannot be built without arguments has no defaults
         defaults = {}
-    return json.dumps(_audible(config.to_dict(), defaults), sort_keys=True, default=str)
+    return json.dumps(_effective(config.to_dict(), defaults), sort_keys=True, default=str)
 
 
-def _audible(values: dict[str, Any], defaults: Any) -> dict[str, Any]:
+def _effective(values: dict[str, Any], defaults: Any) -> dict[str, Any]:
     """The keys of `values`, at any depth, that can change an answer and do not hold the architecture's default."""
-    heard: dict[str, Any] = {}
+    kept: dict[str, Any] = {}
     for key, value in values.items():
         default = defaults.get(key) if isinstance(defaults, dict) else None
-        if str(key) in _SILENT_KEYS or str(key).endswith(("dropout", "_pdrop")) or value == default:
+        if str(key) in _KEYS_WITHOUT_EFFECT or str(key).endswith(("dropout", "_pdrop")) or value == default:
             continue
-        heard[str(key)] = _audible(value, default) if isinstance(value, dict) else value
-    return heard
+        kept[str(key)] = _effective(value, default) if isinstance(value, dict) else value
+    return kept
 
 
 def acting_adapters(model: nn.Module) -> list[object]:

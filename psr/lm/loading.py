@@ -39,15 +39,15 @@ def load_model(
         >>> lm.n_layers, lm.d_model, lm.context
         (6, 128, 256)
     """
-    kind, place = _dtype(dtype), _device(device)
+    torch_dtype, torch_device = _dtype(dtype), _device(device)
     if Path(path).is_dir() or local_files_only:
         _check_folder(Path(path))
     access: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": local_files_only}
     with _quiet():
         config = _load_config(path, access)
-        model = _load_weights(path, config, kind, access)
+        model = _load_weights(path, config, torch_dtype, access)
         tokenizer = _load_tokenizer(path, access)
-    model.to(place)  # type: ignore[arg-type]
+    model.to(torch_device)  # type: ignore[arg-type]
     return wrap(model, tokenizer, template=template)
 
 

@@ -42,7 +42,7 @@ class LanguageModel:
         object.__setattr__(self, "_adapters", acting_adapters(self.model))
 
     def check_adapters(self) -> None:
-        """Raise PsrError where adapters were switched since the model was wrapped: it is another one then."""
+        """Raise PsrError where adapters were switched since the model was wrapped: it is another model then."""
         if acting_adapters(self.model) != self._adapters:
             raise PsrError(
                 "adapters of this model were switched after it was wrapped",

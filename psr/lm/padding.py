@@ -10,11 +10,11 @@ from torch import Tensor
 
 from psr.errors import PsrError
 
-Side = Literal["left", "right"]
+_Side = Literal["left", "right"]
 
 
 def pad(
-    sequences: Sequence[Sequence[int]], pad_id: int, side: Side = "left", device: torch.device | str = "cpu"
+    sequences: Sequence[Sequence[int]], pad_id: int, side: _Side = "left", device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """`sequences` as (ids [B, T], attention [B, T]), both int64; T is the longest length, attention 1 on real tokens.
 

@@ -1,12 +1,12 @@
-"""The probe that every model passes when it is wrapped: it reads with a cache as it does without.
+"""The probe that every model passes when it is wrapped: with a key-value cache it computes what it computes without.
 
-What it says after a prefill and two cached steps, with left padding, is what it says of the whole text at once; its
-cache counts the tokens that it was given; and its blocks return the residual stream. A model that keeps its past
-elsewhere is wrong without a word otherwise. psr/steering/probe.py does the same with a module at every layer.
+Its logits after a prefill and two cached steps, with left padding, are those of the whole text at once; its cache counts
+the tokens that it was given; and its blocks return the residual stream. A model that keeps its past elsewhere would give
+wrong answers without an error. psr/steering/probe.py does the same with a module at every layer.
 
 Differences are measured against what they would be if the thing that is probed did not work at all, so that rounding
-passes in any dtype. Of the three places the median counts, since a mixture of experts may send one token elsewhere for
-the smallest difference. One short row with left padding shows all of this and costs four small forwards.
+passes in any dtype. Of the three positions the median counts, since in a mixture of experts the smallest difference may
+send one token to other experts. One short row with left padding shows all of this and costs four small forwards.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from psr.lm.exclusive import eager
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel
 
-PROMPT, STEPS, SKIPPED = 3, 2, 1  # columns of the prompt; cached steps after it; columns of left padding
-TOLERANCE = {torch.float32: 0.02, torch.float16: 0.15}
-OTHER_TOLERANCE = 0.35  # bfloat16, and whatever quantised weights are computed in; a fault comes out near 1
+PROMPT, _STEPS, SKIPPED = 3, 2, 1  # columns of the prompt; cached steps after it; columns of left padding
+_TOLERANCE = {torch.float32: 0.02, torch.float16: 0.15}
+_OTHER_TOLERANCE = 0.35  # bfloat16, and whatever quantised weights are computed in; a fault comes out near 1
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
-    """One forward without cache. logits [place, vocabulary]; streams: layer -> [1, token, d]."""
+class _Whole:
+    """One forward without cache. logits [position, vocabulary]; streams: layer -> [1, token, d]."""
 
     logits: Tensor
     streams: dict[int, Tensor]
@@ -52,7 +52,7 @@ def check_reading(model: PreTrainedModel) -> None:
 
 def _ids(model: PreTrainedModel) -> Tensor:
     """[1, token]: different tokens from all over the vocabulary; the first is padding and never read."""
-    rows, length = _embedding(model).shape[0], PROMPT + STEPS
+    rows, length = _embedding(model).shape[0], PROMPT + _STEPS
     return (torch.arange(length, device=device_of(model)) * max(rows // length, 1) % rows).unsqueeze(0)
 
 
@@ -64,23 +64,23 @@ def _embedding(model: PreTrainedModel) -> Tensor:
     return cast("Any", model.get_input_embeddings()).weight
 
 
-def whole(model: PreTrainedModel) -> Whole:
+def whole(model: PreTrainedModel) -> _Whole:
     """The real tokens in one forward, without padding and without cache."""
     ids = _ids(model)[:, SKIPPED:]
     with recorded(model, range(len(decoder_blocks(model)))) as streams:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
-    return Whole(logits[0, PROMPT - 1 - SKIPPED :], dict(streams))
+    return _Whole(logits[0, PROMPT - 1 - SKIPPED :], dict(streams))
 
 
 def cached(model: PreTrainedModel) -> Tensor:
-    """The same places with a cache and left padding, as psr.answers.generation makes answers: [place, vocabulary]."""
+    """The same positions with a cache and left padding, as psr.answers.generation works: [position, vocabulary]."""
     ids = _ids(model)
     attention = torch.ones_like(ids)
     attention[:, :SKIPPED] = 0
-    positions, cache, said = (attention.cumsum(-1) - 1).clamp(min=0), fresh_cache(model), []
+    positions, cache, logits = (attention.cumsum(-1) - 1).clamp(min=0), fresh_cache(model), []
     begin = 0
-    for end in range(PROMPT, PROMPT + STEPS + 1):
-        said.append(next_logits(model, ids[:, begin:end], attention[:, :end], positions[:, begin:end], cache))
+    for end in range(PROMPT, PROMPT + _STEPS + 1):
+        logits.append(next_logits(model, ids[:, begin:end], attention[:, :end], positions[:, begin:end], cache))
         length = _length(cache)
         if length != end:
             raise PsrError(
@@ -91,7 +91,7 @@ def cached(model: PreTrainedModel) -> Tensor:
                 do="It cannot be steered here: use a model with attention.",
             )
         begin = end
-    return torch.cat(said).float()
+    return torch.cat(logits).float()
 
 
 def _length(cache: DynamicCache) -> int | str:
@@ -103,7 +103,7 @@ def _length(cache: DynamicCache) -> int | str:
 
 @contextmanager
 def running(model: nn.Module) -> Iterator[None]:
-    """What a model raises when it is run becomes one line; compiled code is not used, which may take minutes to compile."""
+    """Whatever a model raises becomes a PsrError of one line. Compiled code is not used: it may take minutes to compile."""
     try:
         with eager():
             yield
@@ -121,7 +121,7 @@ def running(model: nn.Module) -> Iterator[None]:
 
 def check_streams(model: nn.Module, streams: dict[int, Tensor]) -> None:
     """Every block was called, and returned [batch, token, d] of one width."""
-    layers, expected = len(decoder_blocks(model)), (1, PROMPT + STEPS - SKIPPED)
+    layers, expected = len(decoder_blocks(model)), (1, PROMPT + _STEPS - SKIPPED)
     shapes = {layer: tuple(stream.shape) for layer, stream in streams.items() if isinstance(stream, Tensor)}
     odd = [layer for layer in range(layers) if shapes.get(layer, ())[:2] != expected or len(shapes[layer]) != 3]
     if odd or len({shape[-1] for shape in shapes.values()}) != 1:
@@ -136,18 +136,20 @@ def check_streams(model: nn.Module, streams: dict[int, Tensor]) -> None:
 
 
 def compare(model: nn.Module, how: str, cached: Tensor, whole: Tensor, without: Tensor) -> None:
-    """Raise PsrError where `cached` is farther from `whole` than rounding explains. without: what a dead probe would give."""
+    """Raise PsrError where `cached` is farther from `whole` than rounding explains. without: logits if nothing had acted."""
     effect = (whole - without - (whole - without).mean(dim=-1, keepdim=True)).norm(dim=-1)
     error = ((cached - whole).norm(dim=-1) / effect).nan_to_num(nan=torch.inf).median()
-    allowed = TOLERANCE.get(next(model.parameters()).dtype, OTHER_TOLERANCE)
+    allowed = _TOLERANCE.get(next(model.parameters()).dtype, _OTHER_TOLERANCE)
     if not float(error) <= allowed:
         import transformers
 
-        here = f"Use the versions in constraints.txt (transformers here: {transformers.__version__}), or another model."
+        advice = (
+            f"Use the versions in constraints.txt (transformers here: {transformers.__version__}), or another model."
+        )
         raise PsrError(
             "reading with a cache and reading the whole text at once differ",
             where=f"{type(model).__name__}, {how}",
             expected=f"logits within {allowed:g} of the effect",
             got=f"{float(error):.3g}",
-            do=f"Answers would be wrong. {'Call model.eval() first.' if model.training else here}",
+            do=f"Answers would be wrong. {'Call model.eval() first.' if model.training else advice}",
         )

@@ -45,15 +45,15 @@ class Targets:
 
     @property
     def device(self) -> torch.device:
-        """Where `at` wants its places and gives its result."""
+        """Where the values are; `at` takes its indices there."""
         return self.values.device
 
-    def at(self, rows: Tensor, place: Tensor) -> Tensor:
-        """The values at layers rows [layer] and tokens place [batch, token]: [layer, batch, token, d]."""
-        laid = self.values.new_empty(len(rows), place.numel(), self.values.shape[-1])
-        for at, row in enumerate(rows.tolist()):  # whole rows are copied: twice as fast as an index of two tensors
-            torch.index_select(self.values[row], 0, place.flatten(), out=laid[at])
-        return laid.view(len(rows), *place.shape, -1)
+    def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """values[rows, tokens], for rows [layer] and tokens [batch, token]: [layer, batch, token, d]."""
+        picked = self.values.new_empty(len(rows), tokens.numel(), self.values.shape[-1])
+        for i, row in enumerate(rows.tolist()):  # whole rows are copied: twice as fast as an index of two tensors
+            torch.index_select(self.values[row], 0, tokens.flatten(), out=picked[i])
+        return picked.view(len(rows), *tokens.shape, -1)
 
     def last(self, lengths: Sequence[int], span: str) -> Targets:
         """The last lengths[i] tokens of each sequence: R is the end of QR. Raises PsrError when one is not that long."""
@@ -101,10 +101,10 @@ def record(
     for at in range(0, len(order), batch_size):
         rows = order[at : at + batch_size]
         with around(rows) if around else nullcontext():
-            kept, place = _forward(
+            kept, tokens = _forward(
                 lm, [sequences[i] for i in rows], [starts[i] for i in rows], [offsets[i] for i in rows], layers
             )
-        values[:, place] = kept.to("cpu", dtype)
+        values[:, tokens] = kept.to("cpu", dtype)
         if progress is not None:
             progress(len(rows))
     return Targets(values, tuple(offsets), tuple(layers), lm.fingerprint, span)
@@ -120,8 +120,8 @@ def _forward(
         position = torch.arange(ids.shape[1])
         start = torch.tensor(starts).unsqueeze(-1)
         inside = (position >= start) & attention.bool().cpu()
-        place = (torch.tensor(offsets).unsqueeze(-1) + position - start)[inside]
-        return torch.stack([activations[layer][inside.to(lm.device)] for layer in layers]), place
+        tokens = (torch.tensor(offsets).unsqueeze(-1) + position - start)[inside]
+        return torch.stack([activations[layer][inside.to(lm.device)] for layer in layers]), tokens
 
 
 def _check(lm: LanguageModel, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
-"""Chat templates beside their tokenizer: where their files lie, and options that belong to a model as it is used.
+"""Chat templates: the files that hold them, and options that are set for good.
 
-An option is set at the head of the template itself, so that whoever renders a chat gets it, and the fingerprint sees it.
+An option is set in the first line of the template itself, so that every rendered chat has it and the fingerprint covers it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from psr.errors import PsrError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_ASKED = [{"role": "user", "content": "Why?"}]
+_QUESTION = [{"role": "user", "content": "Why?"}]
 _CHATS: list[list[dict[str, str]]] = [
-    _ASKED,
-    [{"role": "system", "content": "Be brief."}, *_ASKED],
-    [*_ASKED, {"role": "assistant", "content": "<think>So.</think>Because."}, *_ASKED],
+    _QUESTION,
+    [{"role": "system", "content": "Be brief."}, *_QUESTION],
+    [*_QUESTION, {"role": "assistant", "content": "<think>So.</think>Because."}, *_QUESTION],
 ]
 _VALUES = (True, False, "other")  # values to try an option with, beside the one that is wanted
 # where processors keep the template of the tokenizer that they hold; AutoTokenizer does not look there
-FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json")
+_FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json")
 
 
 def own_template(folder: Path) -> str | dict[str, str] | None:
-    """The chat template that lies in a model's folder, in whichever file; None where there is none.
+    """The chat template in a model's folder, in whichever file; None where there is none.
 
     Raises PsrError for a file that is damaged.
     """
-    for name in FILES:
+    for name in _FILES:
         file = folder / name
         if not file.is_file():
             continue
@@ -96,16 +96,18 @@ def _with_head(named: Mapping[str, str], options: Mapping[str, object]) -> dict[
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, named: Mapping[str, str], options: Mapping[str, object]) -> str:
     """What the templates make of a few chats with these options, or what they raise."""
-    said = []
-    for text in _with_head(named, options).values():
+    texts = []
+    for template in _with_head(named, options).values():
         for chat in _CHATS:
             try:
-                said.append(
-                    tokenizer.apply_chat_template(chat, chat_template=text, tokenize=False, add_generation_prompt=True)
+                texts.append(
+                    tokenizer.apply_chat_template(
+                        chat, chat_template=template, tokenize=False, add_generation_prompt=True
+                    )
                 )
             except Exception as error:
-                said.append(str(error))
-    return repr(said)
+                texts.append(str(error))
+    return repr(texts)
 
 
 def _literal(name: str, value: object) -> str:

@@ -19,7 +19,7 @@ from psr.types import Chat, Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Ids = tuple[int, ...]
+_Ids = tuple[int, ...]
 _QUESTIONS = (
     "Tell me more.",
     "why is it so?",
@@ -36,13 +36,13 @@ class UserTurn:
     """
 
     tokenizer: PreTrainedTokenizerBase
-    header: Ids = ()
-    begin: Ids = ()
-    mark: Ids = ()
+    header: _Ids = ()
+    begin: _Ids = ()
+    mark: _Ids = ()
     heads: tuple[str, ...] = ()
 
     def start(self, ids: Sequence[int]) -> int | None:
-        """The first position of QR in the ids of a prompt; None where it cannot be told."""
+        """The first position of QR in the ids of a prompt; None where it cannot be found."""
         if self.tokenizer.chat_template is None:
             return self._of_base(ids)
         if self.header:
@@ -51,7 +51,7 @@ class UserTurn:
             return None
         at = _find(self.mark, ids) if self.mark else None
         if at is not None:
-            # a blank line may end a system turn, or stand in a question; so may a mark that is found twice
+            # a blank line may end a system turn or be a part of a question; so may a mark that occurs twice
             once = self._text(self.mark).strip() and _find(self.mark, ids[at + 1 :]) is None
             return self._behind(ids, at + len(self.mark)) if once else None
         return self._behind(ids, len(self.begin)) if tuple(ids[: len(self.begin)]) == self.begin else None
@@ -65,7 +65,7 @@ class UserTurn:
                 return prompt.question
         return int(list(ids[:1]) == [self.tokenizer.bos_token_id])
 
-    def _merged(self, tokens: Ids, ids: Sequence[int]) -> bool:
+    def _merged(self, tokens: _Ids, ids: Sequence[int]) -> bool:
         """Whether the text of `tokens` stands in front of where they are found: there it merged with a question."""
         at, text = _find(tokens, ids), self._text(tokens).strip()
         return bool(text) and text in self._text(ids if at is None else ids[:at])
@@ -95,7 +95,7 @@ def user_turn(tokenizer: PreTrainedTokenizerBase) -> UserTurn:
     """What marks the user turn in the chats of `tokenizer`. Raises PsrError where a system turn moves to a later one."""
     if tokenizer.chat_template is None:
         return UserTurn(tokenizer)
-    plain, begin = _asked(tokenizer, None)
+    plain, begin = _chat_and_head(tokenizer, None)
     takes = takes_system(tokenizer, plain)
     if takes:
         _check_in_front(tokenizer)
@@ -104,15 +104,15 @@ def user_turn(tokenizer: PreTrainedTokenizerBase) -> UserTurn:
         return UserTurn(tokenizer, header=begin[start:])
     if not takes:
         return UserTurn(tokenizer, begin=begin)
-    chats = [_asked(tokenizer, probe) for probe in PROBES]
+    chats = [_chat_and_head(tokenizer, probe) for probe in PROBES]
     heads = [render(tokenizer, chat).partition(_QUESTIONS[0])[0] for chat in (plain, *(chat for chat, _ in chats))]
     (_, one), (_, other) = chats[:2]
     shared = shared_suffix(one, other)
     return UserTurn(tokenizer, begin=begin, mark=one[len(one) - shared :], heads=tuple(heads))
 
 
-def _asked(tokenizer: PreTrainedTokenizerBase, instruction: str | None) -> tuple[Chat, Ids]:
-    """A chat, and its tokens in front of the question."""
+def _chat_and_head(tokenizer: PreTrainedTokenizerBase, instruction: str | None) -> tuple[Chat, _Ids]:
+    """A chat with this instruction, and its tokens in front of the question."""
     system = () if instruction is None else (Message("system", instruction),)
     chats = [(*system, Message("user", question)) for question in _QUESTIONS]
     one, other = (encode_chat(tokenizer, chat).ids for chat in chats)
@@ -133,7 +133,7 @@ def _check_in_front(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def _find(tokens: Ids, ids: Sequence[int]) -> int | None:
-    """Where `tokens` first stand in `ids`."""
+def _find(tokens: _Ids, ids: Sequence[int]) -> int | None:
+    """The first position of `tokens` in `ids`."""
     n = len(tokens)
     return next((i for i in range(len(ids) - n + 1) if tuple(ids[i : i + n]) == tokens), None)

@@ -20,7 +20,7 @@ from torch import Tensor
 from psr.errors import PsrError
 from psr.steering.module import CONFIG, WEIGHTS
 
-FORMAT = "psr-adapter-1"
+_FORMAT = "psr-adapter-1"
 RANK = 8  # of "LoRA" without a number: peft's own default
 
 
@@ -62,7 +62,7 @@ def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "id": adapter.id,
         "form": adapter.form,
         "model": adapter.model,
@@ -80,8 +80,8 @@ def load_adapter(folder: Path | str) -> Adapter:
     folder = Path(folder)
     try:
         config = json.loads((folder / CONFIG).read_text())
-        if config.get("format") != FORMAT:
-            raise PsrError("not an adapter of a known format", where=folder, expected=FORMAT, got=config.get("format"))
+        if config.get("format") != _FORMAT:
+            raise PsrError("not an adapter of a known format", where=folder, expected=_FORMAT, got=config.get("format"))
         return Adapter(config["id"], config["form"], config["model"], load_file(folder / WEIGHTS), config["origin"])
     except PsrError:
         raise

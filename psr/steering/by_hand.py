@@ -1,6 +1,6 @@
-"""Which prompt a forward answers when the model is called by hand and nobody says where the span begins.
+"""Where the span begins when the model is called by hand: which prompt does this forward answer?
 
-inside model.generate      the prompt is what generate was given, however it cuts it up or guesses ahead
+inside model.generate      the prompt is what generate was given, in however many forwards it is read
 a forward from the start   the prompt is all of it
 several tokens after a     a further turn of the conversation: R begins again, at its last token; QR began with the
 cache                      first user turn and goes on
@@ -26,9 +26,9 @@ from psr.types import Span
 
 @dataclass(eq=False)
 class ByHand(threading.local):
-    """Finds where a span begins in each row, forward by forward. user_turn: how the user turn is known (for QR).
+    """Finds where a span begins in each row, forward by forward. user_turn: finds the user turn (for QR).
 
-    starts: [row], where the span begins in real tokens, for whoever says so. prompt: what model.generate is answering,
+    starts: [row], where the span begins in real tokens, if the caller says so. prompt: what model.generate is answering,
     while it runs. began: whether a forward from the start was seen. Each thread has a prompt of its own.
     """
 
@@ -62,7 +62,7 @@ class ByHand(threading.local):
 
     @contextmanager
     def generating(self, model: nn.Module) -> Iterator[None]:
-        """While open, model.generate says which prompt it answers. The method is put back as it was."""
+        """While open, model.generate notes which prompt it answers. The method is restored at the end."""
         generate = getattr(model, "generate", None)
         if generate is None:
             yield
@@ -85,7 +85,7 @@ class ByHand(threading.local):
                 model.__dict__["generate"] = own
 
     def _of_prompt(self, prompt: Given, span: Span, given: Given) -> Tensor:
-        """As `prompt` says, each of its rows as often as beams and returned sequences repeat it."""
+        """The first column in `prompt`, each row repeated as beams and returned sequences repeat it."""
         _check_reads(prompt, given)
         if prompt.attention is None and given.attention is not None and given.attention.shape[1] >= prompt.length:
             mask = given.attention[:, : prompt.length]  # generate's own: it masks padding tokens

@@ -30,8 +30,8 @@ from psr.errors import PsrError
 Params = Mapping[str, Tensor]
 
 
-def as_they_are(p: Params) -> dict[str, Tensor]:
-    """What is learned is what is used."""
+def _as_they_are(p: Params) -> dict[str, Tensor]:
+    """The optimiser's parameters are the module's own."""
     return dict(p)
 
 
@@ -47,17 +47,17 @@ class Form:
     name: str
     shapes: Callable[[int], dict[str, tuple[int, ...]]]
     strength: Callable[[Tensor, Params], Tensor]
-    settle: Callable[[Params], dict[str, Tensor]] = as_they_are
+    settle: Callable[[Params], dict[str, Tensor]] = _as_they_are
     rank: int = 1
     gated: bool = False
 
 
-def constant_strength(A: Tensor, p: Params) -> Tensor:
+def _constant_strength(A: Tensor, p: Params) -> Tensor:
     """λ ≡ 1 (Const)."""
     return A.new_ones(A.shape[:2])
 
 
-def gate(A: Tensor, p: Params) -> Tensor:
+def _gate(A: Tensor, p: Params) -> Tensor:
     """λ(A) = ReLU(A · w + b) (Eq. 8)."""
     w, b = p["w"], p["b"]
     shared = w.shape[0] == 1  # one module for every row: a matrix-vector product instead of a batched one
@@ -65,17 +65,17 @@ def gate(A: Tensor, p: Params) -> Tensor:
     return torch.relu(projection + b.unsqueeze(-1))
 
 
-def gates(A: Tensor, p: Params) -> Tensor:
+def _gates(A: Tensor, p: Params) -> Tensor:
     """λ_k(A) = ReLU(A · w_k + b_k): Eq. 8 with r gates. Returns [batch, token, r]."""
     return torch.relu(_read(A, p["w"]) + p["b"].unsqueeze(-2))
 
 
-def towards_target(A: Tensor, p: Params) -> Tensor:
+def _towards_target(A: Tensor, p: Params) -> Tensor:
     """λ(A) = t − A · z: at α = 1 every position's projection on z becomes t (Stolfo et al. 2025)."""
     return p["t"].unsqueeze(-1) - _read(A, p["z"].unsqueeze(-2)).squeeze(-1)
 
 
-def low_rank_edit(A: Tensor, p: Params) -> Tensor:
+def _low_rank_edit(A: Tensor, p: Params) -> Tensor:
     """λ(A) = W A + b − R A, with z = R (Wu et al. 2024, Eq. 2). Returns [batch, token, r]."""
     return _read(A, p["w"] - p["z"]) + p["b"].unsqueeze(-2)
 
@@ -85,7 +85,7 @@ def _read(A: Tensor, rows: Tensor) -> Tensor:
     return A @ (rows[0].T if rows.shape[0] == 1 else rows.transpose(1, 2))
 
 
-def orthonormal(p: Params) -> dict[str, Tensor]:
+def _orthonormal(p: Params) -> dict[str, Tensor]:
     """z's rows made orthonormal, in order (Gram-Schmidt as a QR with a positive diagonal). z: [layer, r, d], r ≤ d."""
     Q, R = torch.linalg.qr(p["z"].transpose(-1, -2))
     sign = torch.where(torch.diagonal(R, dim1=-2, dim2=-1) < 0, -1.0, 1.0)
@@ -96,11 +96,11 @@ def _ranked(r: int) -> Callable[[int], dict[str, tuple[int, ...]]]:
     return lambda d: {"z": (r, d), "w": (r, d), "b": (r,)}
 
 
-CONST = Form("Const", lambda d: {"z": (d,)}, constant_strength)
-PSR = Form("PSR", lambda d: {"z": (d,), "w": (d,), "b": ()}, gate, gated=True)
-PROJ = Form("Proj", lambda d: {"z": (d,), "t": ()}, towards_target)
+CONST = Form("Const", lambda d: {"z": (d,)}, _constant_strength)
+PSR = Form("PSR", lambda d: {"z": (d,), "w": (d,), "b": ()}, _gate, gated=True)
+PROJ = Form("Proj", lambda d: {"z": (d,), "t": ()}, _towards_target)
 FORMS: dict[str, Form] = {form.name: form for form in (CONST, PSR, PROJ)}
-RANKED = re.compile(r"(PSR|LoReFT)([1-9]\d{0,3})")
+_RANKED = re.compile(r"(PSR|LoReFT)([1-9]\d{0,3})")
 
 
 @cache
@@ -108,7 +108,7 @@ def form_named(name: str) -> Form:
     """The form called `name`: one of FORMS, or PSRr or LoReFTr for any rank r. Raises PsrError that lists the known ones."""
     if name in FORMS:
         return FORMS[name]
-    match = RANKED.fullmatch(name) if isinstance(name, str) else None
+    match = _RANKED.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         raise PsrError(
             "unknown form of steering module",
@@ -117,8 +117,8 @@ def form_named(name: str) -> Form:
         )
     r = int(match[2])
     if match[1] == "PSR":
-        return Form(name, _ranked(r), gates, rank=r, gated=True)
-    return Form(name, _ranked(r), low_rank_edit, orthonormal, rank=r)
+        return Form(name, _ranked(r), _gates, rank=r, gated=True)
+    return Form(name, _ranked(r), _low_rank_edit, _orthonormal, rank=r)
 
 
 def steer_activation(A: Tensor, alpha: Tensor, lam: Tensor, z: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     folder/adapter_model.safetensors   z [layer, d], and for PSR w [layer, d], b [layer]; fp32
     folder/adapter_config.json         form, layers, span, d_model, fingerprint of model and tokenizer, origin
 
-The file names follow PEFT's habit. Nothing is unpickled.
+The files have the names that PEFT gives its own. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from psr.steering.forms import form_named
 from psr.types import Span
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-FORMAT = "psr-1"
+_FORMAT = "psr-1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ def save_module(module: SteeringModule, folder: Path | str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "peft_type": "PSR",
-        "format": FORMAT,
+        "format": _FORMAT,
         "id": module.id,
         "form": module.form,
         "layers": list(module.layers),
@@ -169,9 +169,9 @@ def load_module(folder: Path | str) -> SteeringModule:
 
 
 def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> SteeringModule:
-    if config.get("format") != FORMAT:
+    if config.get("format") != _FORMAT:
         raise PsrError(
-            "a steering module of an unknown format", where=folder, expected=FORMAT, got=config.get("format")
+            "a steering module of an unknown format", where=folder, expected=_FORMAT, got=config.get("format")
         )
     try:
         if config["span"] not in get_args(Span):

@@ -1,9 +1,9 @@
-"""Where the tokens of one forward stand in their sequences, read from what the model was really given.
+"""The positions of one forward's tokens in their sequences, read from what the model was really given.
 
 A forward is given `length` tokens a row after the `past` tokens that its key-value cache holds. The cache is known by
 what it can do (it says its length), not by the name of its argument, which transformers has renamed before (5.24:
-`past_key_values` became `cache`). What contradicts that, or cannot be read, is refused: steering at a guessed place would
-be wrong without a word.
+`past_key_values` became `cache`). What contradicts that, or cannot be read, is refused: steering at a guessed position
+would give wrong answers without an error.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Given:
         return self.tokens if self.tokens.dim() == 2 else None
 
     def columns(self) -> Tensor:
-        """[token]: the place of each token in its row, cached tokens and left padding counted."""
+        """[token]: the column of each token in its row, cached tokens and left padding counted."""
         return torch.arange(self.length, device=self.tokens.device) + self.past
 
     def padding(self) -> Tensor:
@@ -63,12 +63,12 @@ class Given:
         """[batch]: the column of the last real token."""
         if self.attention is None:
             return torch.full((self.batch,), self.past + self.length - 1, device=self.tokens.device)
-        places = torch.arange(1, self.attention.shape[1] + 1, device=self.attention.device)
-        return ((self.attention != 0) * places).amax(-1) - 1  # masked columns may lie between turns as well
+        columns = torch.arange(1, self.attention.shape[1] + 1, device=self.attention.device)
+        return ((self.attention != 0) * columns).amax(-1) - 1  # masked columns may lie between turns as well
 
 
 def read_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given:
-    """What `module`'s forward is about to be given. Raises PsrError where the place of its tokens cannot be established."""
+    """What `module`'s forward is about to be given. Raises PsrError where its tokens' positions cannot be read."""
     names = (*_names(type(module).forward), *(f"number {i}" for i in range(len(args))))
     values = {**dict(zip(names, args, strict=False)), **kwargs}
     tokens = values.get("input_ids")
@@ -90,10 +90,10 @@ def read_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 @cache
 def _names(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the arguments that a module's forward takes by place, in order."""
-    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    """Names of the arguments that a module's forward takes by position, in order."""
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(forward).parameters
-    return tuple(name for name, parameter in parameters.items() if parameter.kind in by_place)[1:]
+    return tuple(name for name, parameter in parameters.items() if parameter.kind in by_position)[1:]
 
 
 def _past(values: Mapping[str, Any]) -> int | None:
@@ -160,7 +160,7 @@ def _mask(attention: Any, past: int, length: int) -> Tensor | None:
 
 
 def _check_no_past(values: Mapping[str, Any], length: int) -> None:
-    """Refuse tokens that say themselves that others came before them, where no cache was found that holds those."""
+    """Refuse tokens whose positions say that others came before them, where there is no cache that holds those."""
     for name in ("position_ids", "cache_position"):
         positions = values.get(name)
         if isinstance(positions, Tensor) and positions.shape[-1] == length and not positions.is_meta:
@@ -175,7 +175,7 @@ def _check_no_past(values: Mapping[str, Any], length: int) -> None:
                 )
             if first > 0:
                 raise PsrError(
-                    "the tokens stand later in their sequence than the cache says",
+                    "the tokens come later in their sequence than the cache says",
                     where=f"{_WHERE}, {name}",
                     expected="a cache that holds the tokens before them",
                     got=f"position {first} and no cache",

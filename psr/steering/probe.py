@@ -1,6 +1,6 @@
 """The probe that a model passes before it is first steered: a module at every layer acts with a cache as without.
 
-A library that renames what steering reads would leave cached tokens unsteered without a word. psr/lm/probe.py says how
+Where a version of transformers renames what steering reads, cached tokens would stay unsteered without an error. psr/lm/probe.py says how
 differences are measured.
 """
 
@@ -21,7 +21,7 @@ from psr.steering.terms import Term
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STRENGTH = 0.5  # length of what is added, all layers together, against the residual stream's
+_STRENGTH = 0.5  # length of what is added, all layers together, against the residual stream's
 _steered_well: WeakSet[nn.Module] = WeakSet()
 
 
@@ -52,14 +52,14 @@ def check_steering(model: nn.Module) -> None:
 
 
 def _random_terms(streams: dict[int, Tensor]) -> dict[int, list[Term]]:
-    """A gate and a direction at every layer, together about STRENGTH of the residual stream's length."""
+    """A gate and a direction at every layer, together about _STRENGTH of the residual stream's length."""
     generator = torch.Generator().manual_seed(0)
     terms = {}
     for layer, stream in sorted(streams.items()):
         d, size = stream.shape[-1], float(stream.float().norm(dim=-1).median())
         z, w = (torch.nn.functional.normalize(torch.randn(d, generator=generator), dim=0) for _ in "zw")
         params = {
-            "z": z * size * STRENGTH / len(streams) ** 0.5,
+            "z": z * size * _STRENGTH / len(streams) ** 0.5,
             "w": w * d**0.5 / (2 * max(size, 1e-9)),
             "b": torch.tensor(1.0),
         }

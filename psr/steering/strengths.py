@@ -41,17 +41,17 @@ def token_strengths(
             got=len(sequence),
         )
     start = prompt.start(module.span)
-    found: dict[int, Tensor] = {}
+    strengths: dict[int, Tensor] = {}
 
     def keep(layer: int, lam: Tensor, mask: Tensor) -> None:
         one = lam if lam.dim() == 2 else lam.norm(dim=-1)
-        found[layer] = one[0, start:].float().cpu()
+        strengths[layer] = one[0, start:].float().cpu()
 
     ids, attention = pad([sequence], lm.pad_id, device=lm.device)
     first = torch.tensor([start], dtype=torch.long, device=lm.device)
     with hooked(lm.model, _terms(lm, module, check_alpha(alpha)), first, keep):
         lm.base(input_ids=ids, attention_mask=attention, use_cache=False)
-    return torch.stack([found[layer] for layer in module.layers])
+    return torch.stack([strengths[layer] for layer in module.layers])
 
 
 def _terms(lm: LanguageModel, module: SteeringModule, alpha: float) -> dict[int, list[Term]]:

@@ -1,4 +1,4 @@
-"""What steering adds at each layer, row by row: each row's module, strength and first position become tensors a batch.
+"""What steering adds at each layer, row by row: each row's module, strength and first position become tensors of the batch.
 
 A Term is one form at one layer with a row of parameters for each row of the batch, so that rows may carry different
 modules and strengths in one forward.
@@ -74,18 +74,18 @@ def terms_of(rows: Sequence[Steer], device: torch.device) -> dict[int, list[Term
     modules = list(dict.fromkeys(row.module for row in rows if row.module is not None and row.active))
     terms: dict[int, list[Term]] = {}
     for name in sorted({module.form for module in modules}):
-        alike = [module for module in modules if module.form == name]
-        for layer in sorted({layer for module in alike for layer in module.layers}):
-            at_layer = [module for module in alike if layer in module.layers]
+        of_form = [module for module in modules if module.form == name]
+        for layer in sorted({layer for module in of_form for layer in module.layers}):
+            at_layer = [module for module in of_form if layer in module.layers]
             terms.setdefault(layer, []).append(_term(form_named(name), at_layer, layer, rows, device))
     return terms
 
 
 def _term(form: Form, modules: list[SteeringModule], layer: int, rows: Sequence[Steer], device: torch.device) -> Term:
-    place = {module: at for at, module in enumerate(modules)}
-    active = [row.active and row.module in place for row in rows]
+    number = {module: i for i, module in enumerate(modules)}
+    active = [row.active and row.module in number for row in rows]
     alpha = torch.tensor([row.alpha if on else 0.0 for row, on in zip(rows, active, strict=True)], device=device)
-    index = [place[row.module] if on and row.module else 0 for row, on in zip(rows, active, strict=True)]
+    index = [number[row.module] if on and row.module else 0 for row, on in zip(rows, active, strict=True)]
     pick = torch.tensor(index if len(modules) > 1 else [0], device=device)
     params = {
         name: torch.stack([module.tensors[name][module.layers.index(layer)] for module in modules]).to(device)[pick]

@@ -161,7 +161,7 @@ def test_a_mask_that_is_not_one_number_a_column_is_refused(mask):
     "positions", [torch.tensor([[5, 6, 7]]), torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([4, 5, 6])]
 )
 def test_positions_that_say_that_tokens_came_before_are_refused_without_a_cache(name, positions):
-    refused("stand later in their sequence than the cache says", IDS, **{name: positions})
+    refused("come later in their sequence than the cache says", IDS, **{name: positions})
     assert read(IDS, cache=filled(5), **{name: positions}).past == 5
 
 

@@ -12,7 +12,7 @@ from psr.lm.blocks import decoder_blocks
 from psr.lm.cached import cache_argument
 from psr.lm.chats import encode_chat
 from psr.lm.recording import recorded
-from psr.steering.forms import FORMS, PSR, form_named, gate, init_params, steer_activation
+from psr.steering.forms import FORMS, PSR, form_named, init_params, steer_activation
 from psr.steering.hooks import Steer, Term, hooked, steer, steered
 from psr.steering.module import SteeringModule
 from psr.types import Message
@@ -101,7 +101,7 @@ def test_every_gate_reads_what_the_layers_below_have_changed(name):
     with steered(model, rows(lower, lower)):
         C, _ = streams(model)  # only the layers below are steered: what the last gate must have read
     torch.testing.assert_close(B[LAYERS - 2], C[LAYERS - 2])
-    expected = gate(C[LAYERS - 1], {k: v[LAYERS - 1 :] for k, v in m.tensors.items()})
+    expected = PSR.strength(C[LAYERS - 1], {k: v[LAYERS - 1 :] for k, v in m.tensors.items()})
     torch.testing.assert_close(seen[LAYERS - 1], expected)
 
 
@@ -206,7 +206,7 @@ def test_a_steered_tuple_keeps_its_other_entries():
 def test_parameters_stay_fp32_and_activations_keep_the_models_dtype(dtype):
     A = torch.randn(2, 3, D_MODEL).to(dtype)
     p = {k: v[:1] for k, v in init_params(PSR, 1, D_MODEL, torch.Generator().manual_seed(0)).items()}
-    lam = gate(A.float(), p)
+    lam = PSR.strength(A.float(), p)
     assert lam.dtype == torch.float32
     assert steer_activation(A, torch.ones(2, 3), lam, p["z"]).dtype == dtype
 
