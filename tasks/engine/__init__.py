@@ -1,1 +1,1 @@
-"""DVC, the Prefect server, cells, locks, progress, errors of disks: what runs a step. Nothing here changes a result."""
+"""DVC, the Prefect server, cells, locks, progress, disk errors: what runs a step. Changes no result."""

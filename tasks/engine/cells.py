@@ -1,12 +1,12 @@
-"""Cells: finished pieces of work, kept by a key of what they read, for every run and every experiment that needs them.
+"""Cells: finished pieces of work, kept under a hash of their inputs and shared by all runs and experiments.
 
     .psr/cells/{kind}/{key}/...        the cell's files
-    .psr/cells/{kind}/{key}/SUMS       their hashes: with it the cell is whole
+    .psr/cells/{kind}/{key}/SUMS       their hashes, to check that the cell is intact
 
 A cell is an attribute × method × seed, or a batch of questions. Its key is a hash of the texts, parameters, model and
-code that it reads, never of what it does not, so a killed run goes on, one more method fits one method, and two
-experiments that share cells share them. A cell is written aside and moved into place; one that does not match its SUMS
-is made again. What lies here can be made again at any time: `python -m flows.cells --prune` removes it.
+code that it reads, never of what it does not, so a killed run continues, adding a method fits that method alone,
+and experiments share cells. A cell is written to a temporary folder and renamed; one that does not match its SUMS is
+made again. Cells can be recreated at any time: `python -m flows.cells --prune` removes them.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ DAY = 86400.0
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of one repository, as the code of one version makes them. Small: it is handed from task to task."""
+    """The cells of one repository and one version of the code. Small and picklable."""
 
     folder: Path
     code: str
 
     def keep(self, kind: str, reads: object, write: Callable[[Path], object]) -> Path:
-        """The folder of the cell that reads `reads`: found, or written by `write(folder)` and kept.
+        """The folder of the cell with the inputs `reads`: the kept one, or a new one filled by `write(folder)`.
 
-        reads: whatever decides what comes out, as values of JSON.
+        reads: everything that the result depends on, as values of JSON.
         """
-        found = self.find(kind, reads)
-        if found is not None:
-            return found
+        cell = self.find(kind, reads)
+        if cell is not None:
+            return cell
         target = self._target(kind, reads)
         aside = target.with_name(f"{ASIDE}{uuid4().hex}")
         aside.mkdir(parents=True)
         try:
             write(aside)
             write_json(aside / SUMS, _sums(aside))
-            if not target.exists():  # another process may have made it meanwhile, and the same
+            if not target.exists():  # another process may have made the same cell meanwhile
                 aside.rename(target)
         finally:
             remove(aside)
         return target
 
     def find(self, kind: str, reads: object) -> Path | None:
-        """The folder of a finished cell; None where it is still to be made. One that is damaged is removed, and said so."""
+        """The folder of a finished cell, or None. A damaged one is removed, with a message."""
         target = self._target(kind, reads)
         if not target.exists():
             return None
-        if is_whole(target):
+        if is_intact(target):
             os.utime(target / SUMS)
             return target
         say(f"a finished part is damaged and made again: {target.relative_to(self.folder.parents[1])}")
@@ -73,19 +73,19 @@ class Cells:
         return self.folder / kind / short_hash("cell", self.code, kind, reads)
 
 
-def is_whole(cell: Path) -> bool:
+def is_intact(cell: Path) -> bool:
     """Whether the cell's files are those that were written."""
     return read_json(cell / SUMS) == _sums(cell)
 
 
 def sizes(root: Path) -> dict[str, tuple[int, int]]:
-    """kind -> how many cells and how many bytes lie in the repository at `root`."""
+    """kind -> (number of cells, bytes) of the repository at `root`."""
     kinds = sorted(path for path in (root / HOME).glob("*") if path.is_dir())
     return {kind.name: (sum(1 for _ in _cells(kind)), sum(map(_bytes, _cells(kind)))) for kind in kinds}
 
 
 def prune(root: Path, days: float) -> tuple[int, int]:
-    """Remove the cells that no run has used for `days`, and what killed runs left aside: how many, and their bytes."""
+    """Remove the cells that no run has used for `days`, and leftovers of killed runs: (number of cells, bytes)."""
     before = time.time() - days * DAY
     old = [cell for kind in (root / HOME).glob("*") for cell in _cells(kind) if _used(cell) <= before]
     freed = sum(map(_bytes, old))
@@ -96,7 +96,7 @@ def prune(root: Path, days: float) -> tuple[int, int]:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Put a cell's file or folder into an output: linked where the file system can, so that it takes no room twice."""
+    """Put a cell's file or folder into an output, as hard links where the file system has them."""
     if source.is_dir():
         shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SUMS))
     else:
@@ -105,7 +105,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

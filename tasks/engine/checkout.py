@@ -1,4 +1,4 @@
-"""The folder that the pipeline runs in: what has to lie there, what git knows of it, and how to get back what is missing."""
+"""The checkout that the pipeline runs in: the files it needs, its git commit, and the command that restores a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COPY = "Copy it from where this folder was copied from (`cp -r *` leaves out wha
 
 
 def check_files(root: Path) -> None:
-    """Raise PsrError when something is missing without which DVC cannot begin."""
+    """Raise PsrError where a file that DVC needs is missing."""
     for name, what in NEEDED.items():
         if not (root / name).exists():
             command = restoring(root, name)
@@ -25,30 +25,30 @@ def check_files(root: Path) -> None:
 
 
 def no_repository(root: Path) -> PsrError:
-    """What to say when DVC finds no git repository. `git init` mends a damaged one too, and loses nothing."""
+    """The error where DVC finds no git repository. `git init` also repairs a damaged one, and loses nothing."""
     do = f"{'Run' if shutil.which('git') else 'Install git and run'} `git init {shlex.quote(str(root))}`, or clone the repository."
     return PsrError("this folder is in no git repository, and DVC needs one", where=root, do=do)
 
 
 def restoring(root: Path, name: str) -> str:
-    """The command that brings a file or folder back as it was committed; empty where git does not have it."""
-    known = _git(root, "cat-file", "-e", f"HEAD:./{name}").returncode == 0
-    return f"`git checkout HEAD -- {shlex.quote(name)}`" if known else ""
+    """The command that restores a file or folder from the last commit; empty where git does not have it."""
+    committed = _git(root, "cat-file", "-e", f"HEAD:./{name}").returncode == 0
+    return f"`git checkout HEAD -- {shlex.quote(name)}`" if committed else ""
 
 
 def commit(root: Path) -> str:
-    """Which commit this is, or why git does not say."""
-    asked = _git(root, "rev-parse", "--short", "HEAD")
-    if asked.returncode == 0:
-        return f"at commit {asked.stdout.strip()}"
-    if "dubious ownership" in asked.stderr:
+    """The checkout's commit, or the reason why git names none."""
+    head = _git(root, "rev-parse", "--short", "HEAD")
+    if head.returncode == 0:
+        return f"at commit {head.stdout.strip()}"
+    if "dubious ownership" in head.stderr:
         allow = f"git config --global --add safe.directory {shlex.quote(str(root))}"
         return f"git refuses this folder, which is another user's; `{allow}` allows it"
-    return "no repository" if "not a git repository" in asked.stderr else "no commit yet"
+    return "no repository" if "not a git repository" in head.stderr else "no commit yet"
 
 
 def _git(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """git's answer in English; status 127 without git."""
+    """Run git with messages in English; status 127 without git."""
     try:
         return subprocess.run(
             ["git", "-C", str(root), *command],

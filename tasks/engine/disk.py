@@ -1,4 +1,4 @@
-"""A full or read-only disk, whoever meets it first, as one clear line."""
+"""Errors of a full or read-only disk as a PsrError of one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REASONS = {
     errno.EROFS: ("the disk is read-only", "Work in a folder that can be written to"),
     errno.EACCES: ("a file may not be written or read", "Set its permissions"),
 }
-LEAST = 1_000_000  # bytes without which the Prefect server cannot write its database
+LEAST = 1_000_000  # free bytes below which the Prefect server cannot write its database
 WORDS = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
@@ -24,7 +24,7 @@ WORDS = {
 
 
 def disk_error(error: BaseException | None) -> PsrError | None:
-    """The disk's trouble behind `error` or its causes, or None. Rust and C++ libraries give it in words only."""
+    """A PsrError for the disk error behind `error` or its causes, or None. Some libraries report it as text only."""
     seen: set[int] = set()
     if type(error).__module__.startswith("prefect") and shutil.disk_usage(".").free < LEAST:
         return PsrError(

@@ -1,4 +1,4 @@
-"""Small files that are never found half written."""
+"""Reading and writing small text, JSON and YAML files; a write is atomic."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader in C, wh
 
 
 def parse_yaml(text: str) -> Any:
-    """yaml.safe_load, ten times as fast where it can be: dvc.yaml and dvc.lock are long. Raises yaml.YAMLError."""
+    """yaml.safe_load, ten times as fast with the C loader: dvc.yaml and dvc.lock are long. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=FAST)  # noqa: S506 - the safe one
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write aside, then move into place."""
+    """Write `text` to a temporary file beside `path`, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Hashes of what a profile reads that no step makes and dvc.yaml cannot name: folders by parameter, and others' code."""
+"""Hashes of the packages that a profile's plugs come from, which dvc.yaml cannot name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psr.types import short_hash
 def plug_code(names: Iterable[str]) -> dict[str, str]:
     """dotted path -> a hash of the package that holds the plug, of those of `names` that are dotted paths.
 
-    The whole package counts, since a plug imports what it likes of it; what that imports from elsewhere does not.
+    All of the package counts, since a plug may import any of it; packages that it imports do not.
     """
     return {name: _package(name.partition(":")[0].partition(".")[0]) for name in sorted(set(names)) if ":" in name}
 

@@ -1,4 +1,4 @@
-"""One reproduction at a time in a repository: a lock that the system takes back when its holder dies."""
+"""A lock that allows one reproduction at a time in a repository; the system releases it when its process dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _held: set[Path] = set()
 
 @contextmanager
 def reproducing(root: Path, about: str, *, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the repository's lock; `about` tells others what is being done. Held already by this process: goes on.
+    """Hold the repository's lock; reentrant within a process. about: the text that other processes show for it.
 
     While another process holds it: with `wait`, says so once and waits; without, raises PsrError that names it.
     """
@@ -55,9 +55,9 @@ def _take(handle: int, path: Path, *, wait: bool, say: Callable[[str], None]) ->
 
 
 def holder(path: Path) -> str:
-    """Who holds the lock, in words."""
+    """A sentence that names the process holding the lock."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return f"{told['about']} runs since {told['since']} (process {told['pid']})"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return f"{record['about']} runs since {record['since']} (process {record['pid']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another reproduction runs"

@@ -1,8 +1,8 @@
-"""What DVC knows of the pipeline: the steps in order, which are stale and why; and recording what a step has made.
+"""The pipeline as DVC sees it: the steps in order, which are stale and why, and recording a step's outputs.
 
-DVC alone decides what is up to date. A step is recorded as `dvc repro` would have done it, by the same calls, but only
-if what it read is the same before and after it ran, or dvc.lock would say what is not true: DVC writes dependencies and
-parameters as they are when it records (iterative/dvc#11058).
+DVC alone decides what is up to date. A step is recorded by the calls that `dvc repro` makes, but only if its inputs are
+the same before and after it ran: DVC writes dependencies and parameters as they are when it records, and dvc.lock would
+be wrong (iterative/dvc#11058).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tasks.engine.repair import writing
 
 State = Literal["run", "maybe", "cached"]
 Reads = Mapping[str, str]  # path -> hash; parameter -> its value as text
-PATIENCE = 60.0  # seconds for another DVC process to let go
+PATIENCE = 60.0  # seconds to wait for another DVC process
 FILES = (  # what DVC reads in the repository, longer names first
     "data/profiles/dvc.yaml", "data/profiles/dvc.lock", "data/dvc.yaml", "data/dvc.lock", "dvc.yaml", "dvc.lock", "params.yaml"
 )  # fmt: skip
 HOME = Path(__file__).resolve().parents[2]
-LOADED = code_of(HOME, *CODE)  # as this process began, before most of it was imported
+LOADED = code_of(HOME, *CODE)  # when this process began, before most of the code was imported
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of one profile. needs: the steps before it. state: "run"; "maybe", if what it needs comes out different;
-    or "cached". reasons: why DVC calls it changed. reads: what it reads that no step makes, as it was when planned."""
+    """One stage of one profile. needs: the steps before it. state: "run"; "maybe": if a step it needs changes;
+    or "cached". reasons: why DVC calls it changed. reads: its inputs that no step makes, at the time of planning."""
 
     name: str
     needs: tuple[str, ...]
@@ -52,13 +52,13 @@ class Step:
 
     @property
     def folder(self) -> Path:
-        """The folder that the outputs lie in: the first one, or its parent when it is a file."""
+        """The output folder: the first output, or its parent where that is a file."""
         first = Path(self.outs[0])
         return first.parent if first.suffix else first
 
     @property
     def code(self) -> str:
-        """The version of the code that it runs on: a hash of what DVC knows of it."""
+        """The version of its code: a hash of the code among `reads`."""
         return code_version(self.reads)
 
     @property
@@ -68,40 +68,40 @@ class Step:
 
 
 class Pipeline:
-    """DVC's repository, open. `opened` makes one."""
+    """An open DVC repository; get one from `opened`."""
 
     def __init__(self, root: Path, repo: Any) -> None:
         self.root, self._repo = root, repo
         self._stages = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
 
     def step(self, name: str) -> Step:
-        """One step by its name, as it is now; its state is not looked at. Raises PsrError for an unknown one."""
+        """The step called `name`, without its state. Raises PsrError for an unknown name."""
         if name not in self._stages:
-            known = ", ".join(sorted(self._stages))
-            raise PsrError("unknown step", where="dvc.yaml", expected=f"one of {known}", got=repr(name))
+            names = ", ".join(sorted(self._stages))
+            raise PsrError("unknown step", where="dvc.yaml", expected=f"one of {names}", got=repr(name))
         _refuse_newer_code()
         with _clearly(self.root):
             return self._step(self._stages[name], set(), "run", ())
 
     def plan(self, profile: str) -> tuple[Step, ...]:
-        """The profile's steps, each after what it needs. Raises PsrError: no such profile, an input that is missing."""
+        """The profile's steps, each after what it needs. Raises PsrError for an unknown profile or a missing input."""
         _refuse_newer_code()
         order, needs = self._ordered(profile)
-        made = {str(out) for stage in order for out in stage.outs}
+        outputs = {str(out) for stage in order for out in stage.outs}
         steps: dict[str, Step] = {}
         with self._locked():
             for stage in order:
                 status = stage.status().get(stage.addressing, [])
-                self._refuse_missing(stage.name, status, made)
+                self._refuse_missing(stage.name, status, outputs)
                 above = any(steps[need].state != "cached" for need in needs[stage.name])
                 state: State = "run" if status else "maybe" if above else "cached"
-                known = any(dep.hash_info for dep in stage.deps)
-                reasons = _reasons(status) if known else ("not in dvc.lock",)
-                steps[stage.name] = self._step(stage, made, state, reasons, needs[stage.name])
+                recorded = any(dep.hash_info for dep in stage.deps)
+                reasons = _reasons(status) if recorded else ("not in dvc.lock",)
+                steps[stage.name] = self._step(stage, outputs, state, reasons, needs[stage.name])
         return tuple(steps.values())
 
     def content(self, path: str) -> str:
-        """A hash of an input, a file or a folder, as DVC takes it. Raises PsrError where there is none."""
+        """DVC's hash of an input file or folder. Raises PsrError where it is missing."""
         from dvc.dependency.base import Dependency
 
         with _clearly(self.root):
@@ -111,12 +111,12 @@ class Pipeline:
         raise _missing(self.root, path, "the profile")
 
     def changed(self, step: Step) -> bool:
-        """Whether DVC calls it stale, now that what it needs is there."""
+        """Whether DVC calls the step stale, once the steps it needs are done."""
         with self._locked():
             return bool(self._stages[step.name].changed())
 
     def restored(self, step: Step) -> bool:
-        """Bring its outputs back from DVC's cache, where it ran on the same before. Outputs edited by hand are dropped."""
+        """Restore its outputs from DVC's cache; False where it never ran on these inputs. Edited outputs are dropped."""
         from dvc.stage.cache import RunCacheNotFoundError
 
         stage = self._stages[step.name]
@@ -134,8 +134,8 @@ class Pipeline:
 
     @contextmanager
     def unchanged(self, step: Step) -> Iterator[None]:
-        """Run a step in this context. Raises PsrError where what it reads is no longer as it was when it was planned, before
-        it runs or after: its outputs would be recorded as made from what was not there."""
+        """Run a step in this context. Raises PsrError, before or after, where its inputs are no longer those that were
+        planned: its outputs would be recorded with the wrong inputs."""
         stage = self._stages[step.name]
         with _clearly(self.root):
             before = _reads(stage)
@@ -145,12 +145,12 @@ class Pipeline:
             _refuse_changed(step, before, _reads(stage))
 
     def clear(self, step: Step) -> None:
-        """Remove what an earlier run of it made."""
+        """Remove the outputs of an earlier run."""
         with self._locked():
             self._stages[step.name].remove_outs(ignore_remove=False, force=False)
 
     def record(self, step: Step) -> None:
-        """Keep what it made in DVC's cache and write dvc.lock. Only for what has just run, `unchanged`."""
+        """Put its outputs into DVC's cache and write dvc.lock. Only for a step that has just run, in `unchanged`."""
         stage = self._stages[step.name]
         with self._locked():
             stage.save()
@@ -162,40 +162,40 @@ class Pipeline:
         import networkx
 
         graph = self._repo.index.graph
-        known = sorted({name for stage in self._stages if (name := stage.partition("@")[2])})
-        if profile not in known:
+        profiles = sorted({name for stage in self._stages if (name := stage.partition("@")[2])})
+        if profile not in profiles:
             raise PsrError(
-                "unknown profile", where="dvc.yaml", expected=f"one of {', '.join(known)}", got=repr(profile)
+                "unknown profile", where="dvc.yaml", expected=f"one of {', '.join(profiles)}", got=repr(profile)
             )
-        ours = {stage for name, stage in self._stages.items() if name.endswith(f"@{profile}")}
-        ours |= {below for stage in ours for below in networkx.descendants(graph, stage)}
-        # outputs of a frozen stage are inputs; settings.yaml, of the one that always runs, is written when a run is planned
-        part = graph.subgraph(stage for stage in ours if not stage.frozen and not stage.always_changed)
+        stages = {stage for name, stage in self._stages.items() if name.endswith(f"@{profile}")}
+        stages |= {below for stage in stages for below in networkx.descendants(graph, stage)}
+        # a frozen stage's outputs are inputs; settings.yaml, of the stage that always runs, is written when planning
+        part = graph.subgraph(stage for stage in stages if not stage.frozen and not stage.always_changed)
         order = networkx.lexicographical_topological_sort(part.reverse(), key=lambda stage: stage.addressing)
         return list(order), {stage.name: tuple(sorted(need.name for need in part.successors(stage))) for stage in part}
 
     def _step(
-        self, stage: Any, made: set[str], state: State, reasons: tuple[str, ...], needs: tuple[str, ...] = ()
+        self, stage: Any, outputs: set[str], state: State, reasons: tuple[str, ...], needs: tuple[str, ...] = ()
     ) -> Step:
         params = [name for dep in stage.deps for name in getattr(dep, "params", ())]
         paths = [dep for dep in stage.deps if not hasattr(dep, "params")]
-        inputs = [dep for dep in stage.deps if str(dep) not in made and not _within(str(dep), made)]
+        inputs = [dep for dep in stage.deps if str(dep) not in outputs and not _within(str(dep), outputs)]
         reads = {name: value for dep in inputs for name, value in _read(dep).items()}
         return Step(
             stage.name, needs, state, reasons, tuple(map(str, paths)),
             tuple(name for name in params if "." not in name), tuple(map(str, stage.outs)), reads,
         )  # fmt: skip
 
-    def _refuse_missing(self, step: str, status: list[Any], made: set[str]) -> None:
-        """A dependency that is not there and that no step makes."""
+    def _refuse_missing(self, step: str, status: list[Any], outputs: set[str]) -> None:
+        """Raise PsrError for a dependency that is missing and that no step makes."""
         gone = [name for entry in status if isinstance(entry, dict) for name, how in entry.get("changed deps", {}).items()
-                if how == "deleted" and not _within(name, made)]  # fmt: skip
+                if how == "deleted" and not _within(name, outputs)]  # fmt: skip
         if gone:
             raise _missing(self.root, gone[0], step)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """DVC's lock on the repository, which a `dvc status` by hand holds for a moment; its errors as PsrError."""
+        """Hold DVC's lock on the repository, waiting while e.g. `dvc status` holds it; DVC's errors as PsrError."""
         from dvc.lock import LockError
 
         end = time.monotonic() + PATIENCE
@@ -214,8 +214,8 @@ class Pipeline:
 
 
 def add_output(root: Path, folder: Path) -> None:
-    """Have DVC keep a folder that no step makes, as `dvc add` does: the file FOLDER.dvc belongs into git, and `dvc push` and
-    `dvc pull` carry the folder. Does nothing where there is no DVC repository. Raises PsrError as `opened` does."""
+    """`dvc add` of a folder that no step makes: FOLDER.dvc belongs into git, `dvc push` and `dvc pull` transfer the folder.
+    Does nothing without a DVC repository. Raises PsrError as `opened` does."""
     if not (root / ".dvc").is_dir():
         return
     with _clearly(root), _repo(root) as repo:
@@ -226,7 +226,7 @@ def add_output(root: Path, folder: Path) -> None:
 def opened(root: Path) -> Iterator[Pipeline]:
     """The pipeline of the repository at `root`.
 
-    Raises PsrError: no DVC or git repository, another DVC process at work, a damaged dvc.yaml or dvc.lock.
+    Raises PsrError: no DVC or git repository, another running DVC process, a damaged dvc.yaml or dvc.lock.
     """
     check_files(root)
     with _clearly(root):
@@ -241,11 +241,11 @@ def opened(root: Path) -> Iterator[Pipeline]:
 
 
 def _repo(root: Path) -> Any:
-    """DVC's repository. What DVC logs is said by its errors too."""
+    """DVC's repository, its log silenced: its errors say the same."""
     from dvc.repo import Repo
 
     for name in ("dvc", "dvc_data", "dvc_objects"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # importing it has set another
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # importing dvc sets another level
     return Repo(str(root))
 
 
@@ -265,7 +265,7 @@ def _missing(root: Path, path: str, reader: str) -> PsrError:
 
 
 def _read(dep: Any) -> dict[str, str]:
-    """What one dependency holds now: its hash; of parameters each value."""
+    """A dependency's current value: path -> hash, or each parameter -> its value as text."""
     if hasattr(dep, "params"):
         return {name: repr(value) for name, value in dep.get_hash().value.items()}
     if not dep.exists:
@@ -288,7 +288,7 @@ def _refuse_changed(step: Step, before: Reads, now: Reads) -> None:
 
 
 def _refuse_newer_code() -> None:
-    """What is planned from the files of now would run on those that were imported before."""
+    """Raise PsrError where the code on disk is no longer the code that was imported."""
     if code_of(HOME, *CODE) != LOADED:
         raise PsrError(
             "the code was edited after this command began",
@@ -297,13 +297,13 @@ def _refuse_newer_code() -> None:
         )
 
 
-def _within(name: str, made: set[str]) -> bool:
-    """Whether a path is an output, lies in one or holds one."""
-    return any(Path(name).is_relative_to(out) or Path(out).is_relative_to(name) for out in made)
+def _within(name: str, outputs: set[str]) -> bool:
+    """Whether the path `name` is an output, lies in one or contains one."""
+    return any(Path(name).is_relative_to(out) or Path(out).is_relative_to(name) for out in outputs)
 
 
 def _drop_damaged(out: Any) -> None:
-    """Remove from DVC's cache what no longer is what its name says: an output that was linked to it was edited in place."""
+    """Remove files from DVC's cache whose content no longer has their hash: an output linked to one was edited."""
     cached = {path.stat().st_ino: path for path in Path(out.cache.path).rglob("*") if path.is_file()}
     for file in (path for path in Path(out.fs_path).rglob("*") if path.is_file()):
         linked = cached.get(file.stat().st_ino)
@@ -312,20 +312,20 @@ def _drop_damaged(out: Any) -> None:
 
 
 def _reasons(status: list[Any]) -> tuple[str, ...]:
-    """DVC's account of a changed stage in short lines: `psr/fitting modified`, `quick.distill.lr modified`."""
-    found: list[str] = []
+    """DVC's status of a changed stage as short lines: `psr/fitting modified`, `quick.distill.lr modified`."""
+    reasons: list[str] = []
     for entry in status:
         if isinstance(entry, str):
-            found.append(entry)
+            reasons.append(entry)
             continue
         for kind, details in entry.items():
             for name, what in details.items():
                 edited = kind == "changed outs" and what == "modified"
                 if isinstance(what, str):
-                    found.append(f"{name} {'was edited by hand' if edited else what}")
+                    reasons.append(f"{name} {'was edited by hand' if edited else what}")
                 else:
-                    found += [f"{key} {how}" for key, how in _flat(what)]
-    return tuple(found)
+                    reasons += [f"{key} {how}" for key, how in _flat(what)]
+    return tuple(reasons)
 
 
 def _flat(details: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -337,7 +337,7 @@ def _flat(details: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 
 @contextmanager
 def _clearly(root: Path) -> Iterator[None]:
-    """What DVC raises comes out as PsrError."""
+    """Raise DVC's errors as PsrError."""
     from dvc.exceptions import DvcException
 
     try:

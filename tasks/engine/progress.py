@@ -1,7 +1,4 @@
-"""What a step says while it runs: lines under its name, and a bar for each long part where someone watches.
-
-Lines go to the terminal and, while Prefect runs the step, into the log of its flow run.
-"""
+"""A step's messages, and progress bars on a terminal. Under Prefect, messages also go to the log of the flow run."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _log: logging.Logger | logging.LoggerAdapter[Any] | None = None
 
 @contextmanager
 def speaking(step: str, log: logging.Logger | logging.LoggerAdapter[Any] | None = None) -> Iterator[None]:
-    """Name the step that speaks from now on, and where its lines are kept too."""
+    """While open, `say` prints under this step's name, and also writes to `log`."""
     global _step, _log
     before = _step, _log
     _step, _log = step, log
@@ -32,7 +29,7 @@ def speaking(step: str, log: logging.Logger | logging.LoggerAdapter[Any] | None 
 
 
 def say(line: str) -> None:
-    """One line of the step that runs, or of none."""
+    """Print one line, under the name of the current step if there is one."""
     print(f"{_step:>8} │ {clean(line)}" if _step else clean(line), flush=True)
     if _log is not None:
         _log.info(line)
@@ -40,7 +37,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`; says "label: N unit in T s" at the end of what took a second or more."""
+    """Yields `advance(n)`; at the end, after a second or more, says "label: N unit in T s"."""
     if total == 0:
         yield lambda n: None
         return
@@ -51,9 +48,9 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None
             yield lambda n: bar.advance(row, n)
     else:
         yield lambda n: None
-    taken = time.monotonic() - started
-    if taken >= WORTH_SAYING:
-        say(f"{label}: {total} {unit} in {taken:.1f} s")
+    seconds = time.monotonic() - started
+    if seconds >= WORTH_SAYING:
+        say(f"{label}: {total} {unit} in {seconds:.1f} s")
 
 
 def _bar():  # type: ignore[no-untyped-def]
@@ -67,7 +64,7 @@ def _bar():  # type: ignore[no-untyped-def]
 
 
 def clean(value: object) -> str:
-    """`value` as text that moves no cursor and colours no screen: control characters as escapes (`\\x1b`), tabs as spaces."""
+    """`value` as text that is safe on a terminal: control characters as escapes (`\\x1b`), tabs as spaces."""
     text = str(value).replace("\r\n", "\n").replace("\t", " ")
     return "".join(c if c == "\n" or unicodedata.category(c) not in _UNSEEN else _escape(c) for c in text)
 

@@ -1,6 +1,6 @@
-"""Mending what a kill -9 may leave: DVC's two small files are written in place, so they can be found cut short.
+"""Repair of dvc.lock and DVC's rwlock after a kill: DVC writes both in place, so they can be truncated.
 
-Only called while this process holds the repository's lock, so no other reproduction is writing them.
+Only called while this process holds the repository's lock, so no other reproduction writes them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tasks.engine.lockfiles import LOCKS
 
 
 def repair(root: Path, say: Callable[[str], None]) -> None:
-    """Drop a damaged or stale `.dvc/tmp/rwlock`; put back the last whole version of a dvc.lock that a killed run was writing,
-    or that is damaged. Without one the file is removed: DVC's cache gives the steps back."""
+    """Remove a damaged or stale `.dvc/tmp/rwlock`; replace a dvc.lock that is damaged, or was being written
+    when a run was killed, by its last valid copy. Without a copy it is removed: DVC's cache restores the steps."""
     rwlock = root / ".dvc" / "tmp" / "rwlock"
     if rwlock.exists():
         _drop_dead(rwlock)
     for name in LOCKS:
         lock, kept = root / name, _kept(root, name)
-        if lock.exists() and (_mark(root).exists() or not _whole(lock)):
+        if lock.exists() and (_mark(root).exists() or not _is_valid(lock)):
             if kept.exists():
                 _copy(kept, lock)
             else:
@@ -40,15 +40,15 @@ def repair(root: Path, say: Callable[[str], None]) -> None:
 
 
 def keep(root: Path) -> None:
-    """Keep a copy of every dvc.lock that is whole."""
+    """Copy every valid dvc.lock, for `repair`."""
     for name in LOCKS:
-        if (root / name).exists() and _whole(root / name):
+        if (root / name).exists() and _is_valid(root / name):
             _copy(root / name, _kept(root, name))
 
 
 @contextmanager
 def writing(root: Path) -> Iterator[None]:
-    """Write a lock file in this context: should the process be killed in it, `repair` puts the version of before back."""
+    """Write a lock file in this context: if the process is killed meanwhile, `repair` restores the previous version."""
     keep(root)
     write_text(_mark(root), "")
     yield
@@ -65,7 +65,7 @@ def _kept(root: Path, name: str) -> Path:
 
 
 def _drop_dead(path: Path) -> None:
-    """Leave only what living processes hold; remove the file when that is nothing or the file is damaged."""
+    """Keep only the entries of living processes; remove the file where none is left or it is damaged."""
     try:
         locks = json.loads(path.read_text(encoding="utf-8"))
         moment = path.stat().st_mtime
@@ -81,7 +81,7 @@ def _drop_dead(path: Path) -> None:
 
 
 def _holds(entry: dict[str, Any], moment: float) -> bool:
-    """Whether the process named in a lock's entry still runs: no zombie, and no younger process with its number."""
+    """Whether the process of a lock's entry still runs, and is no zombie and no newer process with its number."""
     try:
         process = psutil.Process(int(entry["pid"]))
         return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment + 2
@@ -89,7 +89,7 @@ def _holds(entry: dict[str, Any], moment: float) -> bool:
         return False
 
 
-def _whole(lock: Path) -> bool:
+def _is_valid(lock: Path) -> bool:
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 

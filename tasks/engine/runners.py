@@ -1,7 +1,7 @@
-"""Who runs the cells of a step: this process one after the other, or Prefect as task runs that it shows and retries.
+"""Runners of a step's cells: serial in this process, or as Prefect task runs with retries.
 
-A runner is a function of a piece of work and of the calls to it, a name and its arguments each; it returns what they
-return, in order. The arguments are small and can be pickled (paths, names, numbers), so that a cell can run elsewhere.
+A runner takes a function and the calls to it (name -> arguments), and returns the results in order. Arguments are small
+and picklable (paths, names, numbers), so that a runner may use other processes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TRANSPORT = ("httpx", "httpcore", "websockets", "sqlalchemy", "sqlite3")
 
 
 def serial(work: Callable[..., T], calls: Calls) -> list[T]:
-    """One after the other, here."""
+    """Run the calls one after the other."""
     return [work(**arguments) for arguments in calls.values()]
 
 
 def prefect(work: Callable[..., T], calls: Calls) -> list[T]:
-    """One after the other, here: the model's threads fill the machine. Each is a task run, tried again where that helps."""
+    """Run each call as a Prefect task run, one after the other (the model's threads fill the machine); see `may_pass`."""
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
@@ -42,7 +42,7 @@ def prefect(work: Callable[..., T], calls: Calls) -> list[T]:
 
 
 def may_pass(error: object) -> bool:
-    """Whether the same again may go well: not for what the user has to mend, and not for a bug."""
+    """Whether a retry may succeed: not after an input error, a disk error or a bug."""
     if not isinstance(error, BaseException) or isinstance(error, PsrError) or disk_error(error) is not None:
         return bool(getattr(error, "retryable", False))
     return isinstance(error, OSError | EOFError) or type(error).__module__.partition(".")[0] in TRANSPORT

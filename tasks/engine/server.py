@@ -1,6 +1,6 @@
 """The Prefect server of a run: one process on the loopback interface that ends with the run.
 
-`python -m tasks.engine.server` is that process. It takes a free port itself and prints its address.
+`python -m tasks.engine.server` is that process. It binds a free port and prints its address.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ PATIENCE = 300.0  # seconds; a new database takes ten on an idle machine, and mi
 
 @contextmanager
 def server(root: Path, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
-    """The address of a running server: the one named by PREFECT_API_URL, or a new one for as long as the context lasts.
+    """Yields the address of a server: the one in PREFECT_API_URL, or a new one that ends with the context.
 
-    meanwhile: what to do while it starts.
+    meanwhile(): called while it starts.
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
@@ -44,14 +44,14 @@ def server(root: Path, meanwhile: Callable[[], object] = lambda: None) -> Iterat
     try:
         meanwhile()
         url = _address(process, log)
-        os.environ["PREFECT_API_URL"] = url  # before prefect is imported, which reads it then
+        os.environ["PREFECT_API_URL"] = url  # prefect reads it on import
         import_module("prefect")
         _wait(process, url, log)
         threading.Thread(target=_end_with, args=(process, log, ended), daemon=True, name="watch-server").start()
         yield url
     finally:
         for handler in logging.getLogger("prefect.flow_runs").handlers:
-            handler.flush()  # the last lines reach the server while it is there
+            handler.flush()  # send the last lines while the server runs
         ended.set()
         os.environ.pop("PREFECT_API_URL", None)
         process.kill()
@@ -59,7 +59,7 @@ def server(root: Path, meanwhile: Callable[[], object] = lambda: None) -> Iterat
 
 
 def check_server(timeout: float = 10.0) -> None:
-    """Raises PsrError when PREFECT_API_URL names a server that does not answer. Without the variable: nothing to check."""
+    """Raise PsrError where PREFECT_API_URL names a server that does not answer; nothing is checked without it."""
     url = os.environ.get("PREFECT_API_URL")
     if url and not answers(url, timeout):
         raise PsrError(
@@ -94,7 +94,7 @@ def _end_with(process: subprocess.Popen[str], log: Path, ended: threading.Event)
 
 
 def start(folder: Path, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """A server process that works in `folder`, writes to `log` and ends with this one: its standard input closes then."""
+    """Start a server process in `folder` that logs to `log`; it ends when its standard input closes, with this process."""
     with open(log, "w", encoding="utf-8") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "tasks.engine.server"],
@@ -139,7 +139,7 @@ def _last_line(log: Path) -> str:
 
 
 def main() -> int:
-    """Serve until the parent ends."""
+    """Serve until the parent process ends."""
     try:
         port = socket.create_server((HOST, 0))
     except OSError as error:
@@ -147,7 +147,7 @@ def main() -> int:
         return 1
     threading.Thread(target=_end_with_parent, daemon=True, name="watch-parent").start()
     url = f"http://{HOST}:{port.getsockname()[1]}/api"
-    os.environ.setdefault("PREFECT_SERVER_UI_API_URL", url)  # its pages would ask port 4200
+    os.environ.setdefault("PREFECT_SERVER_UI_API_URL", url)  # its pages use port 4200 otherwise
     print(url, flush=True)
     import uvicorn
     from prefect.server.api.server import create_app
@@ -157,7 +157,7 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()  # ends when nobody holds the other end, kill -9 included
+    sys.stdin.read()  # returns when the parent ends, even by kill -9
     os._exit(0)
 
 

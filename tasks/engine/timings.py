@@ -1,6 +1,6 @@
-"""How long each step's own work took when it last ran: what the estimate of the next run and the share of the tools go by.
+"""Seconds of each step's last run, for the estimate of the next run and the overhead of orchestration.
 
-`.psr/timings/{step}@{profile}.json`, no output of DVC's: it says nothing about results.
+Stored in `.psr/timings/{step}@{profile}.json`, outside DVC: results do not depend on it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tasks.engine.files import read_json, write_json
 
 @contextmanager
 def timed(root: Path, step: str) -> Iterator[None]:
-    """Keep how many seconds the context took, if it ends well."""
+    """Store the seconds that the context took, if it raises nothing."""
     begun = time.monotonic()
     yield
     write_json(_path(root, step), time.monotonic() - begun)
@@ -23,8 +23,8 @@ def timed(root: Path, step: str) -> Iterator[None]:
 
 def seconds_of(root: Path, step: str) -> float | None:
     """Seconds of the step's last run in this checkout; None where there was none."""
-    known = read_json(_path(root, step))
-    return float(known) if isinstance(known, int | float) else None
+    seconds = read_json(_path(root, step))
+    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def _path(root: Path, step: str) -> Path:
