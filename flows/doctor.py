@@ -23,7 +23,7 @@ def main() -> int:
     try:
         for finding in findings(root):
             well = well and finding.good
-            print(f"{'ok ' if finding.good else 'BAD'}  {finding.name}: {clean(finding.found)}", flush=True)
+            print(f"{'ok ' if finding.good else 'BAD'}  {finding.name}: {clean(finding.detail)}", flush=True)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130

@@ -1,1 +1,1 @@
-"""Whether this machine and these versions can do the work."""
+"""Checks of the installation and of a model, before anything runs."""

@@ -1,4 +1,4 @@
-"""Whether this installation can run the pipeline: each check says one line, and why not."""
+"""The checks of `python -m flows.doctor`: whether this installation can run the pipeline, a line a check."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SERVER = "from prefect.server.api.server import create_app; create_app(); import
 
 
 class Finding(NamedTuple):
-    """One line: what was looked at, whether it is well, and what was found."""
+    """The result of a check. name: what was checked; detail: what was found, in a line."""
 
     name: str
     good: bool
-    found: str
+    detail: str
 
 
 def findings(root: Path) -> Iterator[Finding]:
-    """Every check, as it is made."""
+    """Run every check."""
     supported = (3, 11) <= sys.version_info[:2] < (3, 13)
     yield Finding("python", supported, sys.version.split()[0] + ("" if supported else ", 3.11 or 3.12 is needed"))
     yield from packages(root)
@@ -41,10 +41,10 @@ def findings(root: Path) -> Iterator[Finding]:
 
 
 def packages(root: Path) -> Iterator[Finding]:
-    """Every dependency of pyproject.toml, the pipeline's too, against what is installed, and beside it the version of constraints.txt.
+    """A finding for each dependency of pyproject.toml, the pipeline's included: the installed version against its range.
 
-    pyproject.toml says what works, and is there for a reason. constraints.txt says what was run together: another version
-    may work, and is named; of packages that are no dependency of ours, only such a one.
+    A version outside the range is bad. One that differs from constraints.txt (the versions that were run together) may
+    work, and is named; of indirect dependencies only those are listed.
     """
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -57,45 +57,45 @@ def packages(root: Path) -> Iterator[Finding]:
         tried = together.pop(canonicalize_name(requirement.name), None)
         name, needed = requirement.name, requirement.specifier
         try:
-            good, found = needed.contains(version(name), prereleases=True), version(name)
+            good, installed = needed.contains(version(name), prereleases=True), version(name)
         except PackageNotFoundError:
-            good, found = False, "missing"
-        yield Finding(name, good, _beside(found, tried) if good else f"{found}, {needed} is needed")
+            good, installed = False, "missing"
+        yield Finding(name, good, _with_tried(installed, tried) if good else f"{installed}, {needed} is needed")
     for below, tried in together.items():
         with suppress(PackageNotFoundError):  # what only tests need may be missing
             if not tried.specifier.contains(version(below), prereleases=True):
-                yield Finding(below, True, _beside(version(below), tried))
+                yield Finding(below, True, _with_tried(version(below), tried))
 
 
 def run_together(root: Path) -> dict[str, Requirement]:
-    """The lines of constraints.txt by package; none without the file."""
+    """package -> its line of constraints.txt; empty without the file."""
     path = root / "constraints.txt"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     read = [Requirement(bare) for line in lines if (bare := line.partition("#")[0].strip())]
     return {canonicalize_name(one.name): one for one in read if one.marker is None or one.marker.evaluate()}
 
 
-def _beside(found: str, tried: Requirement | None) -> str:
-    if tried is None or tried.specifier.contains(found, prereleases=True):
-        return found
-    return f"{found} (run together: {str(tried.specifier).removeprefix('==')})"
+def _with_tried(installed: str, tried: Requirement | None) -> str:
+    if tried is None or tried.specifier.contains(installed, prereleases=True):
+        return installed
+    return f"{installed} (run together: {str(tried.specifier).removeprefix('==')})"
 
 
 def prefect_server(root: Path) -> tuple[bool, str]:
-    """Prefect's server can be imported and made: it breaks where FastAPI is newer than it knows."""
+    """Prefect's server can be imported and created: a newer FastAPI breaks it."""
     done = subprocess.run([sys.executable, "-c", SERVER], capture_output=True, text=True, cwd=root, timeout=300)
     return done.returncode == 0, "starts" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 
 
 def git(root: Path) -> tuple[bool, str]:
-    """DVC itself does without the program; MLflow is told the commit by it."""
+    """The git program, from which MLflow takes the commit; DVC works without it."""
     if shutil.which("git") is None:
         return True, "no git program on PATH: MLflow's records will name no commit"
     return True, commit(root)
 
 
 def pipeline(root: Path) -> tuple[bool, str]:
-    """DVC can read its files here, in a git repository."""
+    """DVC can read its files, in a git repository."""
     try:
         with opened(root):
             pass
@@ -120,7 +120,7 @@ def steering(root: Path) -> tuple[bool, str]:
 
 
 def disk(root: Path) -> tuple[bool, str]:
-    """A quick profile takes some 200 MB; the environment is there already."""
+    """Free space: the quick profile needs about 200 MB."""
     free = shutil.disk_usage(root).free / 1e9
     return free > 1, f"{free:.1f} GB free" + ("" if free > 1 else ", 1 GB is needed")
 

@@ -1,4 +1,4 @@
-"""Whether a model can be read and steered here: what is asked before a run begins."""
+"""The check of a model before a run: whether it can be read and steered."""
 
 from __future__ import annotations
 

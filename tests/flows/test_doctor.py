@@ -38,7 +38,7 @@ def test_a_wrong_or_missing_version_is_named(tmp_path, requirement, words):
     (tmp_path / "pyproject.toml").write_text(f'[project]\ndependencies = ["{requirement}"]\n')
     (finding,) = checks.packages(tmp_path)
     assert not finding.good
-    assert words.replace("fastapi.*", "") in finding.found
+    assert words.replace("fastapi.*", "") in finding.detail
 
 
 def test_a_folder_without_its_list_of_dependencies_is_bad(tmp_path):
