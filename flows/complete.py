@@ -17,7 +17,7 @@ def complete(
     """x' -> y' and x -> y, for every fitting question × instruction × sample of every attribute."""
     lm = ModelSettings(**model.model_dump())
     answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=complete.batch_size)
-    asked = {"answerer": answerer, **complete.model_dump(exclude={"batch_size"})}
-    cells = context.map(complete_attribute, {a.key: {"attribute": a, **asked} for a in attributes_of(benchmarks)})
+    arguments = {"answerer": answerer, **complete.model_dump(exclude={"batch_size"})}
+    cells = context.map(complete_attribute, {a.key: {"attribute": a, **arguments} for a in attributes_of(benchmarks)})
     gather(cells, context.out, ["pairs", "completions"])
     write_benchmarks(context.out, [one.name for one in benchmarks], benchmarks_of(benchmarks))

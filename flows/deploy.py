@@ -27,14 +27,14 @@ def deployment() -> RunnerDeployment:
 
     from flows.pipeline import reproduce
 
-    made = reproduce.to_deployment(
+    scheduled = reproduce.to_deployment(
         NAME,
         schedule=Cron(CRON, active=False),
         parameters={"profile": params.DEFAULT_PROFILE},
         concurrency_limit=1,
         description="Bring the results up to date. Inactive until its schedule is switched on.",
     )
-    return made  # type: ignore[return-value]
+    return scheduled  # type: ignore[return-value]
 
 
 def main() -> int:

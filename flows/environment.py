@@ -44,7 +44,7 @@ def set_defaults(root: Path, environment: MutableMapping[str, str] = os.environ)
     for name, value in {**DEFAULTS, "PREFECT_HOME": str(root / ".psr" / "prefect")}.items():
         environment.setdefault(name, value)
     logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # Prefect's; it tells of every slow machine
-    here = str(Path(sys.executable).parent)
+    interpreter = str(Path(sys.executable).parent)
     paths = environment.get("PATH", os.defpath).split(os.pathsep)
-    if paths[0] != here:
-        environment["PATH"] = os.pathsep.join([here, *paths])
+    if paths[0] != interpreter:
+        environment["PATH"] = os.pathsep.join([interpreter, *paths])

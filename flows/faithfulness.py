@@ -35,8 +35,8 @@ def faithfulness(
             measured = Measured(
                 attribute, seed, sampled, answerer, settings.questions, settings.resamples, settings.seed
             )  # fmt: skip
-            asked = {"measured": measured, **learnt, "strengths": settings.strengths}
-            cells += context.map(measure_prompt, {f"{attribute.key} seed {seed}": asked})
+            arguments = {"measured": measured, **learnt, "strengths": settings.strengths}
+            cells += context.map(measure_prompt, {f"{attribute.key} seed {seed}": arguments})
             cells += context.map(
                 measure_module,
                 {

@@ -27,7 +27,7 @@ from tasks.engine.lockfiles import SETTINGS
 FILE = "params.yaml"
 DEFAULT_PROFILE = "quick"  # nothing differs
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-TAKEN = ("testbed", "profiles", "models", "results.duckdb")  # what else lies in data/
+RESERVED = ("testbed", "profiles", "models", "results.duckdb")  # what else lies in data/
 INPUTS, PLUGS = "inputs", "plugs"  # the further sections of settings.yaml, which no step is handed
 
 
@@ -98,11 +98,11 @@ def _sections(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             got=", ".join(map(str, values)),
         )
     for name in others:
-        if not NAME.fullmatch(str(name)) or name in (*TAKEN, DEFAULT_PROFILE):
+        if not NAME.fullmatch(str(name)) or name in (*RESERVED, DEFAULT_PROFILE):
             raise PsrError(
                 "a profile cannot have this name",
                 where=file.name,
-                expected=f"letters, digits, . _ - and none of {', '.join((DEFAULT_PROFILE, *TAKEN))}",
+                expected=f"letters, digits, . _ - and none of {', '.join((DEFAULT_PROFILE, *RESERVED))}",
                 got=repr(name),
             )
     return values["defaults"], others
@@ -110,12 +110,12 @@ def _sections(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _defaults_and_difference(file: Path, profile: str) -> tuple[dict[str, Any], dict[str, Any]]:
     defaults, others = _sections(file)
-    known = (DEFAULT_PROFILE, *others)
-    if profile not in known:
+    names = (DEFAULT_PROFILE, *others)
+    if profile not in names:
         raise PsrError(
             "unknown profile",
             where=file.name,
-            expected=f"one of {', '.join(nearest(profile, known))}",
+            expected=f"one of {', '.join(nearest(profile, names))}",
             got=repr(profile),
         )
     difference = others.get(profile) or {}
@@ -203,8 +203,8 @@ def _validated(values: Mapping[str, Any], where: str) -> Profile:
         problems = "; ".join(_problem(detail) for detail in error.errors(include_url=False))
         raise PsrError(problems, where=where, do="Correct it.") from None
     except PsrError as error:  # of a plug: pydantic lets it through as it is
-        place = ", ".join(part for part in (where, error.where) if part)
-        raise PsrError(error.what, where=place, expected=error.expected, got=error.got, do=error.do) from None
+        location = ", ".join(part for part in (where, error.where) if part)
+        raise PsrError(error.what, where=location, expected=error.expected, got=error.got, do=error.do) from None
 
 
 def _problem(detail: Any) -> str:

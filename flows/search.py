@@ -26,7 +26,7 @@ def search(
     search: Search,
 ) -> None:
     """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
-    attributes, distilled, known = attributes_of(benchmarks), context.output_of("distill"), benchmarks_of(benchmarks)
+    attributes, distilled, by_name = attributes_of(benchmarks), context.output_of("distill"), benchmarks_of(benchmarks)
     judges = judges_named(attributes, **judge.model_dump())
     lm = ModelSettings(**model.model_dump())
     answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=search.batch_size)
@@ -34,16 +34,16 @@ def search(
     cells = []
     for attribute in attributes:
         for seed, sampled in sampling_seeds(seeds, search.seed, search.samples).items():
-            asked = {
-                "attribute": attribute, "benchmark": known[attribute.benchmark], "seed": seed, "sampled": sampled,
+            arguments = {
+                "attribute": attribute, "benchmark": by_name[attribute.benchmark], "seed": seed, "sampled": sampled,
                 "answerer": answerer, "judge": judges[attribute.benchmark], "questions": search.questions,
             }  # fmt: skip
-            cells += context.map(search_unsteered, {f"{attribute.key} seed {seed}": asked})
+            cells += context.map(search_unsteered, {f"{attribute.key} seed {seed}": arguments})
             cells += context.map(
                 search_module,
                 {
                     f"{attribute.key} {row['method']} seed {seed}": {
-                        **asked, "folder": distilled / row["folder"], "grid": grid
+                        **arguments, "folder": distilled / row["folder"], "grid": grid
                     }
                     for row in rows_of_seed(distilled, attribute.key, seed)
                 },

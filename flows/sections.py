@@ -305,14 +305,14 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _own_answers(self) -> Profile:
-        mine, theirs = (
+        measured, evaluated = (
             range(first, first + len(self.seeds) * samples)
             for first, samples in ((self.faithfulness.seed, 1), (self.steer.seed, self.steer.samples))
         )
-        if mine[0] <= theirs[-1] and theirs[0] <= mine[-1]:
+        if measured[0] <= evaluated[-1] and evaluated[0] <= measured[-1]:
             raise ValueError(
-                f"faithfulness samples under {mine[0]} to {mine[-1]} (one seed for each of `seeds`), steer under "
-                f"{theirs[0]} to {theirs[-1]}: choose another faithfulness.seed"
+                f"faithfulness samples under {measured[0]} to {measured[-1]} (one seed for each of `seeds`), steer under "
+                f"{evaluated[0]} to {evaluated[-1]}: choose another faithfulness.seed"
             )
         return self
 

@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--database", type=Path, default=ROOT / "data" / "results.duckdb", metavar="FILE")
     options = parser.parse_args(argv)
     try:
-        found = ask(options.database, options.query) if options.schema is None else described(options.schema)
-        FORMATS[options.format](found)
+        answer = ask(options.database, options.query) if options.schema is None else described(options.schema)
+        FORMATS[options.format](answer)
         sys.stdout.flush()
     except PsrError as error:
         print(clean(error), file=sys.stderr)

@@ -24,16 +24,24 @@ def steer(
     """A' = A + alpha · lambda(A) · z (Eq. 7) at every candidate alpha, and lambda per token for a few answers."""
     lm, distilled = ModelSettings(**model.model_dump()), context.output_of("distill")
     answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=steer.batch_size)
-    shown = {"search": context.output_of("search"), "strengths": steer.strengths, "with_prompt": steer.with_prompt}
+    module_arguments = {
+        "search": context.output_of("search"),
+        "strengths": steer.strengths,
+        "with_prompt": steer.with_prompt,
+    }
     cells = []
     for attribute in attributes_of(benchmarks):
         for seed, sampled in sampling_seeds(seeds, steer.seed, steer.samples).items():
-            asked = {
+            arguments = {
                 "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer, "questions": steer.questions
             }  # fmt: skip
-            cells += context.map(answer_unsteered, {f"{attribute.key} seed {seed}": asked})
+            cells += context.map(answer_unsteered, {f"{attribute.key} seed {seed}": arguments})
             modules = {
-                f"{attribute.key} {row['method']} seed {seed}": {**asked, "folder": distilled / row["folder"], **shown}
+                f"{attribute.key} {row['method']} seed {seed}": {
+                    **arguments,
+                    "folder": distilled / row["folder"],
+                    **module_arguments,
+                }
                 for row in rows_of_seed(distilled, attribute.key, seed)
             }
             cells += context.map(answer_steered, modules)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flows import environment, params
 from flows.doors import answered
-from flows.steps import run_here
+from flows.steps import run_in_process
 from tasks.engine.pipeline import opened
 
 
@@ -34,7 +34,7 @@ def _run(root: Path, name: str, profile: str) -> None:
     with opened(root) as pipeline:
         step = pipeline.step(f"{name}@{profile}")
         with pipeline.unchanged(step):
-            run_here(root, profile, step, settings)
+            run_in_process(root, profile, step, settings)
 
 
 def _end_with(parent: int) -> None:

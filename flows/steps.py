@@ -44,7 +44,7 @@ def planned(
             yield settings, pipeline, steps
 
 
-def run_here(root: Path, profile: str, step: Step, settings: Profile) -> None:
+def run_in_process(root: Path, profile: str, step: Step, settings: Profile) -> None:
     """Run a step in this process, without a server."""
     _work(root, profile, step, settings, serial)
 

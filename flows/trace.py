@@ -86,12 +86,12 @@ def _tree(question: Question, item: Item, triplets: int | None, seen: set[str]) 
 
 def _facts(facts: Mapping[str, object]) -> Text:
     """Facts below their item; everything a model or a user wrote goes through `clean` and is never markup."""
-    known = {name: clean(value).replace("\n", " ⏎ ") for name, value in facts.items()}
-    short = " · ".join(f"{name} {value}" for name, value in known.items() if name not in TEXTS)
+    values = {name: clean(value).replace("\n", " ⏎ ") for name, value in facts.items()}
+    short = " · ".join(f"{name} {value}" for name, value in values.items() if name not in TEXTS)
     text = Text(f"\n{short}" if short else "")
-    for name in known:
+    for name in values:
         if name in TEXTS:
-            text.append(f"\n{name}: ", style="dim").append(known[name])
+            text.append(f"\n{name}: ", style="dim").append(values[name])
     return text
 
 
