@@ -25,7 +25,7 @@ from tasks.shown.studies import adaptation_table, size
 from tasks.steps.distill import Material
 from tasks.studies.adaptation import adapters
 from tasks.studies.adaptation import rows as measuring
-from tasks.studies.adaptation.adapters import ALPHAS, answered, answers
+from tasks.studies.adaptation.adapters import ALPHAS, answers, scores_of_adapter
 from tasks.studies.adaptation.material import Case, load, unrelated_answers, wanted
 from tasks.studies.adaptation.rows import chosen_modules, coherence_at, rows_of, stored
 from tasks.tables.parquet import read_table, write_table
@@ -109,7 +109,7 @@ def test_strengths_are_chosen_on_the_search_questions_and_only_candidates_are_ev
         return real(case, adapter, alphas, side, sampled)
 
     monkeypatch.setattr(adapters, "scored", counted)
-    looked, taken = answered(case(), own_weights(lm_head_weight=-1.0))
+    looked, taken = scores_of_adapter(case(), own_weights(lm_head_weight=-1.0))
     assert asked[0] == looked.alphas == (0.0, *ALPHAS)
     assert asked[1] == taken.alphas
     assert taken.alphas[0] == 0
@@ -219,7 +219,9 @@ def test_a_small_comparison_on_the_shipped_model(mini, monkeypatch, tmp_path):  
     assert all(4 * row["parameters"] <= row["bytes"] < 4 * row["parameters"] + 20_000 for row in found[1:])
     assert all((row["drift"] == 0) == (row["alpha"] == 0) for row in found)
     write_table(mini / "adaptation/adaptation.parquet", "adaptation", found)
-    monkeypatch.setattr(measuring, "answered", lambda *_: pytest.fail("an adapter that is there was fitted again"))
+    monkeypatch.setattr(
+        measuring, "scores_of_adapter", lambda *_: pytest.fail("an adapter that is there was fitted again")
+    )
     assert rows_of(one, cells)[2:] == found[2:]
     monkeypatch.setitem(quick, "lora1-ll", replace(quick["lora1-ll"], lr=0.5))
     with pytest.raises(pytest.fail.Exception):  # other settings are another adapter

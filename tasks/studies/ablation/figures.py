@@ -52,10 +52,10 @@ class Compared:
 
 def read_compared(folder: Path) -> Compared:
     """What `Compared.write` wrote."""
-    found = read_json(folder / FILE)
+    values = read_json(folder / FILE)
     for name in ("module", "prompt"):
-        found[name] = Figure(**{**found[name], "samples": np.array(found[name]["samples"], dtype=np.float64)})
-    return Compared(**found)
+        values[name] = Figure(**{**values[name], "samples": np.array(values[name]["samples"], dtype=np.float64)})
+    return Compared(**values)
 
 
 def compare(
@@ -68,33 +68,33 @@ def compare(
     bootstrap, grid = settings["results"], settings["search"]
     trait, coherence = prompted(searched)
     if searched.pairs[0].attribute.startswith("ifeval/"):
-        looked, taken, row = steered(searched, module, (1.0,)), steered(evaluated, module, (1.0,)), 0
-        figure = replace(plain_mean(taken.trait[0], taken.coherence[0], **bootstrap), alpha=1.0)
+        search_scores, scores, row = steered(searched, module, (1.0,)), steered(evaluated, module, (1.0,)), 0
+        figure = replace(plain_mean(scores.trait[0], scores.coherence[0], **bootstrap), alpha=1.0)
     else:
-        looked = search(
+        search_scores = search(
             lambda alphas: steered(searched, module, alphas), coherence,
             coarse=grid["alphas"], alpha_max=grid["alpha_max"], refine=grid["refine"],
         )  # fmt: skip
-        able = candidates(looked, coherence, resamples=grid["resamples"], seed=grid["seed"])
-        taken = steered(evaluated, module, sorted({0.0, *(one.alpha for one in able if one.point == "Cp")}))
-        figure = matched(looked, coherence, taken, "Cp", **bootstrap)
-        row = int(choose_at("Cp", looked, coherence).row[0])
-    ahead = float(np.nanmean(looked.trait[row]) - np.nanmean(trait))
+        options = candidates(search_scores, coherence, resamples=grid["resamples"], seed=grid["seed"])
+        scores = steered(evaluated, module, sorted({0.0, *(one.alpha for one in options if one.point == "Cp")}))
+        figure = matched(search_scores, coherence, scores, "Cp", **bootstrap)
+        row = int(choose_at("Cp", search_scores, coherence).row[0])
+    ahead = float(np.nanmean(search_scores.trait[row]) - np.nanmean(trait))
     numbers = sum(tensor.numel() for tensor in module.tensors.values())
     return Compared(figure, plain_mean(*prompted(evaluated), **bootstrap), ahead, numbers, dead)
 
 
 def prompted(asking: Asking) -> tuple[Array, ...]:
     """The prompt's trait (or accuracy) and coherence, [question] each."""
-    values, made = values_of(asking.judgements), [c for c in asking.completions if c.method == INSTRUCTED]
-    return tuple(by_question(made, values, name, asking.pairs) for name in _dimensions(asking))
+    values, completions = values_of(asking.judgements), [c for c in asking.completions if c.method == INSTRUCTED]
+    return tuple(by_question(completions, values, name, asking.pairs) for name in _dimensions(asking))
 
 
 def steered(asking: Asking, module: SteeringModule, alphas: Sequence[float]) -> Scores:
     """The module's scores at these alphas; alpha 0 is the unsteered model, bit-exact."""
     plain = [c for c in asking.completions if c.method == PLAIN and 0 in alphas]
-    made = [*plain, *asking.steered(module, alphas)]
-    return scores_of(made, values_of(asking.judgements), asking.pairs, _dimensions(asking))
+    completions = [*plain, *asking.steered(module, alphas)]
+    return scores_of(completions, values_of(asking.judgements), asking.pairs, _dimensions(asking))
 
 
 def _dimensions(asking: Asking) -> tuple[str, str]:

@@ -32,20 +32,20 @@ def within(row: Row) -> bool:
 
 def variants_of(rows: Sequence[Row], benchmark: str) -> dict[str, list[Row]]:
     """variant -> its rows on the benchmark, for variants that were measured on every attribute of it."""
-    here = [row for row in rows if row["benchmark"] == benchmark]
-    found: dict[str, list[Row]] = {}
-    for row in here:
-        found.setdefault(row["variant"], []).append(row)
-    attributes = {row["attribute"] for row in here}
-    return {name: own for name, own in found.items() if len(own) == len(attributes)}
+    measured = [row for row in rows if row["benchmark"] == benchmark]
+    by_variant: dict[str, list[Row]] = {}
+    for row in measured:
+        by_variant.setdefault(row["variant"], []).append(row)
+    attributes = {row["attribute"] for row in measured}
+    return {name: group for name, group in by_variant.items() if len(group) == len(attributes)}
 
 
 def chosen(rows: Sequence[Row], benchmark: str) -> str | None:
     """The one-layer variant of rank at most 8 with the best mean on the search questions; ties: the fewest numbers, then the name."""
     means = [
-        (-round(mean(own, "ahead_search"), 6), own[0]["numbers"], name)
-        for name, own in variants_of(rows, benchmark).items()
-        if own[0]["layer"] is not None and own[0]["rank"] <= RANK
+        (-round(mean(group, "ahead_search"), 6), group[0]["numbers"], name)
+        for name, group in variants_of(rows, benchmark).items()
+        if group[0]["layer"] is not None and group[0]["rank"] <= RANK
     ]
     return min(means)[2] if means else None
 

@@ -56,21 +56,21 @@ def wanted_attributes(settings: Mapping[str, Any], names: Sequence[str]) -> tupl
     """
     paths = {one["name"]: Path(one["path"]) for one in settings["benchmarks"]}
     named = [one for one in settings["benchmarks"] if one["name"] in BENCHMARKS]
-    own = [f"{one['name']}/{name}" for one in named for name in one["attributes"]]
-    keys = [name if "/" in name else f"persona/{name}" for name in names] or own
-    found: list[Attribute] = []
+    default_keys = [f"{one['name']}/{name}" for one in named for name in one["attributes"]]
+    keys = [name if "/" in name else f"persona/{name}" for name in names] or default_keys
+    attributes: list[Attribute] = []
     for key in dict.fromkeys(keys):
         benchmark, _, name = key.partition("/")
         if benchmark not in BENCHMARKS:
             raise PsrError(
                 "the ablation is about traits and format instructions",
                 where="--attribute",
-                expected=" or ".join(f"{known}/NAME" for known in BENCHMARKS),
+                expected=" or ".join(f"{choice}/NAME" for choice in BENCHMARKS),
                 got=repr(key),
             )
         path = paths.get(benchmark, next(iter(paths.values())).parent / benchmark)
-        found += load_attributes(benchmark, path, [name])
-    if not found:
+        attributes += load_attributes(benchmark, path, [name])
+    if not attributes:
         raise PsrError(
             "the profile has no trait and no format instruction",
             where="--attribute",
@@ -78,7 +78,7 @@ def wanted_attributes(settings: Mapping[str, Any], names: Sequence[str]) -> tupl
             got="none",
             do="Name them.",
         )
-    return tuple(found)
+    return tuple(attributes)
 
 
 def subjects(
@@ -86,14 +86,14 @@ def subjects(
 ) -> tuple[Subject, ...]:
     """Every attribute with its triplets. Raises PsrError where none are left after selection, or tables are damaged."""
     selected = (data / "select/triplets.parquet").is_file()
-    known = triplets_by_attribute(data / "complete", data / "select") if selected else {}
+    selected_triplets = triplets_by_attribute(data / "complete", data / "select") if selected else {}
     judges = judges_named(attributes, **settings["judge"])
     answerer = Answerer(model, cells, **settings["sampling"], batch_size=settings["complete"]["batch_size"])
-    found = []
+    rows = []
     for attribute in attributes:
         judge = judges[attribute.benchmark]
-        triplets = known.get(attribute.key) or made(attribute, settings, judge, answerer)
-        found.append(
+        triplets = selected_triplets.get(attribute.key) or make_triplets(attribute, settings, judge, answerer)
+        rows.append(
             Subject(
                 attribute,
                 Material(attribute.key, triplets, {}, open_model(model)),
@@ -102,21 +102,23 @@ def subjects(
                 held_out_pairs(attribute, "evaluate", settings["steer"]["questions"]),
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
-def made(attribute: Attribute, settings: Mapping[str, Any], judge: Judge, answerer: Answerer) -> tuple[Triplet, ...]:
+def make_triplets(
+    attribute: Attribute, settings: Mapping[str, Any], judge: Judge, answerer: Answerer
+) -> tuple[Triplet, ...]:
     """The triplets that the profile's steps `complete` and `select` would have made of an attribute it does not have."""
-    asked, cells = settings["complete"], answerer.cells
-    questions = min(asked["questions"] or len(attribute.questions), len(attribute.questions))
-    instructions = min(asked["instructions"], len(attribute.instructions))
-    completed = complete_attribute(attribute, answerer, questions, instructions, asked["samples"], asked["seed"])
+    complete, cells = settings["complete"], answerer.cells
+    questions = min(complete["questions"] or len(attribute.questions), len(attribute.questions))
+    instructions = min(complete["instructions"], len(attribute.instructions))
+    completed = complete_attribute(attribute, answerer, questions, instructions, complete["samples"], complete["seed"])
     judged = judge_benchmark(attribute.benchmark, judge, completed, cells, f"select {attribute.key}")
 
     def write(folder: Path) -> None:
         copy(judged / "judgements.parquet", folder / "judgements.parquet")
-        known = {attribute.benchmark: benchmark_named(attribute.benchmark)}
-        select_triplets(completed, folder, known, **settings["select"])
+        benchmarks = {attribute.benchmark: benchmark_named(attribute.benchmark)}
+        select_triplets(completed, folder, benchmarks, **settings["select"])
 
     selected = cells.keep("select", (completed.name, judged.name, settings["select"]), write)
     return triplets_by_attribute(completed, selected)[attribute.key]

@@ -56,8 +56,8 @@ class Study:
         members = [(one, seed, self._fit_of(variant, one, seed)) for one in group for seed in self.seeds]
         todo = [member[2] for member in members if self.cells.find("ablation", self._reads(*member)) is None]
         fitted = fit_jointly(todo, f"fit {variant.name}, {len(todo)} modules of {benchmark}") if todo else {}
-        for subject, own in groupby(members, key=lambda member: member[0]):
-            yield row_of(variant, subject, [self._compared(*member, fitted) for member in own])
+        for subject, group_members in groupby(members, key=lambda member: member[0]):
+            yield row_of(variant, subject, [self._compared(*member, fitted) for member in group_members])
 
     def _compared(self, subject: Subject, seed: int, fit: Fit, fitted: Mapping[str, Fitted]) -> Compared:
         def write(folder: Path) -> None:
@@ -73,14 +73,14 @@ class Study:
         return Fit(subject.material, variant.method, variant.layers(subject.material.lm.n_layers), settings, seed)
 
     def _reads(self, subject: Subject, seed: int, fit: Fit) -> tuple[object, ...]:
-        asked = [(self._sampled(name, seed), [pair.id for pair in subject.pairs(name)]) for name in SECTIONS]
+        questions = [(self._sampled(name, seed), [pair.id for pair in subject.pairs(name)]) for name in SECTIONS]
         settings = [self.settings[name] for name in ("sampling", *SECTIONS, "results")]
         judge = (subject.judge.id, subject.judge.rubric)
-        return self.model.reads, fit.id, subject.material.content, judge, asked, settings
+        return self.model.reads, fit.id, subject.material.content, judge, questions, settings
 
     def _sampled(self, section: str, seed: int) -> tuple[int, ...]:
-        asked = self.settings[section]
-        return sampling_seeds(self.seeds, asked["seed"], asked["samples"])[seed]
+        section_settings = self.settings[section]
+        return sampling_seeds(self.seeds, section_settings["seed"], section_settings["samples"])[seed]
 
     def asking(self, subject: Subject, section: str, seed: int) -> Asking:
         """The questions of `section`, answered plainly and with the prompt, with the random numbers of the fit seed."""
@@ -100,8 +100,8 @@ def fit_jointly(fits: Sequence[Fit], label: str) -> Mapping[str, Fitted]:
     first = fits[0]
     if first.settings is None:
         raise PsrError("the ablation varies what is fitted by gradients", got=first.method.slug)
-    own = {fit.material.attribute: fit.material for fit in fits}
-    examples = {name: material.examples(first.method) for name, material in own.items()}
+    materials = {fit.material.attribute: fit.material for fit in fits}
+    examples = {name: material.examples(first.method) for name, material in materials.items()}
     total = first.settings.epochs * sum(len(examples[fit.material.attribute]) for fit in fits)
     with progress(label, total, "examples") as advance:
         fitted = fit_many(

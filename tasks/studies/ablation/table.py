@@ -31,9 +31,9 @@ def store(data: Path, rows: Sequence[Row]) -> list[Row]:
 
 def best_first(rows: Sequence[Row], benchmark: str) -> dict[str, dict[str, Mapping[str, Any]]]:
     """variant -> its rows by attribute; the best on the search questions first."""
-    own = variants_of(rows, benchmark)
-    ordered = sorted(own, key=lambda name: -mean(own[name], "ahead_search"))
-    return {name: {row["attribute"]: row for row in own[name]} for name in ordered}
+    group = variants_of(rows, benchmark)
+    ordered = sorted(group, key=lambda name: -mean(group[name], "ahead_search"))
+    return {name: {row["attribute"]: row for row in group[name]} for name in ordered}
 
 
 def summary(rows: Sequence[Row], benchmark: str) -> str:
@@ -41,9 +41,9 @@ def summary(rows: Sequence[Row], benchmark: str) -> str:
     name = chosen(rows, benchmark)
     if name is None:
         return f"{benchmark}: no single layer of rank at most 8 was measured on every attribute."
-    own = variants_of(rows, benchmark)[name]
-    verdicts = [verdict(row) for row in own]
+    group = variants_of(rows, benchmark)[name]
+    verdicts = [verdict(row) for row in group]
     counts = f"{verdicts.count('holds')} hold, {verdicts.count('fails')} fail, {verdicts.count('undecided')} undecided"
     goal = f"within {MARGIN[benchmark]:g} points of the prompt" if MARGIN[benchmark] else "at least the prompt's figure"
-    met = f"{sum(map(within, own))} of {len(own)} attributes ({counts} by their intervals)"
+    met = f"{sum(map(within, group))} of {len(group)} attributes ({counts} by their intervals)"
     return f"{benchmark}: {name}, best on the search questions: {goal} on {met}."

@@ -52,7 +52,7 @@ def timed_fit(
         return fitted.module, time.perf_counter() - began
 
 
-def answered(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
+def scores_of_adapter(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
     """Scores on the search questions at every strength of ALPHAS, and on the evaluation questions at those strengths
     that the search or one of its resamples chooses at the prompt's coherence."""
     prompt = case.search.mean(INSTRUCTED, "coherence")
@@ -60,20 +60,20 @@ def answered(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
     def evaluate(alphas: Sequence[float]) -> Scores:
         return scored(case, adapter, alphas, case.search, case.sampled("search"))
 
-    looked = search(evaluate, prompt, coarse=ALPHAS, alpha_max=max(ALPHAS), refine=())
+    search_scores = search(evaluate, prompt, coarse=ALPHAS, alpha_max=max(ALPHAS), refine=())
     resamples = case.settings["search"]["resamples"]
-    able = candidates(looked, prompt, resamples=resamples, seed=case.sampled("search")[0])
-    alphas = sorted({0.0, *(one.alpha for one in able if one.point == "Cp")})
-    return looked, scored(case, adapter, alphas, case.evaluation, case.sampled("steer"))
+    options = candidates(search_scores, prompt, resamples=resamples, seed=case.sampled("search")[0])
+    alphas = sorted({0.0, *(one.alpha for one in options if one.point == "Cp")})
+    return search_scores, scored(case, adapter, alphas, case.evaluation, case.sampled("steer"))
 
 
 def scored(case: Case, adapter: Adapter, alphas: Sequence[float], side: Side, sampled: Sequence[int]) -> Scores:
     """Trait and coherence at `alphas` on the side's questions; alpha 0 are the side's plain answers."""
-    made = [c for alpha in alphas if alpha for c in answers(case, adapter, alpha, side, sampled)]
+    completions = [c for alpha in alphas if alpha for c in answers(case, adapter, alpha, side, sampled)]
     pairs = {pair.id: pair for pair in side.pairs}
-    judged = values_of(judge_all(case.judge, [judge_item(c, pairs[c.pair]) for c in made]).judgements)
+    judged = values_of(judge_all(case.judge, [judge_item(c, pairs[c.pair]) for c in completions]).judgements)
     plain = side.of(PLAIN) if 0 in alphas else []
-    return scores_of([*plain, *made], {**side.values, **judged}, side.pairs)
+    return scores_of([*plain, *completions], {**side.values, **judged}, side.pairs)
 
 
 def answers(case: Case, adapter: Adapter, alpha: float, side: Side, sampled: Sequence[int]) -> list[Completion]:
@@ -87,5 +87,5 @@ def answers(case: Case, adapter: Adapter, alpha: float, side: Side, sampled: Seq
     sampling = Sampling(settings["sampling"]["max_new_tokens"], settings["sampling"]["temperature"])
     label = f"adapt {case.attribute.key} {adapter.form} at {alpha:g}"
     with adapted(case.lm, adapter, alpha), progress(label, len(asks), "completions") as advance:
-        made = complete(case.lm, asks, sampling, batch_size=settings["steer"]["batch_size"], progress=advance)
-    return [replace(completion, method=adapter.id, alpha=alpha) for completion in made]
+        completions = complete(case.lm, asks, sampling, batch_size=settings["steer"]["batch_size"], progress=advance)
+    return [replace(completion, method=adapter.id, alpha=alpha) for completion in completions]

@@ -62,8 +62,8 @@ class Case:
 
     def sampled(self, section: str) -> tuple[int, ...]:
         """The sampling seeds of "search", or of "steer": of the evaluation."""
-        asked = self.settings[section]
-        return sampling_seeds(self.settings["seeds"], asked["seed"], asked["samples"])[self.seed]
+        section_settings = self.settings[section]
+        return sampling_seeds(self.settings["seeds"], section_settings["seed"], section_settings["samples"])[self.seed]
 
     @property
     def reads(self) -> tuple[object, ...]:
@@ -83,8 +83,8 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
 
     The other benchmarks have no trait alignment at the prompt's coherence: their strengths are chosen otherwise.
     """
-    known = {attribute.name: attribute for attribute in attributes if attribute.benchmark == "persona"}
-    if not known:
+    by_name = {attribute.name: attribute for attribute in attributes if attribute.benchmark == "persona"}
+    if not by_name:
         raise PsrError(
             "adaptation is compared at the prompt's coherence",
             expected="a profile with attributes of persona",
@@ -92,16 +92,16 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
             do="Choose another --profile.",
         )
     bare = [name.removeprefix("persona/") for name in names]
-    unknown = [name for name in bare if name not in known]
+    unknown = [name for name in bare if name not in by_name]
     if unknown:
         raise PsrError(
             "no such attribute of the profile",
             where="--attribute",
-            expected=f"some of {', '.join(known)}",
+            expected=f"some of {', '.join(by_name)}",
             got=", ".join(map(repr, unknown)),
             do="Correct the name.",
         )
-    return tuple(known[name] for name in known if name in bare or not bare)
+    return tuple(by_name[name] for name in by_name if name in bare or not bare)
 
 
 def load(data: Path, settings: Mapping[str, Any], model: ModelSettings, attributes: Sequence[Attribute]) -> list[Case]:
@@ -110,7 +110,7 @@ def load(data: Path, settings: Mapping[str, Any], model: ModelSettings, attribut
     judge = judges_named(attributes, **settings["judge"])["persona"]
     triplets = triplets_by_attribute(data / "complete", data / "select")
     searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
-    others = [side for (_, own), side in sorted(evaluated.items(), key=lambda one: one[0]) if own == seed]
+    others = [side for (_, fit_seed), side in sorted(evaluated.items(), key=lambda one: one[0]) if fit_seed == seed]
     cases = []
     for attribute in attributes:
         key = (attribute.key, seed)
@@ -129,15 +129,17 @@ def load(data: Path, settings: Mapping[str, Any], model: ModelSettings, attribut
 
 
 def unrelated_answers(
-    lm: LanguageModel, attribute: Attribute, others: Sequence[Side], own: Side
+    lm: LanguageModel, attribute: Attribute, others: Sequence[Side], evaluation: Side
 ) -> list[AlignedTokens]:
     """Stored plain answers to other attributes' evaluation questions that this one is neither fitted nor evaluated on, one a
     question; in a profile without any, the answers to its own evaluation questions. x′ has its held-out instructions."""
     from psr.lm.alignment import align
 
-    own_questions = {*attribute.questions, *(pair.question for pair in own.pairs)}
-    found = _plain(others)
-    foreign = {question: ids for question, ids in found.items() if question not in own_questions} or _plain([own])
+    own_questions = {*attribute.questions, *(pair.question for pair in evaluation.pairs)}
+    plain = _plain(others)
+    foreign = {question: ids for question, ids in plain.items() if question not in own_questions} or _plain(
+        [evaluation]
+    )
     instructions = attribute.held_out or attribute.instructions
     return [
         align(lm.tokenizer, PromptPair(attribute.key, question, instructions[i % len(instructions)]), ids, "QR")
@@ -147,9 +149,9 @@ def unrelated_answers(
 
 def _plain(sides: Sequence[Side]) -> dict[str, tuple[int, ...]]:
     """question -> the tokens of its first plain answer."""
-    found: dict[str, tuple[int, ...]] = {}
+    tokens: dict[str, tuple[int, ...]] = {}
     for side in sides:
         questions = {pair.id: pair.question for pair in side.pairs}
         for answer in side.of(PLAIN):
-            found.setdefault(questions[answer.pair], answer.token_ids)
-    return found
+            tokens.setdefault(questions[answer.pair], answer.token_ids)
+    return tokens

@@ -20,7 +20,7 @@ from tasks.engine.cells import Cells
 from tasks.engine.files import read_json, write_json
 from tasks.figures.entries import known
 from tasks.steps.distill import Fit, fit_settings
-from tasks.studies.adaptation.adapters import ALPHAS, SETTINGS, answered, timed_fit
+from tasks.studies.adaptation.adapters import ALPHAS, SETTINGS, scores_of_adapter, timed_fit
 from tasks.studies.adaptation.material import Case
 from tasks.studies.bench.material import machine
 from tasks.tables.modules import rows_of_seed
@@ -37,20 +37,20 @@ COSTS = ("parameters", "fit_seconds", "epochs", "bytes", "extra_tokens", "per_ro
 def rows_of(case: Case, cells: Cells) -> list[Row]:
     """A row a way: the prompt, A-PSR MSE, S-PSR MSE where there is one, LoRA, full fine-tuning."""
     facts = {name: value for name, value in machine(case.lm).items() if name in ("device", "threads", "model")}
-    found = [
+    rows = [
         prompt_row(case),
         *(module_row(case, row) for row in chosen_modules(case)),
         *(adapter_row(case, slug, cells) for slug in SETTINGS),
     ]
     shared = {"attribute": case.attribute.key, "seed": case.seed, "triplets": len(case.material.triplets)}
-    return [{**shared, **facts, **row} for row in found]
+    return [{**shared, **facts, **row} for row in rows]
 
 
 def chosen_modules(case: Case) -> list[Row]:
     """Rows of the table modules. Raises PsrError when the profile fitted no A-PSR MSE."""
     fitted = {row["method"]: row for row in rows_of_seed(case.data / "distill", case.attribute.key, case.seed)}
-    found = [next((fitted[slug] for slug in slugs if slug in fitted), None) for slugs in MODULES]
-    if found[0] is None:
+    modules = [next((fitted[slug] for slug in slugs if slug in fitted), None) for slugs in MODULES]
+    if modules[0] is None:
         raise PsrError(
             "the comparison needs an all-layer PSR module",
             where=case.data / "distill",
@@ -58,7 +58,7 @@ def chosen_modules(case: Case) -> list[Row]:
             got=", ".join(fitted) or "none",
             do="Add it to params.yaml and reproduce.",
         )
-    return [row for row in found if row is not None]
+    return [row for row in modules if row is not None]
 
 
 def prompt_row(case: Case) -> Row:
@@ -89,7 +89,7 @@ def module_row(case: Case, fitted: Row) -> Row:
 
     folder = case.data / "distill" / fitted["folder"]
     module, figures = load_module(folder), stored(case, fitted["method"])
-    looked, taken = case.search.scores(module.id), case.evaluation.scores(module.id)
+    search_scores, scores = case.search.scores(module.id), case.evaluation.scores(module.id)
     drift = module_drift(case.lm, case.unrelated, module, figures["alpha"])
     method = parse_method(fitted["method"])
     settings = fit_settings(method, {**case.settings["distill"], "seed": case.seed}, package(case.attribute.benchmark))
@@ -99,7 +99,7 @@ def module_row(case: Case, fitted: Row) -> Row:
         "method": fitted["method"],
         "name": method.name,
         **figures,
-        **interval("coherence", coherence_at(case, looked, taken)),
+        **interval("coherence", coherence_at(case, search_scores, scores)),
         **drifted(case, drift),
         **costs(size, seconds, settings.epochs if settings else 0, weights_bytes(folder), 0.0, True),
     }
@@ -116,8 +116,8 @@ def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
     def write(folder: Path) -> None:
         adapter, seconds = timed_fit(case, method, (), settings, fit.id)
         save_adapter(adapter, folder)
-        looked, taken = answered(case, adapter)
-        figure = matched(looked, case.search.mean(INSTRUCTED, "coherence"), taken, "Cp", **case.bootstrap)
+        search_scores, scores = scores_of_adapter(case, adapter)
+        figure = matched(search_scores, case.search.mean(INSTRUCTED, "coherence"), scores, "Cp", **case.bootstrap)
         drift = adapter_drift(case.lm, case.unrelated, adapter, figure.alpha or 0.0)
         row = {
             "method": slug,
@@ -126,7 +126,7 @@ def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
             "reached": figure.reached,
             "n": figure.n,
             **interval("trait", figure),
-            **interval("coherence", coherence_at(case, looked, taken)),
+            **interval("coherence", coherence_at(case, search_scores, scores)),
             **drifted(case, drift),
             **costs(adapter.size, seconds, settings.epochs, weights_bytes(folder), 0.0, False),
         }
@@ -153,10 +153,10 @@ def stored(case: Case, method: str) -> Row:
     return {"alpha": row["alpha"], "reached": row["reached"], "n": row["n"], **trait}
 
 
-def coherence_at(case: Case, looked: Scores, taken: Scores) -> Figure:
+def coherence_at(case: Case, search_scores: Scores, scores: Scores) -> Figure:
     """Coherence at the chosen α, its interval repeating the choice: the trait's figure with coherence in its place."""
-    coherence = Scores(taken.alphas, taken.coherence, taken.coherence)
-    return matched(looked, case.search.mean(INSTRUCTED, "coherence"), coherence, "Cp", **case.bootstrap)
+    coherence = Scores(scores.alphas, scores.coherence, scores.coherence)
+    return matched(search_scores, case.search.mean(INSTRUCTED, "coherence"), coherence, "Cp", **case.bootstrap)
 
 
 def drifted(case: Case, drift: Drift) -> Row:

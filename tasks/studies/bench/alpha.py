@@ -100,7 +100,7 @@ def curves(material: Material) -> list[tuple[Scores, Array, Array]]:
 
     Concepts and format instructions are not searched in this way.
     """
-    data, found = material.data, []
+    data, recorded = material.data, []
     for (attribute, seed), side in sorted(sides(data / "search", data / "search").items()):
         if not attribute.startswith("persona/"):
             continue
@@ -109,5 +109,5 @@ def curves(material: Material) -> list[tuple[Scores, Array, Array]]:
             for completion in side.of(row["id"]):
                 spent[completion.alpha] += len(completion.token_ids)
             tokens = np.array([spent[alpha] for alpha in scores.alphas], dtype=np.float64)
-            found.append((scores, tokens, side.mean(INSTRUCTED, "coherence")))
-    return found
+            recorded.append((scores, tokens, side.mean(INSTRUCTED, "coherence")))
+    return recorded

@@ -119,7 +119,7 @@ def _later_epochs(lm: LanguageModel, examples: Sequence[Example], layer: int, ta
 def joint_fitting(material: Material) -> Iterator[Figure]:
     """16 attributes' A-PSR modules by MSE in one pass, targets included, against one forward + backward of all their tokens."""
     lm, layers, examples = material.lm, material.layers, sets(material)
-    every = [example for own in examples.values() for example in own]
+    every = [example for group in examples.values() for example in group]
     runs: list[Run] = [partial(fit_many, lm, examples, EVERY, layers, FAST_MSE), floor(lm, every, FAST_MSE)]
     fitted, alone = material.seconds(runs, warm_up=False)
     fit_ms, alone_ms = (1000 * median(times) / (FAST_MSE.epochs * len(every)) for times in (fitted, alone))
@@ -136,8 +136,8 @@ def joint_fitting(material: Material) -> Iterator[Figure]:
 def many_modules(material: Material) -> Iterator[Figure]:
     """500 modules in one pass, the concepts' (else all attributes') triplets under a seed each, and the memory they take."""
     lm, layers, settings = material.lm, material.layers, replace(FAST_MSE, epochs=EPOCHS)
-    own = list(sets(material, "axbench/").values())
-    examples = {f"module {i}": own[i % len(own)] for i in range(MODULES)}
+    groups = list(sets(material, "axbench/").values())
+    examples = {f"module {i}": groups[i % len(groups)] for i in range(MODULES)}
     seeds = {name: i for i, name in enumerate(examples)}
     process = psutil.Process()
     before, held = process.memory_info().rss, []
@@ -146,10 +146,10 @@ def many_modules(material: Material) -> Iterator[Figure]:
         held.append(process.memory_info().rss)
 
     fit_all = partial(fit_many, lm, examples, EVERY, layers, settings, seeds=seeds, progress=note)
-    runs: list[Run] = [fit_all, floor(lm, [example for some in own for example in some], settings)]
+    runs: list[Run] = [fit_all, floor(lm, [example for group in groups for example in group], settings)]
     fitted, alone = material.seconds(runs, warm_up=False)
     seen = EPOCHS * TRIPLETS_OF_SET
-    each, each_alone = [s / (seen * MODULES) for s in fitted], [s / (seen * len(own)) for s in alone]
+    each, each_alone = [s / (seen * MODULES) for s in fitted], [s / (seen * len(groups)) for s in alone]
     yield Figure(
         "fit-500",
         f"fitting {MODULES} A-PSR MSE modules in one pass, targets included: seconds a triplet seen",
@@ -167,12 +167,12 @@ def sets(material: Material, benchmark: str = "") -> dict[str, list[Example]]:
     benchmark: the beginning of their names, where the profile has such.
     """
     keys = sorted(key for key in material.triplets if key.startswith(benchmark)) or sorted(material.triplets)
-    known = {key: material.examples(EVERY, attribute=key) for key in keys}
-    found = {}
+    by_attribute = {key: material.examples(EVERY, attribute=key) for key in keys}
+    groups = {}
     for i in range(SETS):
         key, first = keys[i % len(keys)], TRIPLETS_OF_SET * (i // len(keys))
-        found[f"{key} {i}"] = [known[key][(first + k) % len(known[key])] for k in range(TRIPLETS_OF_SET)]
-    return found
+        groups[f"{key} {i}"] = [by_attribute[key][(first + k) % len(by_attribute[key])] for k in range(TRIPLETS_OF_SET)]
+    return groups
 
 
 def eight_bits(material: Material) -> Iterator[Figure]:

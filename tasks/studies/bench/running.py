@@ -32,11 +32,11 @@ def steered_generation(material: Material) -> Iterator[Figure]:
     lm, module = endless(material.lm), material.module()
     plain, instructed = (requests(material, ROWS, instructed=instructed) for instructed in (False, True))
     runs = [
-        _generating(lm, asked, NEW_TOKENS, by) for asked, by in ((plain, module), (plain, None), (instructed, None))
+        _generating(lm, batch, NEW_TOKENS, by) for batch, by in ((plain, module), (plain, None), (instructed, None))
     ]
     steered, unsteered, prompted = material.seconds(runs)
     rate, plain_rate, prompt_rate = (_rate(ROWS, NEW_TOKENS, times) for times in (steered, unsteered, prompted))
-    short, long = (sum(len(request.prompt.ids) for request in some) / ROWS for some in (plain, instructed))
+    short, long = (sum(len(request.prompt.ids) for request in batch) / ROWS for batch in (plain, instructed))
     what, size = "generating with A-PSR on all layers: new tokens/s", f"batch {ROWS}, {NEW_TOKENS} new tokens a row"
     yield Figure(
         "generate",
@@ -88,10 +88,10 @@ def requests(material: Material, rows: int, *, instructed: bool) -> list[Request
 
 
 def _generating(
-    lm: LanguageModel, asked: Sequence[Request], new_tokens: int, module: SteeringModule | None = None
+    lm: LanguageModel, batch: Sequence[Request], new_tokens: int, module: SteeringModule | None = None
 ) -> Run:
-    steered = [replace(request, module=module, alpha=1.0) for request in asked] if module else asked
-    return partial(generate, lm, steered, Sampling(new_tokens), batch_size=len(asked))
+    steered = [replace(request, module=module, alpha=1.0) for request in batch] if module else batch
+    return partial(generate, lm, steered, Sampling(new_tokens), batch_size=len(batch))
 
 
 def _rate(rows: int, new_tokens: int, seconds: Sequence[float]) -> str:
