@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flows.sections import Benchmark, Distill, Model
-from psr.fitting.methods import parse_method, trained
+from psr.fitting.methods.named import methods_named
 from tasks.asking.models import ModelSettings
 from tasks.engine.context import StepContext
 from tasks.steps.distill import Sources, distill_modules, gather_modules, joint_groups
@@ -36,14 +36,12 @@ def distill(
     for benchmark in benchmarks:
         name, package = known[benchmark.name]
         attributes = [key for key in learnt if key.startswith(f"{name}/")]
-        for method in map(parse_method, benchmark.methods or methods):
-            members = [
-                (attribute, seed) for attribute in attributes for seed in (seeds if trained(method) else (None,))
-            ]
+        for method in methods_named(benchmark.methods or methods):
+            members = [(attribute, seed) for attribute in attributes for seed in (seeds if method.trained else (None,))]
             for number, group in enumerate(joint_groups(members, method, sources.extract)):
                 order += [attribute for attribute, _ in group]
                 own = {"members": group, "method": method, "package": package}
-                calls[f"{name} {method.slug} {number}"] = {**own, **settings}
+                calls[f"{name} {method.method.slug} {number}"] = {**own, **settings}
     cells = [cell for group in context.map(distill_modules, calls) for cell in group]
     by_attribute = [cell for _, cell in sorted(zip(order, cells, strict=True), key=lambda pair: pair[0])]
     gather(by_attribute, context.out, ["modules", "curves"])

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.sections import Profile
-from psr.fitting.methods import parse_method, trained
+from psr.fitting.methods.named import method_named
 from tasks.benchmarks.catalogue import benchmark_named
 from tasks.engine.files import read_json
 from tasks.engine.pipeline import Step
@@ -56,7 +56,7 @@ def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
         each += n
         methods += n * len(slugs)
         # one a seed, or one for all seeds where fitting draws nothing at random
-        modules += n * sum(seeds if trained(parse_method(slug)) else 1 for slug in slugs)
+        modules += n * sum(seeds if method_named(slug).trained else 1 for slug in slugs)
         # strengths a module: tried in the search, and those that a resample might choose, in the mean
         searches += n * (len(slugs) * strength.tried(s.model_dump()) + 2 * strength.unsteered)
         steers += n * (len(slugs) * strength.taken + 2 + len(t.with_prompt))

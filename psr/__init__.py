@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from psr.fitting.learning import learn
     from psr.fitting.loop import Fitted, fit
     from psr.fitting.methods import parse_method
-    from psr.fitting.presets import FitSettings, preset
+    from psr.fitting.methods.named import preset
+    from psr.fitting.presets import FitSettings
     from psr.judges.judging import judge_all
     from psr.lm.alignment import align
     from psr.lm.chats import Prompt, encode_chat
@@ -75,7 +76,8 @@ _NAMES = {  # as above, for when the program runs: file -> what is imported from
     "answers.generation": "Answer Request generate",
     "judges.judging": "judge_all",
     "fitting.methods": "parse_method",
-    "fitting.presets": "FitSettings preset",
+    "fitting.methods.named": "preset",
+    "fitting.presets": "FitSettings",
     "fitting.loop": "Fitted fit",
     "fitting.learning": "learn",
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,7 @@ Scope = Literal["S", "A"]
 
 PLAIN = "plain"
 INSTRUCTED = "instructed"
+WHOLE = re.compile(r"-r\d+$")  # ends in a rank
 PARAPHRASE = "paraphrase"  # the method of what other wordings of the prompt do
 
 
@@ -183,8 +185,8 @@ class Method:
     """A row of a table: where, what form, fitted how, on which span (psr.fitting.methods lists them).
 
     scope "S" (one layer) or "A" (all layers); form as in psr.steering.forms ("Const", "PSR", "PSR4", …), or "LoRA" or "Full";
-    objective "DiM", "MSE", "LL", … Of LoRA and Full, which change weights and so act on every token, `span` only says
-    how their examples are aligned.
+    objective "DiM", "MSE", "LL", …; one that ends in a rank, such as "ReFT-r1", names a method whole, without its form.
+    Of LoRA and Full, which change weights and so act on every token, `span` only says how their examples are aligned.
     """
 
     scope: Scope
@@ -197,7 +199,7 @@ class Method:
         """As the paper prints it: `A-PSR MSE·QR`."""
         if self.adapts:
             return f"{self.form} {self.objective}"
-        if self.objective == "ReFT-r1":  # a Const module whose objective is its name
+        if WHOLE.search(self.objective):
             return f"{self.scope}-{self.objective}·{self.span}"
         return f"{self.scope}-{self.form} {self.objective}·{self.span}"
 

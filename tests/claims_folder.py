@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from psr.fitting.methods import BY_SLUG, trained
+from psr.fitting.methods import BY_SLUG
+from psr.fitting.methods.named import method_named
 from psr.types import Completion, Judgement, PromptPair, short_hash
 from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named
 from tasks.steps.results import write_results as results_of
@@ -51,7 +52,7 @@ def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, 
         for attribute in PROMPT
         for slug in methods_of(attribute)
         if slug not in without
-        for seed in (SEEDS if trained(BY_SLUG[slug]) else (None,))
+        for seed in (SEEDS if method_named(slug).trained else (None,))
     ]
     tables.write_table(data / "distill/modules.parquet", "modules", rows)
     tables.write_curves(data / "distill/curves.parquet", {})

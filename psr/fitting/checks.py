@@ -1,4 +1,4 @@
-"""What must hold of the objective, the layers, the form, the examples and the targets before anything is fitted."""
+"""What must hold of the layers, the form, the settings, the examples and the targets before anything is fitted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from psr.errors import PsrError
-from psr.fitting.presets import GRADIENT, FitSettings, check_mixture
+from psr.fitting.presets import PACKAGES, FitSettings
+from psr.fitting.problem import Objective
 from psr.fitting.stores import Store
 from psr.lm.padding import check_ids
 from psr.steering.forms import form_named
@@ -15,17 +16,6 @@ from psr.types import Dropped, Example, Method
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
-
-
-def check_objective(method: Method) -> None:
-    """Raise PsrError where the method's objective is not one of those that `fit` takes."""
-    if method.objective not in GRADIENT:
-        raise PsrError(
-            "this objective is not fitted by gradients",
-            expected=f"one of {', '.join(GRADIENT)}",
-            got=method.objective,
-            do="psr.learn knows every method.",
-        )
 
 
 def checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) -> tuple[int, ...]:
@@ -39,7 +29,7 @@ def checked_layers(lm: LanguageModel, method: Method, layers: Sequence[int]) -> 
     return ordered
 
 
-def check_form(lm: LanguageModel, method: Method, settings: FitSettings) -> None:
+def check_form(lm: LanguageModel, method: Method, objective: Objective, settings: FitSettings) -> None:
     """Raise PsrError where the model is narrower than the form's rank, or the settings do not fit the form."""
     form = form_named(method.form)
     if form.rank > lm.d_model:
@@ -50,8 +40,20 @@ def check_form(lm: LanguageModel, method: Method, settings: FitSettings) -> None
             got=form.rank,
             do="Choose a smaller rank.",
         )
-    if form.gated:
-        check_mixture(settings, method.objective)
+    if form.gated and objective.normalises:
+        check_mixture(settings, objective.name)
+
+
+def check_mixture(settings: FitSettings, name: str) -> None:
+    """Raise PsrError where the dead-gate regulariser meets an objective that is to be normalised and is not, unless it is meant."""
+    if settings.regulariser and not settings.normalise and not settings.mixed:
+        raise PsrError(
+            f"the dead-gate regulariser needs the normalised {name}",
+            where="regulariser, normalise",
+            expected=f"a package ({', '.join(PACKAGES)}), or mixed=True to allow it",
+            got=f"regulariser {settings.regulariser}, normalise False",
+            do="Set both or neither.",
+        )
 
 
 def check_examples(lm: LanguageModel, examples: Sequence[Example], method: Method) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from psr.fitting.losses import Problem
+from psr.fitting.problem import Problem
 from psr.lm.recording import record
 from psr.steering.forms import init_params
 from psr.types import Example

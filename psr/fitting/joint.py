@@ -20,9 +20,9 @@ from torch import Tensor
 
 from psr.errors import PsrError
 from psr.fitting.loop import Diverged, Fitted, Params, Run, begun, ended, pose, steps
-from psr.fitting.losses import Problem, mean_error, row_losses, unsteered_errors
-from psr.fitting.objectives import dead_gates
+from psr.fitting.losses import dead_gates, mean_error, row_losses, unsteered_errors
 from psr.fitting.presets import FitSettings
+from psr.fitting.problem import Objective, Problem
 from psr.fitting.stores import Store, joined
 from psr.types import Example, Method
 
@@ -34,11 +34,11 @@ TOKENS = 2048  # on two cores 2000 to 3000 were quickest: more no longer fit the
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One attribute's next step: its batch's rows among the pooled examples, [batch], and RePS's factors."""
+    """One attribute's next step: its batch's rows among the pooled examples and their α, [batch] each."""
 
     run: Run
     rows: Tensor
-    factor: Tensor | None
+    alpha: Tensor
 
 
 def fit_many(
@@ -48,6 +48,7 @@ def fit_many(
     layers: tuple[int, ...],
     settings: FitSettings,
     *,
+    objective: Objective | None = None,
     targets: Mapping[str, Store] | None = None,
     seeds: Mapping[str, int] | None = None,
     origins: Mapping[str, Mapping[str, Any]] | None = None,
@@ -57,7 +58,8 @@ def fit_many(
 ) -> dict[str, Fitted | Diverged]:
     """Fit one module for each name, on its own examples, as `fit` does. The module's id is its name.
 
-    targets: name -> as in `fit`; None: recorded here, as the budget allows (MSE). seeds: name -> instead of settings.seed.
+    objective: as in `fit`. targets: name -> as in `fit`; None: recorded here, as the budget allows (MSE). seeds: name ->
+    instead of settings.seed.
     Names with the very same list of examples share its rows and targets. frozen_once: as in `fit`. tokens: at most so many
     in one pass (memory); it changes no result. progress(n) is called after each step with the examples in it.
     A fit that leaves the finite numbers has its Diverged in place of its Fitted, and stops no other.
@@ -70,7 +72,7 @@ def fit_many(
             got=f"{len(examples)} attributes, tokens {tokens}",
         )
     pool, owned, store = _pooled(examples, targets)
-    problem = pose(lm, pool, method, layers, settings, store, frozen_once)
+    problem = pose(lm, pool, method, layers, settings, store, frozen_once, objective)
     errors = unsteered_errors(problem)
     runs = {}
     for name, own in owned.items():
@@ -78,7 +80,7 @@ def fit_many(
             problem,
             examples=tuple(examples[name]),
             settings=settings if seeds is None else replace(settings, seed=seeds[name]),
-            scale=mean_error(errors[own]),
+            scale=mean_error(errors[own], problem.objective.name),
         )
         runs[name] = begun(mine, own, name, None if origins is None else origins[name])
     results: dict[str, Fitted | Diverged] = {}
@@ -122,7 +124,7 @@ def _backward(problem: Problem, live: Sequence[Step], tokens: int) -> None:
     rows = torch.cat([step.rows for step in live])
     sizes = torch.tensor([len(step.rows) for step in live])
     owner = torch.arange(len(live)).repeat_interleave(sizes)
-    factor = torch.cat([step.factor for step in live if step.factor is not None] or [torch.empty(0)])
+    alpha = torch.cat([step.alpha for step in live]).to(device)
     scale, share = torch.tensor([step.run.problem.scale for step in live]), 1 / sizes
     held = {name: torch.stack([step.run.params[name].detach() for step in live], dim=1) for name in live[0].run.params}
     gradients = {name: torch.zeros_like(tensor) for name, tensor in held.items()}
@@ -132,7 +134,7 @@ def _backward(problem: Problem, live: Sequence[Step], tokens: int) -> None:
         weights = (share[whose] / scale[whose]).to(device), share[whose].to(device)
         whose = whose.to(device)
         here = {name: tensor[:, whose].requires_grad_() for name, tensor in held.items()}
-        values = _pass(problem, rows[some], here, factor[some.to(factor.device)] if len(factor) else None, weights)
+        values = _pass(problem, rows[some], here, alpha[some.to(device)], weights)
         parts.index_add_(0, whose, values)
         for name, tensor in here.items():
             gradients[name].index_add_(1, whose, tensor.grad)  # type: ignore[arg-type]
@@ -142,14 +144,12 @@ def _backward(problem: Problem, live: Sequence[Step], tokens: int) -> None:
             tensor.grad = gradients[name][:, i].contiguous()
 
 
-def _pass(
-    problem: Problem, rows: Tensor, params: Params, factor: Tensor | None, weights: tuple[Tensor, Tensor]
-) -> Tensor:
-    """One forward and backward. params: [layer, row, *shape], a leaf each; weights: of each row's objective and of its
-    regulariser. Returns each row's part of its attribute's four parts, [row, 4].
+def _pass(problem: Problem, rows: Tensor, params: Params, alpha: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
+    """One forward and backward. params: [layer, row, *shape], a leaf each; alpha: [row]; weights: of each row's objective
+    and of its regulariser. Returns each row's part of its attribute's four parts, [row, 4].
     """
     batch = problem.data.batch(rows, problem.lm.device)
-    losses, opened = row_losses(problem, batch, problem.form.settle(params), factor)
+    losses, opened = row_losses(problem, batch, problem.form.settle(params), alpha)
     objective = losses * weights[0]
     if opened is None:
         regulariser = dead = torch.zeros_like(objective)

@@ -1,11 +1,11 @@
 """Fitting a steering module on a frozen model by gradients: one layer or all of them in one forward and one backward.
 
-    loss = objective(steered run on x y') / mean unsteered MSE + 0.1 · Σ_l max(0, 1 − Σ_i λ[l,i])
+    loss = objective(steered run on x y') / its mean without steering + 0.1 · Σ_l max(0, 1 − Σ_i λ[l,i])
 
-The objectives are MSE, LL, KL and RePS (psr/fitting/objectives.py; what runs for each, psr/fitting/losses.py); only the MSE
-is divided, and only forms with a ReLU are regularised, each gate by itself. Each gate reads activations that the layers below
-have already changed (Heyman & Vandeputte, ICML 2026, Section 3). The optimiser is AdamW with a learning rate that falls
-linearly to 0. Only z, w and b get gradients, in fp32.
+The objectives stand in psr/fitting/objectives, one a file; of those only the MSE is divided, and only forms with a ReLU are
+regularised (psr/fitting/losses.py). Each gate reads activations that the layers below have already changed (Heyman &
+Vandeputte, ICML 2026, Section 3). The optimiser is AdamW with a learning rate that falls linearly to 0. Only z, w and b get
+gradients, in fp32.
 
 This file in order: `fit`, from examples to a module; `pose`, the checks and what the frozen model gives once; `steps`, the
 epochs and batches; `batch_loss`; what comes out. Many fits in one pass take the same steps (psr/fitting/joint.py).
@@ -22,17 +22,17 @@ import torch
 from torch import Tensor
 
 from psr.errors import PsrError
-from psr.fitting.batches import Batch, epoch_batches, rejected_set, training_set
-from psr.fitting.checks import check_examples, check_form, check_objective, check_targets, checked_layers
+from psr.fitting.batches import Batch, epoch_batches, training_set
+from psr.fitting.checks import check_examples, check_form, check_targets, checked_layers
 from psr.fitting.frozen import frozen_stream
 from psr.fitting.initial import initial_params
-from psr.fitting.losses import Problem, drawn_factors, never_opens, normalised, reference_likelihoods, row_losses
-from psr.fitting.objectives import dead_gates, dead_share
+from psr.fitting.losses import dead_gates, dead_share, never_opens, normalised, row_losses
+from psr.fitting.objectives import objective_named
 from psr.fitting.presets import FitSettings
+from psr.fitting.problem import Objective, Problem
 from psr.fitting.stores import Store, targets_within
-from psr.fitting.teacher import stored_teacher
 from psr.steering.module import SteeringModule
-from psr.types import CurvePoint, Example, Method
+from psr.types import INSTRUCTED, CurvePoint, Example, Method
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
@@ -67,6 +67,7 @@ def fit(
     layers: tuple[int, ...],
     settings: FitSettings,
     *,
+    objective: Objective | None = None,
     targets: Store | None = None,
     module_id: str,
     origin: Mapping[str, Any] | None = None,
@@ -75,17 +76,18 @@ def fit(
 ) -> Fitted:
     """Fit `method` at `layers` on `examples`.
 
-    targets: the instructed runs of the same examples in the same order, recorded at least at every layer from
-    min(layers) on; None: recorded here first (MSE), the other objectives need none. frozen_once: run the blocks up to
+    objective: None: the registered one of the method's name. targets: the instructed runs of the same examples in the same
+    order, recorded at least at every layer from min(layers) on; None: recorded here first, where the objective reads them
+    (MSE). frozen_once: run the blocks up to
     min(layers) once an example and not once a step, where memory and model allow it (psr/fitting/frozen.py); the same up to
     rounding, and cheaper the higher the layer. progress(n) is called after each step with the examples in it,
     `settings.epochs · len(examples)` in all. Same seed, same module, bit for bit.
     Raises PsrError when there is no example or the layers or targets do not fit, Diverged when training does.
     """
-    problem = normalised(pose(lm, examples, method, layers, settings, targets, frozen_once))
+    problem = normalised(pose(lm, examples, method, layers, settings, targets, frozen_once, objective))
     run = begun(problem, torch.arange(len(examples)), module_id, origin)
-    for rows, factor in steps(run):
-        loss, parts = batch_loss(problem, problem.data.batch(rows, lm.device), run.params, factor)
+    for rows, alpha in steps(run):
+        loss, parts = batch_loss(problem, problem.data.batch(rows, lm.device), run.params, alpha)
         loss.backward()
         run.parts.append(parts)
         if progress is not None:
@@ -101,30 +103,26 @@ def pose(
     settings: FitSettings,
     targets: Store | None,
     frozen_once: bool = False,
+    objective: Objective | None = None,
 ) -> Problem:
     """Everything checked, the examples padded, and what the objective needs of the frozen model taken once: no step changes it.
 
     Raises PsrError when there is no example, or the layers, examples or targets do not fit the method or the model.
     """
-    check_objective(method)
+    objective = objective or objective_named(method.objective)
     lm.check_adapters()
     ordered = checked_layers(lm, method, layers)
-    check_form(lm, method, settings)
-    data = training_set(examples, "response" if method.objective == "RePS" else settings.label_span, lm.pad_id)
+    check_form(lm, method, objective, settings)
+    data = training_set(examples, objective.label_span or settings.label_span, lm.pad_id)
     check_examples(lm, examples, method)
-    problem = Problem(lm, tuple(examples), data, method, ordered, settings)
-    if method.objective == "MSE":
+    problem = Problem(lm, tuple(examples), data, method, objective, ordered, settings)
+    if INSTRUCTED in objective.reads:
         if targets is None:
             targets = targets_within(lm, problem.examples, problem.seen, method.span)
         check_targets(targets, lm.fingerprint, problem.seen, method.span, [one.tokens.length for one in examples])
         problem = replace(problem, targets=targets)
-    elif method.objective == "KL":
-        problem = replace(problem, teacher=stored_teacher(lm, problem.examples, data))
-    elif method.objective == "RePS":
-        rejected = rejected_set(lm, examples)
-        reference = reference_likelihoods(problem, data), reference_likelihoods(problem, rejected)
-        problem = replace(problem, rejected=rejected, reference=reference)
-    if frozen_once and method.objective != "RePS":  # its plain answers have streams of their own
+    problem = replace(problem, held=objective.prepare(problem))
+    if frozen_once and objective.from_frozen:
         problem = replace(problem, frozen=frozen_stream(lm, data, ordered[0]))
     return problem
 
@@ -167,8 +165,8 @@ def begun(problem: Problem, own: Tensor, module_id: str, origin: Mapping[str, An
     return Run(problem, own, params, module_id, {**(origin or {}), **about})
 
 
-def steps(run: Run) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Every epoch and batch of a fit. Yields a batch's rows, [batch], and RePS's factors; whoever takes them leaves the
+def steps(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every epoch and batch of a fit. Yields a batch's rows and their α, [batch] on the CPU; whoever takes them leaves the
     gradients in `run.params` and the [4] parts of the loss in `run.parts`, and asking for the next batch takes the step.
 
     Raises Diverged, with the parameters that were kept after the last good epoch.
@@ -181,7 +179,8 @@ def steps(run: Run) -> Iterator[tuple[Tensor, Tensor | None]]:
         run.parts, sizes = [], []
         for rows in epoch_batches(problem.data.length[run.own], settings.batch_size, shuffle):
             optimiser.zero_grad(set_to_none=True)
-            yield run.own[rows], drawn_factors(problem, len(rows), draw)
+            own = run.own[rows]
+            yield own, problem.objective.strengths(settings, problem.data.trait[own], draw)
             optimiser.step()
             schedule.step()
             sizes.append(len(rows))
@@ -202,13 +201,16 @@ def adamw(
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / total))
 
 
-def batch_loss(problem: Problem, batch: Batch, params: Params, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def batch_loss(problem: Problem, batch: Batch, params: Params, alpha: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The loss of one batch, and [loss, objective, regulariser without its weight, dead share] without gradients.
 
-    alpha is the batch's soft labels (MSE), `factor` ([batch], RePS), or 1.
+    alpha: [batch], of `steps`; None: as a fit's first step on this batch draws it.
     """
+    if alpha is None:
+        draw = torch.Generator().manual_seed(problem.settings.seed)
+        alpha = problem.objective.strengths(problem.settings, batch.trait, draw)
     used = {name: tensor.unsqueeze(1) for name, tensor in problem.form.settle(params).items()}
-    losses, opened = row_losses(problem, batch, used, factor)
+    losses, opened = row_losses(problem, batch, used, alpha.to(problem.lm.device))
     objective = losses.mean() / problem.scale
     if opened is None:
         nothing = torch.zeros_like(objective)

@@ -25,8 +25,10 @@ from psr.errors import PsrError
 from psr.fitting.batches import Batch, TrainingSet, epoch_batches, training_set
 from psr.fitting.checks import check_examples
 from psr.fitting.loop import adamw
-from psr.fitting.objectives import negative_log_likelihood
+from psr.fitting.methods.contract import Learning
+from psr.fitting.objectives.ll import negative_log_likelihood
 from psr.fitting.presets import FAST_ADAPTER, FitSettings
+from psr.fitting.request import FitRequest
 from psr.fitting.teacher import logits_to_end
 from psr.lm.fingerprints import akin
 from psr.steering.adapter import RANK, Adapter
@@ -55,6 +57,19 @@ class AdapterDiverged(PsrError):
 def default_settings(method: Method) -> FitSettings:
     """LoRA at 1e-3, full fine-tuning at a tenth of it."""
     return FAST_ADAPTER if method.form.startswith("LoRA") else replace(FAST_ADAPTER, lr=FAST_ADAPTER.lr / 10)
+
+
+def learning(method: Method) -> Learning:
+    """How LoRA and full fine-tuning are learnt."""
+    settings = default_settings(method)
+    return Learning(_learn, presets={"paper": settings, "fast": settings})
+
+
+def _learn(request: FitRequest) -> Adapted:
+    return fit_adapter(
+        request.lm, request.examples, request.method, request.settings or default_settings(request.method),
+        module_id=request.module_id, origin=request.origin, progress=request.progress,
+    )  # fmt: skip
 
 
 def fit_adapter(

@@ -20,7 +20,6 @@ from typing import Literal, get_args
 from psr.errors import PsrError
 
 LabelSpan = Literal["response", "span"]
-GRADIENT = ("MSE", "LL", "KL", "RePS")  # the objectives that `fit` takes
 Init = Literal["uniform", "small", "delta"]
 AXBENCH_FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0)
 
@@ -85,46 +84,12 @@ FAST_MSE = replace(PAPER_MSE, batch_size=32, lr=1e-2)
 FAST_LL = replace(PAPER_LL, batch_size=32, lr=1e-2)
 REFT_R1 = replace(PAPER_LL, epochs=3, batch_size=6, lr=1e-2, weight_decay=0.0)  # arXiv:2501.17148; both presets
 FAST_ADAPTER = replace(FAST_LL, lr=1e-3)  # peft's own habit; full fine-tuning takes a tenth
-PRESETS = {
-    ("paper", "ReFT-r1"): REFT_R1,
-    ("fast", "ReFT-r1"): REFT_R1,
-    ("paper", "KL"): PAPER_LL,
-    ("fast", "KL"): FAST_LL,
-    ("paper", "RePS"): PAPER_LL,
-    ("fast", "RePS"): FAST_LL,
-    ("paper", "MSE"): PAPER_MSE,
-    ("paper", "LL"): PAPER_LL,
-    ("fast", "MSE"): FAST_MSE,
-    ("fast", "LL"): FAST_LL,
-}
 
 PACKAGES: dict[str, dict[str, float | bool]] = {
     "persona": {"regulariser": 0.1, "normalise": True},
     "ifeval": {"regulariser": 0.0, "normalise": False},
     "axbench": {"regulariser": 0.0, "normalise": True},  # the sources disagree; this is the default here
 }
-
-
-def preset(name: str, objective: str) -> FitSettings:
-    """The settings called `name` ("paper" or "fast") for an objective that is fitted by gradients: "MSE", "LL", "KL",
-    "RePS" or "ReFT-r1". Raises PsrError that lists the known ones.
-    """
-    if (name, objective) not in PRESETS:
-        known = ", ".join(f"{n} {o}" for n, o in PRESETS)
-        raise PsrError("unknown preset", expected=f"one of {known}", got=f"{name} {objective}", do="Correct the name.")
-    return PRESETS[name, objective]
-
-
-def check_mixture(settings: FitSettings, objective: str) -> None:
-    """Raise PsrError where the dead-gate regulariser meets an MSE that is not normalised and nobody said it is meant."""
-    if objective == "MSE" and settings.regulariser and not settings.normalise and not settings.mixed:
-        raise PsrError(
-            "the dead-gate regulariser needs the normalised MSE",
-            where="regulariser, normalise",
-            expected=f"a package ({', '.join(PACKAGES)}), or mixed=True to allow it",
-            got=f"regulariser {settings.regulariser}, normalise False",
-            do="Set both or neither.",
-        )
 
 
 def package(name: str) -> dict[str, float | bool]:

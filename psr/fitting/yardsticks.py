@@ -19,8 +19,8 @@ from psr.fitting.loop import Params, batch_loss, pose
 from psr.lm.blocks import recorded
 
 if TYPE_CHECKING:
-    from psr.fitting.losses import Problem
     from psr.fitting.presets import FitSettings
+    from psr.fitting.problem import Problem
     from psr.lm.models import LanguageModel
     from psr.types import Example, Method
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from psr.evaluation.bootstrap import Figure, over_seeds
-from psr.fitting.methods import parse_method
-from psr.types import INSTRUCTED, PLAIN
+from psr.types import INSTRUCTED, PLAIN, Method
 from tasks.figures.sides import WITH_PROMPT, Side
 from tasks.figures.strengths import Judged, Strength, Subject
 
@@ -74,7 +73,7 @@ def unsteered_facts(attribute: str, model: str, method: str) -> Row:
 
 def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
     """A module of modules.parquet, alone or on top of the prompt (METHOD+prompt)."""
-    method = parse_method(row["method"])
+    method = Method(row["scope"], row["form"], row["objective"], row["span"])
     slug, name = (f"{method.slug}+prompt", f"{method.name} + prompt") if with_prompt else (method.slug, method.name)
     return {
         **_whose(row["attribute"], row["model"]),

@@ -7,15 +7,17 @@ memory budget allows: the frozen model's work on a batch is shared, and each com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
-from psr.types import AlignedTokens, CurvePoint, Example, Method, Span, Triplet, short_hash
+from psr.fitting.methods import MethodPlug
+from psr.types import INSTRUCTED, PLAIN, AlignedTokens, CurvePoint, Example, Method, Span, Triplet, short_hash
 from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import Cells, copy
+from tasks.engine.inputs import plug_code
 from tasks.engine.progress import progress, say
 from tasks.tables.activations import read_index, read_targets, recorded_bytes, recording
 from tasks.tables.parquet import write_curves, write_table
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from psr.fitting.loop import Fitted
     from psr.fitting.presets import FitSettings
     from psr.lm.models import LanguageModel
+    from psr.lm.recording import Targets
     from psr.steering.module import SteeringModule
 
 VERSION = 1  # of what fitting does; part of every module's id
@@ -83,13 +86,17 @@ def material_of(attribute: str, complete: Path, select: Path, model: ModelSettin
 
 @dataclass(frozen=True)
 class Fit:
-    """One module to fit: its settings, its id (a hash of what it is made from) and where it lies in the output."""
+    """One module to fit: its settings, its id (a hash of what it is made from) and where it lies in the output.
+
+    code: a hash of the package that the method comes from, where it is not psr's own.
+    """
 
     material: Material
     method: Method
     layers: tuple[int, ...]
     settings: FitSettings | None
     seed: int | None
+    code: str = ""
 
     @property
     def id(self) -> str:
@@ -97,7 +104,7 @@ class Fit:
         sources = [t.id for t in self.material.triplets]
         return short_hash(
             "module", VERSION, self.material.attribute, self.method.slug, self.layers, settings, sources,
-            self.material.lm.fingerprint,
+            self.material.lm.fingerprint, *([self.code] if self.code else []),
         )  # fmt: skip
 
     @property
@@ -127,18 +134,17 @@ class Fit:
         write_table(folder / "modules.parquet", "modules", [row])
 
 
-def joint_groups(members: Sequence[Member], method: Method, extract: Path, budget: int = BUDGET) -> list[list[Member]]:
-    """The members cut into groups that are fitted together: of methods that gradients fit, whose targets fit `budget` bytes."""
-    from psr.fitting.methods import GRADIENT
-
-    if method.objective not in GRADIENT:
+def joint_groups(
+    members: Sequence[Member], method: MethodPlug, extract: Path, budget: int = BUDGET
+) -> list[list[Member]]:
+    """The members cut into groups that are fitted together: of methods that can be, whose targets fit `budget` bytes."""
+    if method.learning.learn_many is None:
         return [[member] for member in members]
+    reads = INSTRUCTED in method.learning.reads
     groups: list[list[Member]] = []
     for member in members:
         held = {attribute for attribute, _ in [*(groups[-1] if groups else []), member]}
-        needed = (
-            sum(recorded_bytes(extract, recording(a, "instructed")) for a in held) if method.objective == "MSE" else 0
-        )
+        needed = sum(recorded_bytes(extract, recording(a, INSTRUCTED)) for a in held) if reads else 0
         if groups and needed <= budget and len(groups[-1]) < TOGETHER:
             groups[-1].append(member)
         else:
@@ -148,23 +154,25 @@ def joint_groups(members: Sequence[Member], method: Method, extract: Path, budge
 
 def distill_modules(
     members: Sequence[Member],
-    method: Method,
+    method: MethodPlug,
     sources: Sources,
     layer: int,
     settings: Mapping[str, Any],
-    package: Mapping[str, float | bool],
+    package: Mapping[str, Any],
 ) -> list[Path]:
-    """Fit the members' modules by one method; package: their benchmark's. Returns their cells, in order: a row, a training
-    curve, a folder each."""
+    """Fit the members' modules by one method, with what params.yaml and the benchmark's package set.
+
+    Returns their cells, in order: a row, a training curve, a folder each.
+    """
     fits = [_fit_of(attribute, seed, method, sources, layer, settings, package) for attribute, seed in members]
     dtype = read_index(sources.extract)["dtype"]
     keys = [(sources.model.reads, fit.id, fit.material.content, dtype) for fit in fits]
     todo = [(fit, key) for fit, key in zip(fits, keys, strict=True) if sources.cells.find("modules", key) is None]
-    for (fit, key), fitted in zip(todo, _fitted([fit for fit, _ in todo], sources), strict=True):
+    for (fit, key), fitted in zip(todo, _fitted([fit for fit, _ in todo], method, sources), strict=True):
         if isinstance(fitted, PsrError):
             raise fitted
         if fitted.dead:
-            say(f"warning: {method.name} for {fit.material.attribute} is dead: no gate opens on any training token")
+            say(f"warning: {fit.method.name} for {fit.material.attribute} is dead: no gate opens on any training token")
         sources.cells.keep("modules", key, partial(fit.write, module=fitted.module, curve=fitted.curve))
     return [sources.cells.keep("modules", key, _gone) for key in keys]
 
@@ -172,44 +180,47 @@ def distill_modules(
 def _fit_of(
     attribute: str,
     seed: int | None,
-    method: Method,
+    method: MethodPlug,
     sources: Sources,
     layer: int,
     settings: Mapping[str, Any],
-    package: Mapping[str, float | bool],
+    package: Mapping[str, Any],
 ) -> Fit:
     material = material_of(attribute, sources.complete, sources.select, sources.model)
-    layers = (layer,) if method.scope == "S" else tuple(range(material.lm.n_layers))
-    return Fit(material, method, layers, fit_settings(method, {**settings, "seed": seed}, package), seed)
+    layers = (layer,) if method.method.scope == "S" else tuple(range(material.lm.n_layers))
+    own = fit_settings(method, {**settings, "seed": seed}, package)
+    code = plug_code([method.path]).get(method.path, "")
+    return Fit(material, method.method, layers, own, seed, code)
 
 
-def _fitted(fits: Sequence[Fit], sources: Sources) -> Iterable[Fitted | PsrError]:
+def _fitted(fits: Sequence[Fit], method: MethodPlug, sources: Sources) -> Iterable[Fitted | PsrError]:
     """The modules, jointly where there are several."""
     if not fits:
         return []
-    method, epochs = fits[0].method, fits[0].settings.epochs if fits[0].settings else 0
+    epochs = fits[0].settings.epochs if fits[0].settings else 0
     names = sorted({fit.material.attribute for fit in fits})
-    examples = {fit.material.attribute: fit.material.examples(method) for fit in fits}
+    examples = {fit.material.attribute: fit.material.examples(fit.method) for fit in fits}
     total = epochs * sum(len(examples[fit.material.attribute]) for fit in fits)
     count = f", {len(fits)} modules" if len(fits) > 1 else ""
-    with progress(f"distill {' '.join(names)} {method.name}{count}", total, "examples") as advance:
+    with progress(f"distill {' '.join(names)} {method.method.name}{count}", total, "examples") as advance:
         if len(fits) == 1:
-            return [_alone(fits[0], examples[names[0]], sources, advance)]
-        return _jointly(fits, examples, sources, advance)
+            return [_alone(fits[0], examples[names[0]], method, sources, advance)]
+        return _jointly(fits, examples, method, sources, advance)
 
 
-def _alone(fit: Fit, examples: list[Example], sources: Sources, progress: Callable[[int], None]) -> Fitted:
+def _alone(
+    fit: Fit, examples: list[Example], method: MethodPlug, sources: Sources, progress: Callable[[int], None]
+) -> Fitted:
     from psr.fitting.learning import learn
     from psr.steering.module import SteeringModule
 
     targets, plain = None, None
-    if fit.method.objective in ("MSE", "DiM"):
-        targets = read_targets(sources.extract, recording(fit.material.attribute, "instructed"))
-        targets = targets.last([example.tokens.length for example in examples], fit.method.span)
-    if fit.method.objective == "DiM":
-        plain = read_targets(sources.extract, recording(fit.material.attribute, "plain"))
+    if INSTRUCTED in method.learning.reads:
+        targets = _instructed(fit.material.attribute, fit.method.span, examples, sources)
+    if PLAIN in method.learning.reads:
+        plain = read_targets(sources.extract, recording(fit.material.attribute, PLAIN))
     fitted = learn(
-        fit.material.lm, examples, fit.method, fit.layers, fit.settings, targets=targets, plain=plain, module_id=fit.id,
+        fit.material.lm, examples, method, fit.layers, fit.settings, targets=targets, plain=plain, module_id=fit.id,
         origin=fit.origin, progress=progress,
     )  # fmt: skip
     if not isinstance(fitted.module, SteeringModule):
@@ -218,23 +229,26 @@ def _alone(fit: Fit, examples: list[Example], sources: Sources, progress: Callab
     return fitted
 
 
-def _jointly(
-    fits: Sequence[Fit], examples: Mapping[str, list[Example]], sources: Sources, progress: Callable[[int], None]
-) -> list[Fitted | PsrError]:
-    from psr.fitting.joint import fit_many
+def _instructed(attribute: str, span: Span, examples: Sequence[Example], sources: Sources) -> Targets:
+    """The recorded runs of x' y' on `span`."""
+    recorded = read_targets(sources.extract, recording(attribute, INSTRUCTED))
+    return recorded.last([example.tokens.length for example in examples], span)
 
-    first, targets = fits[0], None
-    if first.settings is None:
-        raise PsrError("only methods with training are fitted jointly", got=first.method.slug)
-    if first.method.objective == "MSE":
-        held = {
-            name: read_targets(sources.extract, recording(name, "instructed")).last(
-                [example.tokens.length for example in own], first.method.span
-            )
-            for name, own in examples.items()
-        }
+
+def _jointly(
+    fits: Sequence[Fit],
+    examples: Mapping[str, list[Example]],
+    method: MethodPlug,
+    sources: Sources,
+    progress: Callable[[int], None],
+) -> list[Fitted | PsrError]:
+    first, learning, targets = fits[0], method.learning, None
+    if learning.learn_many is None:
+        raise PsrError("this method learns one module at a time", got=first.method.slug)
+    if INSTRUCTED in learning.reads:
+        held = {name: _instructed(name, first.method.span, own, sources) for name, own in examples.items()}
         targets = {fit.id: held[fit.material.attribute] for fit in fits}
-    fitted = fit_many(
+    fitted = learning.learn_many(
         first.material.lm, {fit.id: examples[fit.material.attribute] for fit in fits}, first.method, first.layers,
         first.settings, targets=targets, seeds={fit.id: fit.seed or 0 for fit in fits},
         origins={fit.id: fit.origin for fit in fits}, progress=progress,
@@ -242,22 +256,9 @@ def _jointly(
     return [fitted[fit.id] for fit in fits]
 
 
-def fit_settings(method: Method, changes: Mapping[str, Any], package: Mapping[str, float | bool]) -> FitSettings | None:
-    """The preset with what params.yaml changes of it; None for methods without training.
-
-    The benchmark's `package` (regulariser and normalised MSE, which belong together) is the MSE's. ReFT-r1 keeps its authors' schedule.
-    """
-    from psr.fitting.methods import trained
-    from psr.fitting.presets import preset
-
-    if not trained(method):
-        return None
-    objective = method.objective
-    ours = ("seed",) if objective == "ReFT-r1" else ("seed", "epochs", "batch_size", "lr")
-    base = replace(
-        preset(changes["preset"], objective), **{name: changes[name] for name in ours if changes[name] is not None}
-    )
-    return replace(base, **package) if objective == "MSE" else base  # type: ignore[arg-type]
+def fit_settings(method: MethodPlug, changes: Mapping[str, Any], package: Mapping[str, Any]) -> FitSettings | None:
+    """The preset with what params.yaml changes of it, and the benchmark's package; None for methods without training."""
+    return method.learning.settings(changes["preset"], changes, package)
 
 
 def gather_modules(cells: Sequence[Path], out: Path) -> None:

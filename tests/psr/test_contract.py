@@ -12,7 +12,8 @@ from psr.errors import PsrError
 from psr.fitting.learning import learn
 from psr.fitting.lora import Adapted, adapted
 from psr.fitting.methods import METHODS, parse_method
-from psr.fitting.presets import FAST_ADAPTER, REFT_R1, FitSettings, preset
+from psr.fitting.methods.named import plug_of
+from psr.fitting.presets import FitSettings
 from psr.lm.models import LanguageModel
 from psr.lm.recording import recorded
 from psr.steering.adapter import load_adapter, save_adapter
@@ -50,13 +51,8 @@ def triplets(span: str):
 def settings(method, seed: int) -> FitSettings | None:
     if method.objective in CLOSED:
         return None
-    base = (
-        FAST_ADAPTER
-        if method.adapts
-        else REFT_R1
-        if method.objective == "ReFT-r1"
-        else preset("fast", method.objective)
-    )
+    base = plug_of(method).learning.settings()
+    assert base is not None
     return replace(base, epochs=1, batch_size=2, seed=seed)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from psr.errors import PsrError
-from psr.fitting.difference import difference_of_means
+from psr.fitting.methods.difference import difference_of_means
 from psr.lm.recording import Targets
 
 

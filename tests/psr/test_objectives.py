@@ -1,13 +1,18 @@
 """Each objective against loops over plain Python numbers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psr.fitting.objectives import dead_gates, dead_share, mean_squared_error, negative_log_likelihood, soft_alphas
+from psr.fitting.losses import dead_gates, dead_share
+from psr.fitting.objectives.ll import negative_log_likelihood
+from psr.fitting.objectives.mse import mean_squared_error
+from psr.fitting.presets import FAST_MSE
+from psr.fitting.problem import ones, soft_labels
 
 
 def tensors(seed: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
@@ -81,7 +86,9 @@ def test_dead_gates_pushes_only_layers_that_open_too_little():
 
 
 def test_soft_alphas_are_the_trait_or_one():
-    traits = torch.tensor([0.25, 1.0])
-    assert soft_alphas(traits, True).tolist() == [0.25, 1.0]
-    assert soft_alphas(traits, True, offset=-0.5).tolist() == [-0.25, 0.5]
-    assert soft_alphas(traits, False, offset=-0.5).tolist() == [1.0, 1.0]
+    traits, draw = torch.tensor([0.25, 1.0]), torch.Generator()
+    shifted = replace(FAST_MSE, alpha_offset=-0.5)
+    assert soft_labels(FAST_MSE, traits, draw).tolist() == [0.25, 1.0]
+    assert soft_labels(shifted, traits, draw).tolist() == [-0.25, 0.5]
+    assert soft_labels(replace(shifted, soft_labels=False), traits, draw).tolist() == [1.0, 1.0]
+    assert ones(shifted, traits, draw).tolist() == [1.0, 1.0]

@@ -3,7 +3,8 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from psr.errors import PsrError
-from psr.fitting.presets import FAST_LL, FAST_MSE, PAPER_LL, PAPER_MSE, FitSettings, package, preset
+from psr.fitting.methods.named import method_named, preset
+from psr.fitting.presets import FAST_LL, FAST_MSE, PAPER_LL, PAPER_MSE, REFT_R1, FitSettings, package
 
 
 def test_paper_presets_hold_the_published_constants():
@@ -26,8 +27,26 @@ def test_fast_presets_differ_from_paper_in_batch_and_rate_only():
 def test_preset_is_found_by_name_and_objective():
     assert preset("paper", "LL") is PAPER_LL
     assert preset("fast", "MSE") is FAST_MSE
-    with pytest.raises(PsrError, match="fast MSE, fast LL, got slow MSE"):
-        preset("slow", "MSE")
+    assert preset("fast", "KL") is preset("fast", "RePS") is FAST_LL
+    assert preset("paper", "ReFT-r1") is REFT_R1
+    for name, objective in (("slow", "MSE"), ("fast", "DiM"), ("fast", "Stolfo")):
+        with pytest.raises(PsrError, match=f"paper or fast, of MSE, LL, KL, RePS, ReFT-r1, got {name} {objective}"):
+            preset(name, objective)
+
+
+def test_what_an_experiment_sets_of_a_preset_is_the_methods_to_say():
+    mse, ll, reft, dim = (
+        method_named(f"s-{name}-r").learning for name in ("psr-mse", "psr-ll", "reft-r1", "const-dim")
+    )
+    changes = {"preset": "fast", "seed": 7, "epochs": 3, "batch_size": None, "lr": 0.5}
+    package = {"regulariser": 0.4, "normalise": True}
+    assert mse.settings("fast", changes, package) == replace(FAST_MSE, seed=7, epochs=3, lr=0.5, **package)
+    assert ll.settings("paper", changes, package) == replace(PAPER_LL, seed=7, epochs=3, lr=0.5)
+    assert reft.settings("fast", changes, package) == replace(REFT_R1, seed=7)
+    assert dim.settings("fast", changes, package) is None
+    assert mse.settings() == FAST_MSE
+    with pytest.raises(PsrError, match="unknown preset, expected one of paper, fast, got 'slow'"):
+        mse.settings("slow")
 
 
 def test_packages_keep_regulariser_and_normalised_mse_together():

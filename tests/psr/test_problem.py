@@ -60,6 +60,6 @@ def test_targets_are_laid_over_the_plain_run():
 def test_an_objective_without_targets_asks_for_none_and_is_named_when_they_are_wanted(objective):
     plain = [replace(one, rejected=(1, 2)) for one in examples()]
     problem = pose(toy(), plain, parse_method(f"s-psr-{objective.lower()}-r"), (1,), FAST_LL, None)
-    assert not problem.mse
+    assert problem.targets is None
     with pytest.raises(PsrError, match=f"^{objective} has no targets"):
         problem.wanted(torch.zeros(1, 1, dtype=torch.long))

@@ -1,66 +1,100 @@
-"""The names of methods: `a-psr-mse-qr` in parameters, `A-PSR MSE·QR` in tables. One file a family beside this one.
+"""The methods by name: `a-psr-mse-qr` in parameters, `A-PSR MSE·QR` in tables; `my_lab.methods:TWICE` for one of your own.
 
-    DiM CAA DiM-same ActAdd    psr/fitting/difference.py, actadd.py    a mean of differences
-    PCA                        pca.py                                  their first principal direction
-    Stolfo                     stolfo.py                               projection on the mean difference, set to a target
-    MSE LL KL RePS             psr/fitting/loop.py                     by gradients: Const, PSR, PSR of any rank, LoReFT
-    ReFT-r1                    reft_r1.py                              by gradients, its gate in training only
-    LoRA Full                  psr/fitting/lora.py                     the model's own weights, for comparison
-
-`psr.learn` (psr/fitting/learning.py) is the one door to all of them. This file imports no torch.
+FAMILIES holds a line for each family of psr's methods: where it is, and the forms and objectives that it has. Adding one is a
+file beside this one that defines how it is learnt (a Learning, psr/fitting/methods/contract.py), and its line.
+`psr.learn` (psr/fitting/learning.py) learns any of them. This file imports no torch.
 """
+
+from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from psr.errors import PsrError
-from psr.fitting.presets import GRADIENT
+from psr.fitting.methods.contract import Learning, MethodPlug
+from psr.fitting.objectives import OBJECTIVES
 from psr.types import Method, Scope, Span
+
+__all__ = ["BY_SLUG", "FAMILIES", "GRADIENT", "METHODS", "Learning", "MethodPlug", "parse_method"]
 
 SCOPES: tuple[Scope, ...] = ("S", "A")
 SPANS: tuple[Span, ...] = ("R", "QR")
-CLOSED = ("DiM", "DiM-same", "CAA", "ActAdd", "PCA")  # Const without training
-ADAPTERS = ("LoRA", "Full")  # they change weights, not activations
+GRADIENT = tuple(OBJECTIVES)  # the objectives that `fit` takes
 
-_COMBINATIONS = (
-    *(("Const", objective) for objective in (*CLOSED, *GRADIENT)),
-    *(("PSR", objective) for objective in GRADIENT),
-    ("Proj", "Stolfo"),
+
+@dataclass(frozen=True)
+class Family:
+    """Methods that are learnt in one way. how: the dotted path to it; ranks: a form that takes a rank -> the least rank
+    that is written out (a smaller one is the form itself)."""
+
+    how: str
+    forms: tuple[str, ...]
+    objectives: tuple[str, ...]
+    scopes: tuple[Scope, ...] = SCOPES
+    spans: tuple[Span, ...] = SPANS
+    trained: bool = False
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+    def methods(self, scope: Scope, forms: Iterable[str] | None = None) -> Iterator[Method]:
+        """Its methods on `scope`, of its own forms or of `forms`."""
+        for form in self.forms if forms is None else forms:
+            for objective in self.objectives if scope in self.scopes else ():
+                yield from (Method(scope, form, objective, span) for span in self.spans)
+
+    def has(self, method: Method) -> bool:
+        """Whether the method is one of these, of any rank and span."""
+        ranked = re.fullmatch(r"(.+?)([1-9]\d*)", method.form)
+        known = method.form in self.forms or (ranked is not None and ranked[1] in self.ranks)
+        return known and method.objective in self.objectives and method.scope in self.scopes
+
+
+FAMILIES = (
+    Family("psr.fitting.methods.difference:DIM", ("Const",), ("DiM",)),
+    Family("psr.fitting.methods.difference:DIM_SAME", ("Const",), ("DiM-same",)),
+    Family("psr.fitting.methods.difference:CAA", ("Const",), ("CAA",)),
+    Family("psr.fitting.methods.actadd:ACTADD", ("Const",), ("ActAdd",)),
+    Family("psr.fitting.methods.pca:PCA", ("Const",), ("PCA",)),
+    Family(
+        "psr.fitting.methods.gradient:learning", ("Const", "PSR"), GRADIENT, trained=True, ranks={"PSR": 2, "LoReFT": 1}
+    ),
+    Family("psr.fitting.methods.stolfo:STOLFO", ("Proj",), ("Stolfo",)),
+    Family("psr.fitting.methods.reft_r1:REFT_R1", ("Const",), ("ReFT-r1",), scopes=("S",), trained=True),
+    Family("psr.fitting.lora:learning", ("LoRA", "Full"), ("LL",), ("A",), ("R",), trained=True, ranks={"LoRA": 1}),
 )
-METHODS = (
-    *(Method(scope, form, objective, span) for scope in SCOPES for form, objective in _COMBINATIONS for span in SPANS),
-    *(Method("S", "Const", "ReFT-r1", span) for span in SPANS),
-    *(Method("A", form, "LL", "R") for form in ADAPTERS),
-)
+METHODS = tuple(method for scope in SCOPES for family in FAMILIES for method in family.methods(scope))
 BY_SLUG = {method.slug: method for method in METHODS}
-RANKED = re.compile(r"([sa])-(psr|loreft)([1-9]\d{0,3})-(mse|ll|kl|reps)-(r|qr)|(lora)([1-9]\d{0,3})-ll")
-PATTERNS = "{s,a}-psrN-{mse,ll,kl,reps}-{r,qr}, {s,a}-loreftN-{mse,ll,kl,reps}-{r,qr}, loraN-ll (N a rank, such as 4)"
-
-
-def trained(method: Method) -> bool:
-    """Whether fitting draws random numbers, so that another seed gives another module."""
-    return method.adapts or method.objective in (*GRADIENT, "ReFT-r1")
+RANKED = {  # slug with n for a rank -> the method without one, and the least rank that is written out
+    replace(method, form=f"{form}n").slug: (method, least)
+    for scope in SCOPES
+    for family in FAMILIES
+    for form, least in family.ranks.items()
+    for method in family.methods(scope, [form])
+}
+PATTERNS = ", ".join(
+    f"{{s,a}}-{form.lower()}N-{{{','.join(family.objectives).lower()}}}-{{r,qr}}"
+    if family.scopes == SCOPES
+    else f"{form.lower()}N-{family.objectives[0].lower()}"
+    for family in FAMILIES
+    for form in family.ranks
+)
 
 
 def parse_method(text: str) -> Method:
-    """The method called `text` (slug or printed name, any case). Raises PsrError that lists the known ones."""
-    slug = "-".join(text.replace("·", "-").split()).lower()
+    """psr's method called `text` (slug or printed name, any case). Raises PsrError that lists the known ones."""
+    slug = _slug(text)
     if slug in BY_SLUG:
         return BY_SLUG[slug]
-    match = RANKED.fullmatch(slug)
-    if match is None:
-        near = difflib.get_close_matches(slug, BY_SLUG, n=1)
-        do = f"Did you mean {near[0]}?" if near else "Correct the name."
-        raise PsrError("unknown method", expected=f"one of {', '.join(BY_SLUG)}, {PATTERNS}", got=repr(text), do=do)
-    return _ranked(match)
+    match = re.fullmatch(r"(\D+?)([1-9]\d{0,3})(-.+)", slug)
+    if match is not None and f"{match[1]}n{match[3]}" in RANKED:
+        method, least = RANKED[f"{match[1]}n{match[3]}"]
+        return replace(method, form=f"{method.form}{match[2]}") if int(match[2]) >= least else method
+    near = difflib.get_close_matches(slug, BY_SLUG, n=1)
+    do = f"Did you mean {near[0]}?" if near else "Correct the name."
+    known = f"one of {', '.join(BY_SLUG)}, {PATTERNS} (N a rank, such as 4)"
+    raise PsrError("unknown method", expected=known, got=repr(text), do=do)
 
 
-def _ranked(match: re.Match[str]) -> Method:
-    """PSR, LoReFT or LoRA of the rank that its name says."""
-    scope, form, rank, objective, span, lora, lora_rank = match.groups()
-    if lora:
-        return Method("A", f"LoRA{lora_rank}", "LL", "R")
-    written = {objective.lower(): objective for objective in GRADIENT}
-    family = {"psr": "PSR", "loreft": "LoReFT"}[form]
-    ranked = "PSR" if (family, rank) == ("PSR", "1") else f"{family}{rank}"  # rank 1 is the paper's own form
-    return Method(scope.upper(), ranked, written[objective], span.upper())  # type: ignore[arg-type]
+def _slug(text: str) -> str:
+    return "-".join(text.replace("·", "-").split()).lower()

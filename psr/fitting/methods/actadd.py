@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from psr.errors import PsrError
-from psr.fitting.methods.pairs import check_pairs
+from psr.fitting.methods.pairs import check_pairs, from_prompt_ends
 from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule
 from psr.types import Span
@@ -52,3 +52,6 @@ def single_pair(
         tensors={"z": torch.stack(z).float().cpu()},
         origin={**(origin or {}), "pair": pair},
     )
+
+
+ACTADD = from_prompt_ends(single_pair)

@@ -1,16 +1,31 @@
-"""What the methods without training read: the last prompt token with the instruction (x') and without (x), pair by pair."""
+"""What most methods without training read: the last prompt token with the instruction (x') and without (x), pair by pair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from psr.errors import PsrError
+from psr.fitting.loop import Fitted
+from psr.fitting.methods.contract import Learning
+from psr.fitting.request import FitRequest
 from psr.lm.recording import Targets, record
+from psr.steering.module import SteeringModule
 from psr.types import Example
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
+
+
+def from_prompt_ends(formula: Callable[..., SteeringModule], at_least: int = 1) -> Learning:
+    """The learning of a method that is `formula(instructed, plain, layers, span, module_id=…, origin=…)` of the prompts' ends."""
+
+    def learn(request: FitRequest) -> Fitted:
+        sides = prompt_ends(request.lm, request.examples, request.layers)
+        about = {"module_id": request.module_id, "origin": request.origin}
+        return Fitted(formula(*sides, request.layers, request.method.span, **about), ())
+
+    return Learning(learn, at_least=at_least)
 
 
 def prompt_ends(lm: LanguageModel, examples: Sequence[Example], layers: Sequence[int]) -> tuple[Targets, Targets]:

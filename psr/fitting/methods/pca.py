@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psr.fitting.methods.pairs import check_pairs
+from psr.fitting.methods.pairs import check_pairs, from_prompt_ends
 from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule
 from psr.types import Span
@@ -60,3 +60,6 @@ def _direction(D: Tensor, centred: bool, scaled: bool) -> Tensor:
     v = torch.linalg.svd(D - mean if centred else D, full_matrices=False).Vh[0]
     along = v @ mean
     return v * along if scaled else torch.where(along < 0, -v, v)
+
+
+PCA = from_prompt_ends(principal_direction, at_least=2)

@@ -23,8 +23,11 @@ from psr.errors import PsrError
 from psr.fitting.batches import Batch, TrainingSet, epoch_batches, training_set
 from psr.fitting.checks import check_examples, checked_layers
 from psr.fitting.loop import Fitted, adamw, check_finite
-from psr.fitting.objectives import negative_log_likelihood
-from psr.fitting.presets import REFT_R1, FitSettings
+from psr.fitting.methods.contract import Learning
+from psr.fitting.objectives.ll import negative_log_likelihood
+from psr.fitting.presets import REFT_R1 as SETTINGS
+from psr.fitting.presets import FitSettings
+from psr.fitting.request import FitRequest
 from psr.fitting.teacher import logits_to_end
 from psr.lm.recording import record
 from psr.steering.forms import Form, Params
@@ -43,7 +46,7 @@ def fit_reft_r1(
     examples: Sequence[Example],
     method: Method,
     layers: Sequence[int],
-    settings: FitSettings = REFT_R1,
+    settings: FitSettings = SETTINGS,
     *,
     module_id: str,
     top: int = TOP,
@@ -178,3 +181,13 @@ def check_options(top: int, coefficient: float, clip: float) -> None:
             raise PsrError(
                 "a fit setting makes no sense", where=name, expected=expected, got=repr(value), do="Correct it."
             )
+
+
+def _learn(request: FitRequest) -> Fitted:
+    return fit_reft_r1(
+        request.lm, request.examples, request.method, request.layers, request.settings or SETTINGS,
+        module_id=request.module_id, origin=request.origin, progress=request.progress,
+    )  # fmt: skip
+
+
+REFT_R1 = Learning(_learn, presets={"paper": SETTINGS, "fast": SETTINGS}, changes=("seed",))  # its authors' schedule

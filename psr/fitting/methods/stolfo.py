@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from psr.errors import PsrError
-from psr.fitting.methods.pairs import check_pairs
+from psr.fitting.methods.pairs import check_pairs, from_prompt_ends
 from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule
 from psr.types import Span
@@ -57,3 +57,6 @@ def projection_to_target(
         tensors=tensors,
         origin={**(origin or {}), "examples": len(instructed)},
     )
+
+
+STOLFO = from_prompt_ends(projection_to_target)

@@ -17,6 +17,7 @@ import numpy as np
 from psr.answers.pairs import sampling_seeds
 from psr.errors import PsrError
 from psr.evaluation.bootstrap import over_seeds, paired
+from psr.fitting.methods.named import plug_of
 from psr.fitting.presets import package
 from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelSettings
@@ -68,7 +69,8 @@ class Study:
         return read_compared(self.cells.keep("ablation", self._reads(subject, seed, fit), write))
 
     def _fit_of(self, variant: Variant, subject: Subject, seed: int) -> Fit:
-        settings = fit_settings(variant.method, {**self.settings["distill"], "seed": seed}, package(subject.benchmark))
+        changes = {**self.settings["distill"], "seed": seed}
+        settings = fit_settings(plug_of(variant.method), changes, package(subject.benchmark))
         settings = replace(settings, init="delta") if settings and variant.warm else settings
         return Fit(subject.material, variant.method, variant.layers(subject.material.lm.n_layers), settings, seed)
 

@@ -14,6 +14,7 @@ from psr.errors import PsrError
 from psr.evaluation.alpha_search import Scores
 from psr.evaluation.bootstrap import Figure, Interval, matched, plain_mean
 from psr.fitting.methods import parse_method
+from psr.fitting.methods.named import plug_of
 from psr.fitting.presets import package
 from psr.types import INSTRUCTED
 from tasks.engine.cells import Cells
@@ -92,7 +93,8 @@ def module_row(case: Case, fitted: Row) -> Row:
     search_scores, scores = case.search.scores(module.id), case.evaluation.scores(module.id)
     drift = module_drift(case.lm, case.unrelated, module, figures["alpha"])
     method = parse_method(fitted["method"])
-    settings = fit_settings(method, {**case.settings["distill"], "seed": case.seed}, package(case.attribute.benchmark))
+    changes = {**case.settings["distill"], "seed": case.seed}
+    settings = fit_settings(plug_of(method), changes, package(case.attribute.benchmark))
     _, seconds = timed_fit(case, method, module.layers, settings, module.id)
     size = sum(tensor.numel() for tensor in module.tensors.values())
     return {

@@ -17,9 +17,10 @@ import torch
 from psr.errors import PsrError
 from psr.fitting.joint import fit_many
 from psr.fitting.loop import batch_loss, fit, pose
-from psr.fitting.losses import MEASURING_BATCH, Problem, normalised
+from psr.fitting.losses import normalised
 from psr.fitting.methods import parse_method
 from psr.fitting.presets import FAST_MSE, PAPER_MSE, FitSettings
+from psr.fitting.problem import MEASURING_BATCH, Problem
 from psr.fitting.stores import Store, in_eight_bits
 from psr.fitting.yardsticks import batches_of_epoch, floor_epochs, paper_loop
 from psr.lm.models import LanguageModel

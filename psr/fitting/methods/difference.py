@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from psr.errors import PsrError
-from psr.lm.recording import Targets
+from psr.fitting.loop import Fitted
+from psr.fitting.methods.contract import Learning
+from psr.fitting.methods.pairs import from_prompt_ends
+from psr.fitting.request import FitRequest
+from psr.lm.recording import Targets, record
 from psr.steering.module import SteeringModule
-from psr.types import Span
+from psr.types import INSTRUCTED, PLAIN, Span
 
 Kind = Literal["own", "same", "last"]
 
@@ -118,3 +122,60 @@ def _check(instructed: Targets, plain: Targets, layers: Sequence[int], kind: Kin
                 got=targets.layers,
                 do="Extract them again.",
             )
+
+
+def _own(request: FitRequest) -> Fitted:
+    """Each side on its own answers, on span R. What is not given is run."""
+    instructed = _instructed(request)
+    plain = request.plain if request.plain is not None else _rejected(request)
+    return _fitted(request, instructed, plain, kind="own")
+
+
+def _same(request: FitRequest) -> Fitted:
+    """The same y' on both sides, on span R."""
+    lengths = [one.tokens.response for one in request.examples]
+    plain = _recorded(request, [one.tokens.plain_ids for one in request.examples], lengths)
+    return _fitted(request, _instructed(request), plain, kind="same")
+
+
+def _instructed(request: FitRequest) -> Targets:
+    lengths = [one.tokens.response for one in request.examples]
+    if request.instructed is not None:
+        return request.instructed.last([n + 1 for n in lengths], "R")
+    return _recorded(request, [one.tokens.instructed_ids for one in request.examples], lengths)
+
+
+def _rejected(request: FitRequest) -> Targets:
+    answers = [one.rejected or () for one in request.examples]
+    missing = [i for i, ids in enumerate(answers) if not ids]
+    if missing:
+        raise PsrError(
+            "a difference of means over own answers needs plain answers too",
+            where=f"example {missing[0]}",
+            expected="plain=…, or rejected tokens in every example",
+            got="none",
+        )
+    sequences = [(*one.prompt_ids, *ids) for one, ids in zip(request.examples, answers, strict=True)]
+    return _recorded(request, sequences, [len(ids) for ids in answers])
+
+
+def _recorded(request: FitRequest, sequences: Sequence[tuple[int, ...]], answers: Sequence[int]) -> Targets:
+    starts = [len(ids) - n - 1 for ids, n in zip(sequences, answers, strict=True)]
+    return record(request.lm, sequences, starts, request.layers, span="R")
+
+
+def _fitted(request: FitRequest, instructed: Targets, plain: Targets, kind: Kind) -> Fitted:
+    about: dict[str, Any] = {"module_id": request.module_id, "origin": request.origin, "kind": kind}
+    return Fitted(difference_of_means(instructed, plain, request.layers, request.method.span, **about), ())
+
+
+def _at_prompt_ends(
+    instructed: Targets, plain: Targets, layers: Sequence[int], span: Span, **about: Any
+) -> SteeringModule:
+    none = [0] * len(instructed)
+    return difference_of_means(instructed, plain, layers, span, kind="last", responses=(none, none), **about)
+
+
+DIM = Learning(_own, reads=(INSTRUCTED, PLAIN))
+DIM_SAME = Learning(_same)
+CAA = from_prompt_ends(_at_prompt_ends)
