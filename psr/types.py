@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Span = Literal["R", "QR"]
 Scope = Literal["S", "A"]
@@ -193,6 +194,11 @@ class Method:
     form: str
     objective: str
     span: Span
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Method:
+        """The method of a stored row, whoever's it is: nothing has to know its name."""
+        return cls(row["scope"], row["form"], row["objective"], row["span"])
 
     @property
     def name(self) -> str:

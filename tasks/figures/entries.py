@@ -73,7 +73,7 @@ def unsteered_facts(attribute: str, model: str, method: str) -> Row:
 
 def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
     """A module of modules.parquet, alone or on top of the prompt (METHOD+prompt)."""
-    method = Method(row["scope"], row["form"], row["objective"], row["span"])
+    method = Method.of(row)
     slug, name = (f"{method.slug}+prompt", f"{method.name} + prompt") if with_prompt else (method.slug, method.name)
     return {
         **_whose(row["attribute"], row["model"]),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from psr.errors import PsrError
-from psr.fitting.methods import parse_method
+from psr.types import Method
 from tasks.engine.files import parse_yaml
 from tasks.engine.lockfiles import SETTINGS, recorded, versions
 from tasks.shown import tracker
@@ -139,9 +139,7 @@ def _fill(
     series |= {name: [(0, value)] for name, value in metrics.items()}
     params = {name: module[name] for name in PARAMS} | {f"fit.{name}": value for name, value in settings.items()}
     tags = {**tags, "psr.module": module["id"], "psr.model": module["model"]}
-    return tracker.fill(
-        store, cell, f"{module['attribute']} {parse_method(module['method']).name}", tags, params, series
-    )
+    return tracker.fill(store, cell, f"{module['attribute']} {Method.of(module).name}", tags, params, series)
 
 
 def model_name(profile: str, attribute: str) -> str:

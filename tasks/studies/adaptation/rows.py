@@ -16,7 +16,7 @@ from psr.evaluation.bootstrap import Figure, Interval, matched, plain_mean
 from psr.fitting.methods import parse_method
 from psr.fitting.methods.named import plug_of
 from psr.fitting.presets import package
-from psr.types import INSTRUCTED
+from psr.types import INSTRUCTED, Method
 from tasks.engine.cells import Cells
 from tasks.engine.files import read_json, write_json
 from tasks.figures.entries import known
@@ -92,7 +92,7 @@ def module_row(case: Case, fitted: Row) -> Row:
     module, figures = load_module(folder), stored(case, fitted["method"])
     search_scores, scores = case.search.scores(module.id), case.evaluation.scores(module.id)
     drift = module_drift(case.lm, case.unrelated, module, figures["alpha"])
-    method = parse_method(fitted["method"])
+    method = Method.of(fitted)
     changes = {**case.settings["distill"], "seed": case.seed}
     settings = fit_settings(plug_of(method), changes, package(case.attribute.benchmark))
     _, seconds = timed_fit(case, method, module.layers, settings, module.id)
