@@ -14,9 +14,9 @@ ROOMS = ("types", "errors", "lm", "steering", "answers", "judges", "fitting")  #
 
 def library() -> str:
     """Every public name of `psr`, room by room: its signature, its docstring, and what a class offers."""
-    public = {name: getattr(psr, name) for name in psr.__all__ if callable(getattr(psr, name))}
+    public = {name: getattr(psr, name) for name in psr.__all__}
     homes = {name: value.__module__.split(".")[1] for name, value in public.items()}
-    lines = []
+    lines = [inspect.getdoc(psr) or "", ""]
     for room in [*ROOMS, *sorted(set(homes.values()) - set(ROOMS))]:
         module = import_module(f"psr.{room}")
         lines += [f"## psr.{room}", "", (inspect.getdoc(module) or "").split("\n\n")[0], ""]
@@ -29,16 +29,15 @@ def entry(name: str, value: Any) -> Iterator[str]:
     """A directive that Sphinx knows, with the docstring as its text and a class's own public members below it."""
     kind = "class" if inspect.isclass(value) else "function"
     yield f"``````{{py:{kind}}} {name}{signature(value)}"
-    yield f"Defined in `{value.__module__.replace('.', '/')}.py`." if kind == "function" else ""
+    yield f"In `{value.__module__.replace('.', '/')}.py`."
     yield ""
     yield inspect.getdoc(value) or ""
-    if kind == "class":
-        for member, what in vars(value).items():
-            text = inspect.getdoc(what)
-            if member.startswith("_") or not text or not (callable(what) or hasattr(type(what), "__get__")):
-                continue
-            role = "method" if inspect.isfunction(what) else "property"
-            yield from ("", f"`````{{py:{role}}} {member}{signature(what) if role == 'method' else ''}", text, "`````")
+    for member, what in vars(value).items() if kind == "class" else ():
+        text = inspect.getdoc(what)
+        if text and not member.startswith("_") and hasattr(what, "__get__") and not text.startswith("Alias for field"):
+            method = inspect.isfunction(what)
+            yield f"\n`````{{py:{'method' if method else 'property'}}} {member}{signature(what) if method else ''}"
+            yield f"{text}\n`````"
     yield "``````"
 
 
@@ -52,8 +51,9 @@ class Bare(str):
 def signature(value: Any) -> str:
     """The arguments and what comes back, as written."""
     written = inspect.signature(value)
+    named = [one for one in written.parameters.values() if one.name != "self"]
     shown = written.replace(
-        parameters=[one.replace(annotation=bare(one.annotation)) for one in written.parameters.values()],
+        parameters=[one.replace(annotation=bare(one.annotation)) for one in named],
         return_annotation=inspect.Signature.empty if inspect.isclass(value) else bare(written.return_annotation),
     )
     return str(shown)

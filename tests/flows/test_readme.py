@@ -1,14 +1,18 @@
 """What README and docs/ say is what a run said and what the files are."""
 
+import json
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import psr
 from flows.params import load
 from psr.errors import PsrError
+from psr.testbed.judges import TestbedJudge
 from tasks.shown.readme import METRICS, PRINTED, SHOWN, fill, headline, pages, read_metrics, steady_parts, tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +84,40 @@ def test_the_module_to_steer_with_is_one_of_the_quick_profile():
         home, method, seed = path.split("/")[4:]
         assert home.removeprefix("persona-") in quick.benchmarks[0].attributes
         assert (method in quick.methods, seed) == (True, f"seed-{quick.seeds[0]}")
+
+
+@pytest.fixture(scope="module")
+def triplets() -> list[tuple[str, str, str]]:
+    """The shipped model's own answers to the question with the instruction, as README asks for them."""
+    pirate = json.loads((ROOT / "data/testbed/persona/extract/pirate.json").read_text(encoding="utf-8"))
+    instruction, questions = pirate["instruction"][0]["pos"], pirate["questions"][:24]
+    lm = psr.load_model(ROOT / "data/testbed/model")
+    pairs = [psr.PromptPair("persona/pirate", question, instruction) for question in questions]
+    asked = [psr.Request(psr.encode_chat(lm.tokenizer, pair.instructed), seed=1) for pair in pairs]
+    answers = psr.generate(lm, asked, psr.Sampling(64))
+    return [(question, instruction, answer.text) for question, answer in zip(questions, answers, strict=True)]
+
+
+def test_the_code_that_steers_your_own_model_runs_as_it_stands_and_steers(triplets, tmp_path, monkeypatch, capsys):
+    code = README.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line]) <= 16
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"triplets": triplets})
+    question, _, answer = re.split(r"<\|user\|>|<\|assistant\|>", capsys.readouterr().out.replace("<eos>", ""))
+    item = psr.JudgeItem("c", "persona/pirate", "Tell me about rivers.", answer.strip())
+    judged = psr.judge_all(TestbedJudge("persona"), [item]).judgements
+    assert {one.dimension: one.value for one in judged}["trait"] > 50, answer
+
+
+def test_the_count_of_verdicts_is_that_of_the_claims_page():
+    verdicts = Counter(
+        re.findall(r"^\| \*\*\d\..*\| \*\*(\w+)\*\* \|", (ROOT / "docs/claims.md").read_text(), re.MULTILINE)
+    )
+    words = ("none", "one", "two", "three", "four", "five", "six", "seven")
+    told = f"{words[verdicts['holds']]} hold, {words[verdicts['fails']]} fail and {words[verdicts['undecided']]} are undecided"
+    assert sum(verdicts.values()) == 7
+    assert told in " ".join(README.split())
 
 
 def test_the_parts_that_follow_from_committed_files_are_up_to_date():
