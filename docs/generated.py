@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
 
 import psr
+import psr.cli
+from flows.sections import Profile
+from tasks.shown.tables import Table, markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+os.environ["COLUMNS"] = "100"  # of commands' help
 
 ROOMS = ("types", "errors", "lm", "steering", "answers", "judges", "fitting")  # each builds on those before it
 
@@ -64,4 +79,107 @@ def bare(annotation: Any) -> Any:
     return Bare(text) if isinstance(text, str) else annotation
 
 
-PARTS: dict[str, Callable[[], str]] = {"library": library}
+def parameters() -> str:
+    """Every section of params.yaml and its keys, as flows/sections.py has them."""
+    lines = []
+    for section, field in Profile.model_fields.items():
+        model, listed = _section(field.annotation)
+        lines += [f"## {section}", "", inspect.getdoc(model) if model else field.description or "", ""]
+        if listed:
+            lines += ["A list, an entry for each:", ""]
+        if model:
+            rows = [
+                (f"`{key}`", _kind(one), _default(one), one.description or "")
+                for key, one in model.model_fields.items()
+            ]
+            lines += [markdown(Table(("key", "value", "default", "what it sets"), rows, "llll")), ""]
+        else:
+            lines += [f"Value: {_kind(field)}.", ""]
+    return "\n".join(lines)
+
+
+def _section(annotation: Any) -> tuple[Any, bool]:
+    """The section that a field of a profile is, and whether it is a list of them; None where it is a plain value."""
+    args = [arg for arg in get_args(annotation) if hasattr(arg, "model_fields")]
+    return (args[0], True) if args else (annotation if hasattr(annotation, "model_fields") else None, False)
+
+
+def _kind(field: Any) -> str:
+    """The type and the bounds of a key, in words."""
+    bounds = [f"{word} {value}" for word, value in _bounds(field)]
+    return ", ".join([_words(field.annotation), *bounds])
+
+
+def _bounds(field: Any) -> Iterator[tuple[str, Any]]:
+    held = [*field.metadata, *(part for arg in get_args(field.annotation) for part in getattr(arg, "__metadata__", ()))]
+    for one in held:
+        for inner in [one, *getattr(one, "metadata", ())]:
+            for name, word in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most")):
+                if getattr(inner, name, None) is not None:
+                    yield word, getattr(inner, name)
+
+
+def _words(annotation: Any) -> str:
+    """A type in words: `int | None` is "a whole number or null"."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(args[0])
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in args)
+    if origin is tuple:
+        return f"a list of {WORDS.get(args[0], _words(args[0]))}"
+    if origin is dict:
+        return "a mapping"
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_words(arg) for arg in args))
+    return WORDS.get(annotation, str(annotation))
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "–"
+    return f"`{json.dumps(list(field.default) if isinstance(field.default, tuple) else field.default)}`"
+
+
+def commands() -> str:
+    """The help of every command."""
+    lines = []
+    for file in sorted((ROOT / "flows").glob("*.py")):
+        if "__main__" in file.read_text(encoding="utf-8"):
+            module = import_module(f"flows.{file.stem}")
+            lines += [f"## python -m flows.{file.stem}", "", inspect.getdoc(module) or "", ""]
+            if hasattr(module, "argparse"):
+                lines += ["```text", _printed("-m", f"flows.{file.stem}", "--help").rstrip(), "```", ""]
+    app = typer.main.get_command(psr.cli.app)
+    for name, command in app.commands.items():  # type: ignore[attr-defined]
+        with command.make_context(name, [], resilient_parsing=True, terminal_width=100) as context:
+            context.info_name = f"psr {name}"
+            lines += [f"## psr {name}", "", "```text", command.get_help(context), "```", ""]
+    return "\n".join(lines)
+
+
+def tables() -> str:
+    """Every view with a line for each column, then the tables that they are made from."""
+    lines = []
+    schema = "import json; from tasks.shown.index import schema; print(json.dumps(schema()))"
+    for name, comment, columns in json.loads(_printed("-c", schema)):
+        lines += [f"### {name}", "", comment, ""]
+        rows = [(f"`{column}`", kind.lower(), about) for column, kind, about in columns]
+        if any(about for *_, about in rows):
+            lines += [markdown(Table(("column", "type", "what it holds"), rows, "lll")), ""]
+        else:
+            lines += [", ".join(f"`{column}`" for column, *_ in columns), ""]
+    return "\n".join(lines)
+
+
+def _printed(*arguments: str) -> str:
+    """What Python prints in a process of its own."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "library": library,
+    "parameters": parameters,
+    "commands": commands,
+    "tables": tables,
+}
