@@ -22,7 +22,7 @@ from tasks.shown.tables import Table, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
-os.environ["COLUMNS"] = "100"  # of commands' help
+os.environ["COLUMNS"] = "88"  # of commands' help
 
 ROOMS = ("types", "errors", "lm", "steering", "answers", "judges", "fitting")  # each builds on those before it
 
@@ -152,7 +152,7 @@ def commands() -> str:
                 lines += ["```text", _printed("-m", f"flows.{file.stem}", "--help").rstrip(), "```", ""]
     app = typer.main.get_command(psr.cli.app)
     for name, command in app.commands.items():  # type: ignore[attr-defined]
-        with command.make_context(name, [], resilient_parsing=True, terminal_width=100) as context:
+        with command.make_context(name, [], resilient_parsing=True, terminal_width=88) as context:
             context.info_name = f"psr {name}"
             lines += [f"## psr {name}", "", "```text", command.get_help(context), "```", ""]
     return "\n".join(lines)

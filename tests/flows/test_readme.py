@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import psr
 from flows.params import load
@@ -90,24 +91,26 @@ def test_the_module_to_steer_with_is_one_of_the_quick_profile():
 def triplets() -> list[tuple[str, str, str]]:
     """The shipped model's own answers to the question with the instruction, as README asks for them."""
     pirate = json.loads((ROOT / "data/testbed/persona/extract/pirate.json").read_text(encoding="utf-8"))
-    instruction, questions = pirate["instruction"][0]["pos"], pirate["questions"][:24]
+    instructions = [pair["pos"] for pair in pirate["instruction"][:4]]
     lm = psr.load_model(ROOT / "data/testbed/model")
-    pairs = [psr.PromptPair("persona/pirate", question, instruction) for question in questions]
+    pairs = [psr.PromptPair("persona/pirate", q, text) for q in pirate["questions"] for text in instructions]
     asked = [psr.Request(psr.encode_chat(lm.tokenizer, pair.instructed), seed=1) for pair in pairs]
     answers = psr.generate(lm, asked, psr.Sampling(64))
-    return [(question, instruction, answer.text) for question, answer in zip(questions, answers, strict=True)]
+    return [(pair.question, pair.instruction, answer.text) for pair, answer in zip(pairs, answers, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_code_that_steers_your_own_model_runs_as_it_stands_and_steers(triplets, tmp_path, monkeypatch, capsys):
     code = README.split("```python\n")[1].split("```")[0]
     assert len([line for line in code.splitlines() if line]) <= 16
     (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)  # the model's own configuration samples
     exec(code, {"triplets": triplets})
-    question, _, answer = re.split(r"<\|user\|>|<\|assistant\|>", capsys.readouterr().out.replace("<eos>", ""))
-    item = psr.JudgeItem("c", "persona/pirate", "Tell me about rivers.", answer.strip())
+    _question, _, answer = re.split(r"<\|user\|>|<\|assistant\|>", capsys.readouterr().out.replace("<eos>", ""))
+    item = psr.JudgeItem("c", "persona/pirate", "Tell me about tea.", answer.strip())
     judged = psr.judge_all(TestbedJudge("persona"), [item]).judgements
-    assert {one.dimension: one.value for one in judged}["trait"] > 50, answer
+    assert {one.dimension: one.value for one in judged}["trait"] > 50, judged
 
 
 def test_the_count_of_verdicts_is_that_of_the_claims_page():
