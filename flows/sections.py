@@ -6,11 +6,12 @@ Sections are frozen, and no key is accepted that is not named here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from psr.fitting.methods import parse_method
+from psr.fitting.methods.named import methods_named
 from tasks.benchmarks.catalogue import benchmark_named, benchmarks_of
 from tasks.benchmarks.judges import judge_settings
 
@@ -206,7 +207,7 @@ class Steer(Section):
     @field_validator("with_prompt")
     @classmethod
     def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        return steering_methods(methods)
+        return slugs(steering_methods(methods))
 
 
 class Faithfulness(Section):
@@ -287,7 +288,7 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _fitted_before_prompted(self) -> Profile:
-        fitted = {slug for benchmark in self.benchmarks for slug in benchmark.methods or self.methods}
+        fitted = {slug for benchmark in self.benchmarks for slug in slugs(benchmark.methods or self.methods)}
         unknown = [slug for slug in self.steer.with_prompt if slug not in fitted]
         if unknown:
             raise ValueError(f"steer.with_prompt names {', '.join(unknown)}, which methods does not")
@@ -318,14 +319,19 @@ class Profile(Section):
 
 
 def steering_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
-    """The methods' slugs. Raises PsrError for an unknown one, ValueError for one named twice or that steers nothing."""
-    named = [parse_method(text) for text in methods]
-    adapters = ", ".join(method.slug for method in named if method.adapts)
+    """The methods as steps are handed them: slugs of psr's, dotted paths of others.
+
+    Raises PsrError for an unknown one or two of one slug, ValueError for one that steers nothing.
+    """
+    plugs = methods_named(methods)
+    adapters = ", ".join(plug.method.slug for plug in plugs if plug.method.adapts)
     if adapters:
         raise ValueError(
             f"{adapters} changes the model's weights; the pipeline steers activations (`psr.learn` fits it)"
         )
-    slugs = tuple(method.slug for method in named)
-    if len(set(slugs)) < len(slugs):
-        raise ValueError(f"a method is named twice in {', '.join(slugs)}")
-    return slugs
+    return tuple(text if ":" in text else plug.method.slug for text, plug in zip(methods, plugs, strict=True))
+
+
+def slugs(methods: Iterable[str]) -> tuple[str, ...]:
+    """The methods as tables call them."""
+    return tuple(plug.method.slug for plug in methods_named(methods))

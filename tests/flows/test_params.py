@@ -79,7 +79,7 @@ def test_sections_are_frozen():
         ({"search.factors": [0, 1]}, ["search.factors.0", "greater than 0"]),
         ({"methods": ["a-psr-mse"]}, ["unknown method", "a-psr-mse-qr", "'a-psr-mse'"]),
         ({"methods": []}, ["methods", "at least 1"]),
-        ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["methods", "named twice"]),
+        ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["a method is named twice", "a-psr-mse-qr"]),
         ({"model.dtype": "float8"}, ["model.dtype", "'float32'", "'float8'"]),
         ({"benchmarks.0.name": "mmlu"}, ["unknown benchmark", "persona", "my_lab.benchmarks:Mine", "'mmlu'"]),
         ({"benchmarks.0.name": "my_lab.songs:SONGS"}, ["the benchmark cannot be imported", "No module named 'my_lab'"]),
