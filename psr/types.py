@@ -1,4 +1,4 @@
-"""The frozen values that walk through the house, in the order in which they meet.
+"""The frozen records that the library passes on, in the order in which they are made.
 
     PromptPair -> Completion -> Judgement -> Triplet -> AlignedTokens -> Targets -> SteeringModule -> Completion -> ...
 
@@ -68,7 +68,14 @@ class Attribute:
 
 @dataclass(frozen=True)
 class PromptPair:
-    """The same question asked plainly (x) and with an instruction (x'); they differ by the instruction only."""
+    """The same question asked plainly (x) and with an instruction (x'); they differ by the instruction only.
+
+    attribute: "benchmark/name" of what is steered for; any such name will do.
+
+        >>> pair = psr.PromptPair("persona/pirate", "Tell me about trains.", "Talk like a pirate.")
+        >>> pair.instructed
+        (Message(role='system', content='Talk like a pirate.'), Message(role='user', content='Tell me about trains.'))
+    """
 
     attribute: str
     question: str
@@ -226,6 +233,10 @@ class Example:
 
     rejected: the tokens of y, a plain answer to the same x (end of turn included); only a preference (RePS) and a
     difference of means over own answers (DiM) need one.
+
+        >>> example = psr.Example(tokens, trait=0.9, rejected=plain.token_ids)
+        >>> example.prompt_ids == prompt.ids
+        True
     """
 
     tokens: AlignedTokens

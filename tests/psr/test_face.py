@@ -92,7 +92,8 @@ def test_the_examples_in_docstrings_give_what_they_say(name, examples, monkeypat
 
 def test_what_a_user_does_first_has_an_example():
     shown = {name for name in NAMES if ">>> " in (inspect.getdoc(getattr(psr, name)) or "")}
-    assert shown >= {"load_model", "encode_chat", "generate", "align", "record", "save_module", "load_module"}
+    assert shown >= {"load_model", "encode_chat", "generate", "align", "record", "save_module", "load_module", "steer"}
+    assert shown >= {"PromptPair", "Example"}
 
 
 def test_a_type_checker_sees_the_names_and_their_types(tmp_path):
