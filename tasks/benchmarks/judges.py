@@ -23,7 +23,7 @@ from psr.types import Attribute
 if TYPE_CHECKING:
     from tasks.benchmarks.contract import Benchmark
 
-JUDGES = {"testbed": "psr.testbed.judges:TestbedJudge"}
+JUDGES = {"testbed": "psr.testbed.judges:TestbedJudge", "rules": "psr.judges.rules:RulesJudge"}
 GIVEN = ("benchmark", "attributes")  # fields that are no settings
 NEEDS = {
     "id": "its name in tables",
