@@ -17,7 +17,7 @@ from tasks.engine.cells import HOME, SUMS, Cells, copy, prune, sizes
 
 ROOT = Path(__file__).resolve().parents[2]
 READS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
