@@ -1,6 +1,6 @@
 """The paper step by step, the flow over all steps, and the commands.
 
-A command that cannot run where it is started says so here, before anything is imported that might not be there.
+Importing it checks that the pipeline can run: its packages are installed, and it is started in a checkout.
 """
 
 import sys
@@ -16,7 +16,7 @@ _NEEDS = (
 
 
 def _check(root: Path) -> None:
-    """Raise PsrError unless the pipeline's packages are installed and its files lie beside this folder."""
+    """Raise PsrError unless the pipeline's packages are installed and `root` holds dvc.yaml."""
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
         raise PsrError(
@@ -34,7 +34,7 @@ def _check(root: Path) -> None:
         )
 
 
-if sys.argv[:1] == ["-m"]:  # python -m flows.…, while Python looks for the file
+if sys.argv[:1] == ["-m"]:  # python -m flows.…, while Python locates the module
     try:
         _check(Path(__file__).resolve().parents[1])
     except PsrError as error:

@@ -1,9 +1,9 @@
-"""What a single layer needs to do what the prompt does: `python -m flows.ablate [--profile quick] [--attribute NAME ...]
-[--variant NAME ...] [--seeds 3]`.
+"""The command of the ablation, what a single layer needs to match the prompt: `python -m flows.ablate [--profile quick]
+[--attribute NAME ...] [--variant NAME ...] [--seeds 3]`.
 
-Beyond the paper: rank, objective, warm start and layer of a one-layer PSR, each over seeds, against the prompt. Works on a
-finished profile's triplets, and makes those of attributes that the profile lacks. Stored in data/PROFILE/ablation, which DVC
-keeps, and in the view `ablation`; what was measured is looked up when it runs again, so it may be stopped at any time.
+Beyond the paper: rank, objective, warm start and layer of a one-layer PSR, over seeds, against the prompt. Uses a finished
+profile's triplets, and makes those of attributes that the profile lacks. Stored in data/PROFILE/ablation, which DVC keeps,
+and in the view `ablation`; finished measurements are kept, so it may be stopped at any time.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tasks.studies.ablation.study import Study
 from tasks.studies.ablation.table import ablation_rows, store, summary
 from tasks.studies.ablation.variants import grid, parse_variant
 
-WIDE = 200  # columns where nobody watches
+WIDE = 200  # columns without a terminal
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
-    """Exit status 0: measured, whatever came out. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
+    """Exit status 0: measured. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
     args = _parser().parse_args(argv)
     root = root or environment.repository()
     environment.set_defaults(root)
@@ -54,15 +54,15 @@ def _ablate(root: Path, args: argparse.Namespace) -> None:
     profile, data = params.load(root, args.profile), root / "data" / args.profile
     named = tuple(dict.fromkeys(parse_variant(name) for name in args.variant))
     settings, model = profile.model_dump(), ModelSettings(**profile.model.model_dump())
-    os.chdir(root)  # the parameters' paths begin here
+    os.chdir(root)  # the parameters' paths are relative to it
     attributes = wanted_attributes(settings, args.attribute)
     cells = Cells(root / HOME, code_of(root, *CODE, "tasks/studies/ablation"))
     with reproducing(root, f"python -m flows.ablate --profile {args.profile}", wait=True, say=print):
         layers = open_model(model).n_layers
         variants = named or grid(range(layers), profile.distill.layer)
         for variant in variants:
-            variant.layers(layers)  # refused before anything is measured
-        seeds = tuple(range(1, args.seeds + 1))  # repetitions of fit and answers both
+            variant.layers(layers)  # raises before anything is measured
+        seeds = tuple(range(1, args.seeds + 1))  # each of both fit and answers
         study = Study(subjects(data, settings, attributes, model, cells), settings, model, seeds, cells)
         for row in study.rows(variants):
             store(data, [row])
@@ -71,7 +71,7 @@ def _ablate(root: Path, args: argparse.Namespace) -> None:
 
 
 def _publish(root: Path, data: Path, title: str) -> None:
-    """DVC's copy, the view, and the profile's report with the figures in it."""
+    """Add the folder to DVC, and update the view and the profile's report."""
     from tasks.shown.index import rebuild
     from tasks.shown.report import build_beside
 

@@ -1,10 +1,10 @@
-"""Prompt, steering, LoRA and full fine-tuning compared: `python -m flows.adapt [--profile quick] [--attribute NAME]`.
+"""The command that compares prompt, steering, LoRA and full fine-tuning: `python -m flows.adapt [--profile quick]
+[--attribute NAME]`.
 
-All on the same triplets of a finished profile, on its questions, with its sampling, seeds and judge. Prompt and modules are
-taken from its tables; LoRA and full fine-tuning are fitted here, once an attribute, for a few epochs
-(tasks/studies/adaptation/adapters.py says how many), and brought to the prompt's coherence by scaling what they learned.
-Stored in data/PROFILE/adaptation, which DVC keeps, in the view `adaptation` and in a report. No step of the pipeline:
-seconds are no outputs that come out equal.
+All use the same triplets of a finished profile, its questions, sampling, seeds and judge. Prompt and modules come from its
+tables; LoRA and full fine-tuning are fitted by this command, once an attribute, for a few epochs
+(tasks/studies/adaptation/adapters.py), and scaled to the prompt's coherence. Stored in data/PROFILE/adaptation, which DVC
+keeps, in the view `adaptation` and in the report. No step of the pipeline, since no two runs take the same seconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tasks.studies.adaptation.rows import rows_of
 from tasks.studies.adaptation.table import store
 from tasks.studies.bench.material import check_finished
 
-WIDE = 200  # columns where nobody watches
+WIDE = 200  # columns without a terminal
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
@@ -60,7 +60,7 @@ def _compare(root: Path, args: argparse.Namespace) -> None:
 
     profile, data = params.load(root, args.profile), root / "data" / args.profile
     check_finished(data, args.profile, NEEDED, "the comparison")
-    os.chdir(root)  # the parameters' paths begin here
+    os.chdir(root)  # the parameters' paths are relative to it
     attributes = wanted(attributes_of(profile.benchmarks), args.attribute)
     model = ModelSettings(**{**profile.model.model_dump(), "device": args.device or profile.model.device})
     cells = Cells(root / HOME, code_of(root, *CODE, "tasks/studies/adaptation"))

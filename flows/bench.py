@@ -1,8 +1,9 @@
-"""How fast psr is on this machine: `python -m flows.bench [--profile quick] [--only NAME] [--repeats N] [--device cpu]`.
+"""The command that measures the speed of psr on this machine: `python -m flows.bench [--profile quick]
+[--only NAME] [--repeats N] [--device cpu]`.
 
-Every figure is a ratio: what is measured against what it has to keep up with, timed in turn in one process, on the
-triplets and modules of a finished profile. A whole run is stored in data/PROFILE/bench and in the view `bench`; with
---only it is printed alone. No stage of DVC's: timings are no outputs that come out equal.
+Every figure is a ratio of an operation's speed to a reference's, both timed alternately in one process, on the triplets
+and modules of a finished profile. A complete run is stored in data/PROFILE/bench and in the view `bench`; with --only it
+is only printed. No step of the pipeline, since no two runs take the same seconds.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from tasks.studies.bench.material import check_finished, load
 from tasks.studies.bench.measures import MEASURES, chosen, measure
 from tasks.studies.bench.table import store
 
-WIDE = 160  # columns where nobody watches
+WIDE = 160  # columns without a terminal
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
-    """Exit status 0: measured, whatever came out. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
+    """Exit status 0: measured. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.bench", description="Measure the speed of psr on this machine, as ratios."
     )
@@ -57,7 +58,7 @@ def _bench(root: Path, options: argparse.Namespace) -> None:
         )
     settings, data = params.load(root, options.profile), root / "data" / options.profile
     check_finished(data, options.profile)
-    os.chdir(root)  # the parameters' paths begin here
+    os.chdir(root)  # the parameters' paths are relative to it
     model = ModelSettings(**{**settings.model.model_dump(), "device": options.device or settings.model.device})
     with reproducing(root, f"python -m flows.bench --profile {options.profile}", wait=True, say=print):
         rows = measure(load(data, model, settings.search.model_dump()), names, options.repeats)

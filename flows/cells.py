@@ -1,6 +1,6 @@
-"""The finished parts that runs keep: `python -m flows.cells` shows their size, `--prune DAYS` removes the old ones.
+"""The command for the cells of runs: `python -m flows.cells` shows their size, `--prune DAYS` removes old ones.
 
-A part can be made again at any time. Results do not need them: those lie in data/ and in DVC's cache.
+A cell can be made again at any time. Results do not need them: they are in data/ and in DVC's cache.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The paper's seven claims, each with a verdict: a step of the pipeline, and `python -m flows.claims` shows what it found.
+"""The step that judges the paper's seven claims, and the command that shows its verdicts: `python -m flows.claims`.
 
-It runs no model. Its table is the view `claims` too, and each row carries the question that gives its figure.
+It runs no model. Its table is also the view `claims`; each row has the SQL query that gives its figure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasks.benchmarks.catalogue import benchmarks_of
 from tasks.engine.context import StepContext
 from tasks.studies.claims.table import measured, write_claims
 
-WIDE = 190  # columns where nobody watches
+WIDE = 190  # columns without a terminal
 
 
 def claims(
@@ -33,7 +33,7 @@ def claims(
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
-    """Exit status 0: shown, whatever came out. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
+    """Exit status 0: shown. 2: something the user can mend, in one line. 130: stopped by Ctrl-C."""
     args = _parser().parse_args(argv)
     return answered(lambda: _show(root or environment.repository(), args.profile), "Stopped.")
 

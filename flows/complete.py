@@ -1,4 +1,4 @@
-"""Section 4, data: answers y' from the instructed model, and plain ones for the other side of a difference of means."""
+"""Section 4, data: answers y' of the instructed model, and plain answers y for differences of means."""
 
 from __future__ import annotations
 

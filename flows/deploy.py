@@ -1,7 +1,7 @@
-"""A schedule for the reproduction, shipped inactive: `python -m flows.deploy` registers it and serves it.
+"""The command that schedules the reproduction: `python -m flows.deploy` registers an inactive schedule and serves it.
 
-It needs a Prefect server that stays (`prefect server start`, and PREFECT_API_URL set to its address). The schedule does
-nothing until it is switched on in Prefect; a run by hand from Prefect works at once.
+It needs a permanent Prefect server (`prefect server start`, and PREFECT_API_URL set to its address). The schedule does
+nothing until it is switched on in Prefect; starting a run there works at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CRON = "0 3 * * *"
 
 
 def deployment() -> RunnerDeployment:
-    """The flow over all stages every night at three, with its schedule switched off and never twice at once."""
+    """The flow over all steps, every night at three, one run at a time; its schedule is switched off."""
     from prefect.schedules import Cron
 
     from flows.pipeline import reproduce
@@ -38,7 +38,7 @@ def deployment() -> RunnerDeployment:
 
 
 def main() -> int:
-    """Register the deployment and run what Prefect asks for, until Ctrl-C."""
+    """Register the deployment and serve its runs until Ctrl-C."""
     root = environment.repository()
     os.chdir(root)
     try:

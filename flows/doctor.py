@@ -1,6 +1,6 @@
-"""Can this installation run the pipeline? `python -m flows.doctor` prints a line for each thing that has to be right.
+"""The command that checks the installation: `python -m flows.doctor` prints a line for each check.
 
-It takes half a minute: Prefect's server is started, and has to create a run from a schedule.
+It takes half a minute, because it starts Prefect's server and waits for a scheduled run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MEND = "Mend what is BAD: pip install -e '.[pipeline]' -c constraints.txt brings
 
 
 def main() -> int:
-    """Exit status 0 when everything is well, else 1; 130 when stopped by Ctrl-C."""
+    """Exit status 0: every check passed. 1: one failed. 130: stopped by Ctrl-C."""
     root = environment.repository()
     environment.set_defaults(root)
     well = True
@@ -32,5 +32,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that child processes are ended too
     sys.exit(main())

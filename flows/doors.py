@@ -1,4 +1,4 @@
-"""How every command answers: its exit status, and one clear line where it cannot go on."""
+"""The exit status of every command, and its error as one line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tasks.engine.progress import clean
 
 
 def answered(work: Callable[[], None], stopped: str) -> int:
-    """Do `work`. Exit status 0: done. 1: a step failed. 2: something the user can mend, in one line. 130: Ctrl-C, and 143: a
-    signal to end, answered by `stopped`. Whatever else is raised is a fault of ours."""
+    """Call `work`. Exit status 0: done. 1: a step failed. 2: something the user can mend, in one line. 130: Ctrl-C, 143:
+    SIGTERM, both with the line `stopped`. Any other exception is a bug, and passes through."""
     try:
         work()
     except Exception as error:

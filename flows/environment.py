@@ -1,6 +1,6 @@
-"""What every process of a run finds in its environment, set in one place: telemetry off, no network, own folders.
+"""The environment variables of a run's processes: telemetry off, no network, folders in the repository.
 
-A variable that is already set is left alone, so each default can be overruled from outside.
+A variable that is already set is kept, so each default can be overridden.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # OpenMP's threads wait by spinning: two processes on one machine would get a fortieth of their share each. So few
-    # rounds keep nearly the speed of one alone (docs/results.md; python -m flows.bench --only company).
+    # OpenMP's threads wait by spinning, which slows two processes on one machine to a fortieth each. With few rounds
+    # they keep nearly the speed of one alone (docs/results.md; python -m flows.bench --only company).
     "GOMP_SPINCOUNT": "1000",
-    # Steps print their own lines, which Prefect keeps: its console would say everything twice.
+    # Steps print their own lines: Prefect's console log would repeat them.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    # A run's server serves this run only; these services look after deployments and other people's runs.
+    # A run's server serves this run only; these services handle deployments and other runs.
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
@@ -35,15 +35,15 @@ DEFAULTS = {
 
 
 def repository() -> Path:
-    """The repository this file belongs to, wherever it was started from."""
+    """The repository that contains this file."""
     return Path(__file__).resolve().parents[1]
 
 
 def set_defaults(root: Path, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what is not set yet, for this process and its children; `python` is the interpreter that runs now."""
+    """Set the defaults that are not set yet, and put the running interpreter first on PATH, for child processes too."""
     for name, value in {**DEFAULTS, "PREFECT_HOME": str(root / ".psr" / "prefect")}.items():
         environment.setdefault(name, value)
-    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # Prefect's; it tells of every slow machine
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # Prefect's; it warns on every slow machine
     interpreter = str(Path(sys.executable).parent)
     paths = environment.get("PATH", os.defpath).split(os.pathsep)
     if paths[0] != interpreter:

@@ -10,7 +10,7 @@ from tasks.tables.triplets import triplets_by_attribute
 
 
 def extract(context: StepContext, model: Model, extract: Extract) -> None:
-    """Run the frozen model on x' y' (and on plain answers) and keep what it computed."""
+    """Run the frozen model on x' y' and on plain answers, and keep its activations."""
     lm = ModelSettings(**model.model_dump())
     read = {
         "complete": context.output_of("complete"),

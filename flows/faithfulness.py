@@ -1,4 +1,4 @@
-"""Section 5, faithfulness: what the prompt does to every token, and how closely each module does the same."""
+"""Section 5, faithfulness: the prompt's effect on every token, and how closely each module matches it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5, evaluation: trait alignment and coherence of every steered answer, by a judge that sees no method."""
+"""Section 5, evaluation: trait alignment and coherence of every steered answer, by a judge blind to the method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.steps.judge import judge_completions
 
 
 def judge(context: StepContext, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
-    """Completions -> judgements, by the same function that judged the training data."""
+    """Completions -> judgements, by the function that also judges the training data."""
     judge_completions(
         context, judges_named(attributes_of(benchmarks), **judge.model_dump()), context.output_of("steer")
     )

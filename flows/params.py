@@ -1,8 +1,8 @@
-"""What a run sets: params.yaml's defaults, what its profile sets otherwise, and `--set`; checked before anything starts.
+"""The parameters of a run: params.yaml's defaults, its profile's differences, and `--set`; all checked.
 
     params.yaml      defaults: a value for every key; profiles: what differs, a block a profile. The defaults alone are `quick`
-    data/PROFILE/settings.yaml      the same resolved, with the defaults of the code, and a hash of every input that the
-                                    profile names: what DVC compares, and what steps read
+    data/PROFILE/settings.yaml      the resolved parameters, with the code's defaults and a hash of every input that the
+                                    profile names: DVC compares it, and steps read it
 
 A profile is added as one block below `profiles`, and nothing else.
 """
@@ -25,17 +25,17 @@ from tasks.engine.inputs import plug_code
 from tasks.engine.lockfiles import SETTINGS
 
 FILE = "params.yaml"
-DEFAULT_PROFILE = "quick"  # nothing differs
+DEFAULT_PROFILE = "quick"  # the defaults alone
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-RESERVED = ("testbed", "profiles", "models", "results.duckdb")  # what else lies in data/
-INPUTS, PLUGS = "inputs", "plugs"  # the further sections of settings.yaml, which no step is handed
+RESERVED = ("testbed", "profiles", "models", "results.duckdb")  # other names in data/
+INPUTS, PLUGS = "inputs", "plugs"  # further sections of settings.yaml, which no step gets
 
 
 def load(root: Path, profile: str, changes: Sequence[str] = ()) -> Profile:
-    """The parameters of `profile` as params.yaml in `root` has them, then `changes` ("distill.epochs=6").
+    """The parameters of `profile` in params.yaml of `root`, then `changes` ("distill.epochs=6").
 
-    Raises PsrError, one line that says what, where and what is known: no such profile, a key, value, method, benchmark or
-    judge that is unknown or of another type, a name used twice.
+    Raises PsrError, which lists the valid names: an unknown profile, key, method, benchmark or judge, a value of another
+    type, a name used twice.
     """
     where = f"{FILE}, profile {profile}" + (f", --set {' '.join(changes)}" if changes else "")
     values = _merged(*_defaults_and_difference(root / FILE, profile))
@@ -45,7 +45,7 @@ def load(root: Path, profile: str, changes: Sequence[str] = ()) -> Profile:
 
 
 def write_settings(root: Path, profile: str, settings: Profile, content: Callable[[str], str]) -> None:
-    """Write data/PROFILE/settings.yaml. content(path): a hash of an input, a file or a folder."""
+    """Write data/PROFILE/settings.yaml. content(path): the hash of an input file or folder."""
     methods = [*settings.methods, *(m for one in settings.benchmarks for m in one.methods or ())]
     values = {
         **settings.model_dump(mode="json"),
@@ -66,7 +66,7 @@ def write_settings(root: Path, profile: str, settings: Profile, content: Callabl
 
 
 def written(root: Path, profile: str) -> Profile:
-    """The parameters that data/PROFILE/settings.yaml holds: what a step works with. Raises PsrError where there are none."""
+    """The parameters in data/PROFILE/settings.yaml, which steps use. Raises PsrError where the file is missing."""
     file = SETTINGS.format(profile=profile)
     values = _read(root / file, "the settings of a profile")
     return _validated({name: value for name, value in values.items() if name not in (INPUTS, PLUGS)}, file)
@@ -127,7 +127,7 @@ def _defaults_and_difference(file: Path, profile: str) -> tuple[dict[str, Any], 
 
 
 def _merged(defaults: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
-    """`defaults` with what differs: sections key by key, lists as a whole."""
+    """`defaults` with `difference`: sections are merged key by key, lists are replaced."""
     return {**defaults} | {
         name: _merged(defaults[name], value)
         if isinstance(value, dict) and isinstance(defaults.get(name), dict)
@@ -137,7 +137,7 @@ def _merged(defaults: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[
 
 
 def _set(values: dict[str, Any], change: str) -> None:
-    """Set what `change` says: SECTION.KEY=VALUE, the value written as in YAML, an entry of a list by its number."""
+    """Apply one change in place: SECTION.KEY=VALUE, the value in YAML; entries of a list by their number."""
     name, equals, text = change.partition("=")
     *above, last = name.strip().split(".")
     if not equals:
@@ -174,7 +174,7 @@ def _set(values: dict[str, Any], change: str) -> None:
 
 
 class _Unique(yaml.SafeLoader):
-    """YAML whose mappings name a key once: of two, the loader would silently take the second."""
+    """A YAML loader that refuses a key that a mapping names twice; SafeLoader silently takes the second."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -202,7 +202,7 @@ def _validated(values: Mapping[str, Any], where: str) -> Profile:
     except ValidationError as error:
         problems = "; ".join(_problem(detail) for detail in error.errors(include_url=False))
         raise PsrError(problems, where=where, do="Correct it.") from None
-    except PsrError as error:  # of a plug: pydantic lets it through as it is
+    except PsrError as error:  # from a plug: pydantic does not wrap it
         location = ", ".join(part for part in (where, error.where) if part)
         raise PsrError(error.what, where=location, expected=error.expected, got=error.got, do=error.do) from None
 
@@ -219,7 +219,7 @@ def _problem(detail: Any) -> str:
 
 
 def _fields_at(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The known keys at a place in the tree of sections."""
+    """The keys that the section at path `loc` may have."""
     section: Any = Profile
     for step in loc:
         section = get_args(section)[0] if isinstance(step, int) else section.model_fields[step].annotation

@@ -1,6 +1,6 @@
-"""The flow over all steps: what `python -m flows.reproduce` runs, and what a deployment runs on a schedule.
+"""The Prefect flow over all steps, which `python -m flows.reproduce` runs and a deployment schedules.
 
-Its parameter is the profile's name; the repository is found from this file, so that a worker can run it from anywhere.
+Its parameter is the profile's name; the repository is that of this file, so that a worker can run it from any folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tasks.shown.figures import figure_tables
 
 @flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False)
 def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
-    """Bring every step of `profile` up to date, then the index and the tracker. Refuses where another run is at work."""
+    """Bring every step of `profile` up to date, then the index and the tracker. Raises PsrError during another run."""
     root = environment.repository()
     os.chdir(root)
     environment.set_defaults(root)
@@ -43,7 +43,7 @@ def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
 
 
 class StepFailed(PsrError):
-    """A step ended badly. input_error: the user has to mend something first."""
+    """A step failed. input_error: because of something that the user has to mend."""
 
     def __init__(self, what: str, *, input_error: bool) -> None:
         self.input_error = input_error
@@ -53,7 +53,7 @@ class StepFailed(PsrError):
 def reproduce_planned(
     root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile
 ) -> dict[str, str]:
-    """The same flow over steps that were planned just now, while the caller holds the repository's lock."""
+    """The same flow over planned steps, while the caller holds the repository's lock."""
 
     def run(profile: str) -> dict[str, str]:
         return run_steps(root, pipeline, profile, steps, settings)
@@ -68,7 +68,7 @@ def reproduce_planned(
 def run_steps(
     root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile
 ) -> dict[str, str]:
-    """Each step that DVC calls stale, as a sub-flow that is recorded when it ends; what is shown of them at the end.
+    """Run each stale step as a sub-flow and record it, then update the index, the tracker and the artifacts.
 
     Returns step -> "Cached", "Restored" or "Completed". Stops at the first step that fails.
     """
@@ -83,7 +83,7 @@ def run_steps(
 
 
 def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings: Profile) -> str:
-    """Bring one step up to date, and say how."""
+    """Bring one step up to date. Returns how, as in `run_steps`."""
     if step.state == "cached" or not pipeline.changed(step):
         return "Cached"
     for reason in (reason for reason in step.reasons if reason.endswith("by hand")):
@@ -113,7 +113,7 @@ def _run(root: Path, profile: str, step: Step, settings: Profile) -> None:
 
 
 def _stopped(error: BaseException | None) -> BaseException | None:
-    """The Ctrl-C or signal to end behind an error: Prefect raises another one when it comes while a task run is being made."""
+    """The Ctrl-C or SIGTERM behind an error: Prefect raises another error while it creates a task run."""
     while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__cause__ or error.__context__
     return error

@@ -1,4 +1,4 @@
-"""The page that shows it: the headline beside the published ordering, curves, and tokens coloured by lambda."""
+"""The report: the headline beside the published ordering, curves, and tokens coloured by lambda."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from tasks.shown.report import build
 
 
 def report(context: StepContext, report: Report) -> None:
-    """Everything measured, as one self-contained page."""
+    """Write the profile's results as one self-contained page."""
     build(context.root / "data" / context.profile, context.out, title=report.title)

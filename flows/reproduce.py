@@ -1,7 +1,7 @@
-"""The whole paper by one command: `python -m flows.reproduce [--profile quick] [--set distill.epochs=6] [--dry-run]`.
+"""The main command: `python -m flows.reproduce [--profile quick] [--set distill.epochs=6] [--dry-run]`.
 
-What is up to date is read from DVC before anything starts; the rest runs step by step in this process, with one Prefect
-server beside it that ends with the run. Stopped at any moment, it goes on from there next time.
+DVC says what is stale; those steps run one after the other in this process, with a Prefect server that ends with the
+run. A run that was stopped continues where it was.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tasks.shown import publish
 from tasks.shown.figures import figure_tables
 from tasks.shown.tables import terminal
 
-WIDE = 160  # columns where nobody watches
-BEGAN = time.monotonic()  # not the process's own time: that moves when the machine's clock is corrected
+WIDE = 160  # columns without a terminal
+BEGAN = time.monotonic()  # monotonic: the system's clock may be corrected meanwhile
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reproduce(root: Path, profile: str, changes: Sequence[str], *, dry_run: bool, wait: bool) -> None:
-    params.load(root, profile, changes)  # refused before anything is waited for
+    params.load(root, profile, changes)  # refused before waiting for the lock
     about = " ".join([f"python -m flows.reproduce --profile {profile}", *(f"--set {change}" for change in changes)])
     planning = planned(root, profile, about, wait=wait, changes=changes, dry_run=dry_run)
     with planning as (settings, pipeline, steps):
@@ -70,7 +70,7 @@ def _reproduce(root: Path, profile: str, changes: Sequence[str], *, dry_run: boo
 
 
 def _run(root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile) -> list[str]:
-    """Run what is stale under a server of its own; the names of the steps that ran."""
+    """Run the stale steps with a Prefect server; the names of the steps that ran."""
     computes = any(step.computes for step in to_do(steps))
     with server(root, meanwhile=lambda: _probe(settings) if computes else None) as url:
         say(f"Prefect at {url.removesuffix('/api')} while this runs")
@@ -88,7 +88,7 @@ def _probe(settings: Profile) -> None:
 
 
 def overhead_line(root: Path, ran: Sequence[str]) -> str:
-    """How long the run took, and which share of it was not the steps' own work."""
+    """A line with the run's seconds and the share spent outside the steps."""
     wall = time.monotonic() - BEGAN
     rest = wall - sum(seconds_of(root, name) or 0.0 for name in ran)
     share = f"{rest:.0f} s, {100 * rest / wall:.0f} %"
@@ -96,7 +96,7 @@ def overhead_line(root: Path, ran: Sequence[str]) -> str:
 
 
 def cells_line(root: Path) -> str:
-    """How much the finished parts take that a next run may use."""
+    """A line with the number and size of the cells."""
     count, size = map(sum, zip(*(sizes(root) or {"": (0, 0)}).values(), strict=True))
     return f"{count} finished parts kept in .psr/cells, {size / 1e6:.0f} MB (python -m flows.cells)"
 

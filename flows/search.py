@@ -1,4 +1,4 @@
-"""Section 5, alpha: how strongly each module has to steer to be as coherent as the prompt, and as coherence 80."""
+"""Section 5, alpha: the strength at which each module is as coherent as the prompt, and at which coherence is 80."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def search(
     sampling: Sampling,
     search: Search,
 ) -> None:
-    """Bracket alpha on questions that give no figure; keep every alpha that a resample of them would choose."""
+    """Bracket alpha on the search questions; keep every alpha that a resample of them chooses."""
     attributes, distilled, by_name = attributes_of(benchmarks), context.output_of("distill"), benchmarks_of(benchmarks)
     judges = judges_named(attributes, **judge.model_dump())
     lm = ModelSettings(**model.model_dump())

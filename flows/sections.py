@@ -1,7 +1,7 @@
-"""The parameters of a run, typed: a section for each step and for what steps share. What each key means stands here.
+"""The types of a run's parameters: a section for each step and for what steps share, with the meaning of each key.
 
-A step is handed the sections that dvc.yaml names for it and no other, so that DVC's key of a step is all it reads.
-Sections are frozen, and no key is accepted that is not named here.
+A step gets the sections that dvc.yaml names for it and no other, so that DVC's key of the step covers all it reads.
+Sections are frozen, and refuse unknown keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """Frozen, and no key that is not named here."""
+    """A frozen section that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
@@ -37,7 +37,7 @@ class Model(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the weights are loaded as."""
     device: str = "cpu"
-    """Where it runs, as torch names it."""
+    """The device it runs on, as torch names it."""
     threads: Count = 2
     """Threads on a processor. Matrix products differ in their last bits between thread counts, so it is a parameter."""
     trust_remote_code: bool = False
@@ -47,14 +47,14 @@ class Model(Section):
 
 
 class Benchmark(Section):
-    """Whose attributes are steered for, and where its files lie."""
+    """A benchmark: its files, and the attributes that are steered for."""
 
     name: str
-    """`persona`, `ifeval` or `axbench`, or of one's own: `my_lab.songs:SONGS`."""
+    """`persona`, `ifeval`, `axbench`, or a dotted path to your own: `my_lab.songs:SONGS`."""
     path: str
     """The folder with its files, in the published format."""
     attributes: Names
-    """Which of its attributes."""
+    """Names of its attributes."""
     methods: Names | None = None
     """The methods for these attributes, instead of the profile's."""
 
@@ -81,17 +81,17 @@ class Benchmark(Section):
 
 
 class Judge(Section):
-    """Who judges: a name or a dotted path, and that judge's own settings beside it."""
+    """The judge: a name or a dotted path, and its own settings as further keys."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str = "testbed"
-    """`testbed` parses the answer back with the grammar and is exact. Of one's own: `my_lab.judges:Strict`."""
+    """`testbed` parses the answer with the grammar and is exact; or a dotted path to your own: `my_lab.judges:Strict`."""
 
     @model_validator(mode="after")
     def _settings_of_its_own(self) -> Judge:
         settings = judge_settings(self.name, self.model_extra or {})
-        if settings != (self.model_extra or {}):  # with the defaults, so that a step's key holds all of them
+        if settings != (self.model_extra or {}):  # defaults included, so that a step's key covers them
             return Judge.model_construct(name=self.name, **settings)
         return self
 
@@ -109,9 +109,9 @@ class Complete(Section):
     """The answers to learn from: fitting questions × instructions × samples, with and without the instruction."""
 
     questions: Count | None = None
-    """Fitting questions an attribute; without a number all that the benchmark has."""
+    """Fitting questions an attribute; null: all that the benchmark has."""
     instructions: Count
-    """Wordings of the instruction, of each question."""
+    """Wordings of the instruction for each question."""
     samples: Count
     """Answers to each question and instruction."""
     seed: int
@@ -124,9 +124,9 @@ class Select(Section):
     """What a judged answer needs to become a triplet."""
 
     min_trait: Share
-    """Least share of what is asked for."""
+    """Least trait value, as a share of its scale."""
     min_coherence: Share
-    """Least coherence."""
+    """Least coherence, as a share of its scale."""
     limit: Count | None = None
     """Triplets an attribute, at most."""
 
@@ -135,7 +135,7 @@ class Extract(Section):
     """How activations are recorded."""
 
     dtype: Literal["float32", "bfloat16", "float16"]
-    """What they are stored as."""
+    """The dtype they are stored in."""
     shard_mb: Positive
     """Largest file, in MB."""
     batch_size: Count
@@ -161,7 +161,7 @@ class Search(Section):
     """The search for the strength α on questions that give no figure."""
 
     questions: Count | None = None
-    """Search questions an attribute; without a number all."""
+    """Search questions an attribute; null: all."""
     samples: Count
     """Answers to each question."""
     alphas: Annotated[tuple[NotNegative, ...], Field(min_length=2)]
@@ -169,9 +169,9 @@ class Search(Section):
     alpha_max: Positive
     """The end of the grid where coherence never crosses a target below it."""
     refine: tuple[Count, ...]
-    """So many more strengths, round by round, where coherence crosses a target."""
+    """Number of further strengths in each round, where coherence crosses a target."""
     factors: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
-    """The strengths among which AxBench's concepts choose instead."""
+    """The strengths that AxBench's concepts choose among instead."""
     resamples: Count
     """Resamples of the questions, whose choices are answered in the evaluation too."""
     seed: int
@@ -192,7 +192,7 @@ class Steer(Section):
     """The evaluation's answers."""
 
     questions: Count | None = None
-    """Evaluation questions an attribute; without a number all."""
+    """Evaluation questions an attribute; null: all."""
     samples: Count
     """Answers to each question."""
     seed: int
@@ -211,13 +211,13 @@ class Steer(Section):
 
 
 class Faithfulness(Section):
-    """What the prompt does to each token on unseen questions, and how closely each module does the same.
+    """The prompt's effect on each token of unseen questions, and how closely each module matches it.
 
-    Every seed of the profile has answers of its own, sampled under seeds counted up from `seed`, none of which is `steer`'s.
+    Each seed of the profile has its own answers, sampled with seeds counted up from `seed`, none of which `steer` uses.
     """
 
     questions: Count
-    """Unseen questions an attribute, an instructed answer each."""
+    """Unseen questions an attribute, with one instructed answer each."""
     triplets: Count
     """Triplets that fit the read-outs of token strengths."""
     seed: int
@@ -247,16 +247,16 @@ class Report(Section):
 
 
 class Profile(Section):
-    """Everything a profile sets; a field's name is its section's name in params.yaml and in dvc.yaml."""
+    """All parameters of a profile; a field's name is its section in params.yaml and dvc.yaml."""
 
     model: Model
     benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
-    """Whose attributes are steered for."""
+    """The benchmarks whose attributes are steered for."""
     judge: Judge
     methods: Names
     """The methods that are compared (psr/fitting/methods lists them)."""
     seeds: Seeds
-    """Seeds of fits; each repetition has answers of its own too."""
+    """Seeds of fits; each repetition also has its own answers."""
     sampling: Sampling
     complete: Complete
     select: Select

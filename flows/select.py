@@ -11,7 +11,7 @@ from tasks.steps.select import select_triplets
 
 
 def select(context: StepContext, benchmarks: tuple[Benchmark, ...], judge: Judge, select: Select) -> None:
-    """Completions -> judgements -> triplets with soft labels, and what was dropped and why."""
+    """Completions -> judgements -> triplets with soft labels, and the dropped answers with the reason."""
     source = context.output_of("complete")
     judge_completions(context, judges_named(attributes_of(benchmarks), **judge.model_dump()), source)
     select_triplets(source, context.out, benchmarks_of(benchmarks), **select.model_dump())

@@ -1,7 +1,7 @@
-"""What a profile sets, resolved: `python -m flows.settings --profile quick`, the first command of dvc.yaml.
+"""The command that writes a profile's resolved parameters: `python -m flows.settings --profile quick`, first in dvc.yaml.
 
-It writes data/PROFILE/settings.yaml, which the other steps read, and refuses what cannot be run before they start.
-`dvc repro` asks it every time, since what it hashes (the model's folder, somebody's own judge) may have changed anywhere.
+It writes data/PROFILE/settings.yaml, which the other steps read, and refuses parameters that cannot be run.
+`dvc repro` runs it every time, since DVC does not see changes to what it hashes (the model's folder, a user's judge).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.engine.pipeline import Pipeline, opened
 def resolved(
     root: Path, profile: str, settings: Profile, pipeline: Pipeline, *, dry_run: bool = False
 ) -> Iterator[None]:
-    """settings.yaml as `settings` are; after a dry run as it was before."""
+    """Write settings.yaml from `settings`; a dry run restores the previous file on exit."""
     path = root / SETTINGS.format(profile=profile)
     before = path.read_text(encoding="utf-8") if path.exists() else None
     params.write_settings(root, profile, settings, pipeline.content)

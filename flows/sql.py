@@ -1,7 +1,6 @@
-"""Ask results.duckdb a question: python -m flows.sql "select method, ta_cp from headline" [--format markdown]
+"""The command that queries results.duckdb: python -m flows.sql "select method, ta_cp from headline" [--format markdown]
 
---schema says what every view and table holds, --schema NAME what every column of one does. Nothing can be written, and no
-file can be read, from SQL.
+--schema describes every view and table, --schema NAME the columns of one. SQL can neither write nor read files.
 """
 
 import argparse
@@ -25,11 +24,11 @@ from tasks.shown.query import Answer, ask
 from tasks.shown.tables import Table, markdown, table, terminal
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDE = 10_000  # columns where nobody watches: a row stays a line
+WIDE = 10_000  # columns without a terminal: a row stays one line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the answer; status 2 and one line on stderr when there is none."""
+    """Print the answer. Exit status 2, and one line on stderr, for an error."""
     parser = argparse.ArgumentParser(prog="python -m flows.sql", description="Ask the index of results, read-only.")
     parser.add_argument("query", nargs="?", default="", help='SQL, such as "select * from headline"')
     parser.add_argument("--format", choices=sorted(FORMATS), default="table")
@@ -45,13 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PsrError as error:
         print(clean(error), file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def described(name: str) -> Answer:
-    """What every view and table holds; with a name, what its columns hold. Raises PsrError for an unknown one."""
+    """The comment of every view and table; with a name, those of its columns. Raises PsrError for an unknown name."""
     relations = {relation: (comment, columns) for relation, comment, columns in schema()}
     if not name:
         return Answer(("name", "holds"), tuple((relation, comment) for relation, (comment, _) in relations.items()))
@@ -63,32 +62,32 @@ def described(name: str) -> Answer:
 
 
 def as_table(answer: Answer) -> None:
-    """A table for people."""
+    """A table for the terminal."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     console.print(terminal(_as_text(answer)))
     console.print(f"({len(answer.rows)} row{'' if len(answer.rows) == 1 else 's'})", style="dim", highlight=False)
 
 
 def as_csv(answer: Answer) -> None:
-    """Comma-separated, values as they are; control characters are escaped only where a terminal would obey them."""
+    """Comma-separated values; control characters are escaped on a terminal only."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([answer.columns, *answer.rows])
     sys.stdout.write(clean(file.getvalue()) if sys.stdout.isatty() else file.getvalue())
 
 
 def as_json(answer: Answer) -> None:
-    """A list of objects, one a row; what JSON cannot hold (nan, infinity) is null."""
+    """A list of objects, one a row; nan and infinity become null."""
     rows = [dict(zip(answer.columns, map(_finite, row), strict=True)) for row in answer.rows]
     print(json.dumps(rows, indent=1, ensure_ascii=sys.stdout.isatty(), default=str))
 
 
 def as_markdown(answer: Answer) -> None:
-    """A table for a README: cells escaped, so that model text stays text."""
+    """A Markdown table with escaped cells, so that model text stays text."""
     print(markdown(_as_text(answer)))
 
 
 def _as_text(answer: Answer) -> Table:
-    """Numbers at the right."""
+    """The answer as text, with columns of numbers right-aligned."""
     numeric = [all(isinstance(row[i], int | float | None) for row in answer.rows) for i in range(len(answer.columns))]
     rows = [[_cell(value) for value in row] for row in answer.rows]
     return table([clean(name) for name in answer.columns], rows, align="".join("lr"[one] for one in numeric))

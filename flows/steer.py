@@ -1,4 +1,4 @@
-"""Section 5, evaluation: the plain model, the prompted one and every module answer questions that nobody has seen."""
+"""Section 5, evaluation: the plain model, the prompted one and every module answer unseen questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step by itself, without a server: `python -m flows.step distill --profile quick`, its command in dvc.yaml.
+"""One step, without a server: `python -m flows.step distill --profile quick`, its command in dvc.yaml.
 
 Exit status 0: done. 2: something the user can mend, said in one line. 130: stopped by Ctrl-C.
 """
@@ -38,7 +38,7 @@ def _run(root: Path, name: str, profile: str) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone: nobody would record what it makes."""
+    """End this process when its parent ends, since DVC would not record its outputs."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

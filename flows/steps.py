@@ -1,6 +1,6 @@
-"""How steps are planned, and how one runs: a function of its context and its sections, by itself or as a Prefect sub-flow.
+"""Planning the steps, and running one: a function of its context and its sections, alone or as a Prefect sub-flow.
 
-Nothing is persisted and nothing is cached by Prefect: DVC decides what runs, and only paths travel between tasks.
+Prefect persists and caches nothing: DVC decides what runs, and tasks exchange only paths.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from tasks.engine.timings import timed
 def planned(
     root: Path, profile: str, about: str, *, wait: bool, changes: Sequence[str] = (), dry_run: bool = False
 ) -> Iterator[tuple[Profile, Pipeline, tuple[Step, ...]]]:
-    """The profile's parameters, with `changes`, and its steps as DVC sees them, while the repository's lock is held: the
-    parameters are read under the lock, so that a run which has waited works with those of now.
+    """Yields the profile's parameters with `changes`, the open pipeline and its planned steps, holding the lock.
 
-    Raises PsrError for what cannot be run."""
+    Parameters are read under the lock, so that a run that waited for it uses the current ones.
+    Raises PsrError for parameters, inputs or questions that cannot be run."""
     with reproducing(root, about, wait=wait, say=say):
         repair(root, say)
         settings = params.load(root, profile, changes)
@@ -50,7 +50,7 @@ def run_in_process(root: Path, profile: str, step: Step, settings: Profile) -> N
 
 
 def run_as_flow(root: Path, profile: str, step: Step, settings: Profile) -> None:
-    """Run a step as a sub-flow of the flow that runs now: its version is the code's, its parameters are its sections."""
+    """Run a step as a sub-flow of the current flow. Its version is that of its code, its parameters are its sections."""
     from prefect import flow, get_run_logger
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -68,7 +68,7 @@ def run_as_flow(root: Path, profile: str, step: Step, settings: Profile) -> None
         validate_parameters=False,
     )(work)
     shown = {name: settings.model_dump(mode="json")[name] for name in step.sections}
-    # heartbeats tell a server that stays that a flow still lives, and hold its end up by a second
+    # heartbeats tell a permanent server that a flow is alive, and delay its end by a second
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         sub_flow(profile, shown)
 

@@ -1,7 +1,7 @@
-"""Where a number comes from: python -m flows.trace ID prints an item's whole ancestry, up to the pair.
+"""The command that shows where a number comes from: python -m flows.trace ID prints an item's ancestry, up to the pair.
 
 ID: of a judgement, a completion, a triplet, a pair or a module (a headline row names its module), or the beginning of
-one. All triplets of a module are shown with --all.
+one. --all shows all triplets of a module.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from tasks.shown.query import Question, asking
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("question", "instruction", "text")
-FEW = 3  # triplets of a module that are shown unless all are asked for
+FEW = 3  # triplets shown of a module, without --all
 ITEM = "SELECT profile, kind, id, facts FROM items WHERE starts_with(id, ?) ORDER BY id, profile"
 PARENTS = "SELECT parent FROM lineage WHERE profile = ? AND id = ? ORDER BY parent_kind, parent"
 Item = tuple[str, str, str, Mapping[str, object]]  # profile, kind, id, facts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tree; status 2 and one line on stderr when there is none."""
+    """Print the tree; status 2 and one line on stderr where there is no such item."""
     parser = argparse.ArgumentParser(prog="python -m flows.trace", description="Print what an item was made from.")
     parser.add_argument("id", help="an id, or the beginning of one")
     parser.add_argument("--profile", help="where to look, when several profiles share the item")
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _find(question: Question, key: str, profile: str | None) -> Item:
-    """The item whose id is `key` or begins with it; of those that several profiles share, the first one's by name.
+    """The item whose id is `key` or begins with it; of an item in several profiles, that of the first profile by name.
 
-    Raises PsrError when no item, or more than one, has such an id.
+    Raises PsrError where no item, or more than one, has such an id.
     """
     items = [row for row in question(ITEM, [key]).rows if profile in (None, row[0])] if key else []
     ids = sorted({row[2] for row in items})
@@ -68,7 +68,7 @@ def _find(question: Question, key: str, profile: str | None) -> Item:
 
 
 def _tree(question: Question, item: Item, triplets: int | None, seen: set[str]) -> Tree:
-    """The item above its parents, of a module at most `triplets`. seen: what stands in the tree already, with its parents."""
+    """The tree of an item and its ancestors, of a module at most `triplets` parents. seen: ids that are in it already."""
     profile, kind, key, facts = item
     label = Text.assemble((kind, "bold"), " ", (key, "cyan"))
     if key in seen:
@@ -85,7 +85,7 @@ def _tree(question: Question, item: Item, triplets: int | None, seen: set[str]) 
 
 
 def _facts(facts: Mapping[str, object]) -> Text:
-    """Facts below their item; everything a model or a user wrote goes through `clean` and is never markup."""
+    """The facts of an item as lines. Text of a model or a user goes through `clean` and is never markup."""
     values = {name: clean(value).replace("\n", " ⏎ ") for name, value in facts.items()}
     short = " · ".join(f"{name} {value}" for name, value in values.items() if name not in TEXTS)
     text = Text(f"\n{short}" if short else "")
