@@ -1,4 +1,4 @@
-"""What is measured beside the pipeline: claims, adaptation, ablation, speed."""
+"""Measurements outside the pipeline's results: claims, adaptation, ablation, speed."""
 
-# the code that decides what a study measures, beside its own folder
+# code that a study depends on, besides its own folder
 CODE = ("psr", "tasks/asking", "tasks/benchmarks", "tasks/figures", "tasks/steps", "tasks/tables")

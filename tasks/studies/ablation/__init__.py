@@ -1,1 +1,1 @@
-"""What a single layer needs to do what the prompt does: variants of PSR beyond the paper, fitted and compared over seeds."""
+"""What a single layer needs to match the prompt: variants of PSR, compared over seeds."""

@@ -1,4 +1,4 @@
-"""One module's figure beside the prompt's, on the same questions with the same random numbers.
+"""The figures of a module and of the prompt, on the same questions with the same random numbers.
 
 trait               alpha as in TA@Cp, chosen on the search questions; trait alignment on the evaluation's
 format instruction  alpha 1; strict accuracy
@@ -32,7 +32,7 @@ FILE = "compared.json"
 class Compared:
     """The module's figure and the prompt's on the evaluation questions; ahead: module less prompt on the search questions.
 
-    numbers: how many the module holds; dead: whether no gate of it opened on any training token.
+    numbers: count of the module's parameters; dead: whether no gate opened on any training token.
     """
 
     module: Figure
@@ -42,7 +42,7 @@ class Compared:
     dead: bool
 
     def write(self, folder: Path) -> None:
-        """Into a cell, with the resampled values."""
+        """Write it into a cell's folder, with the resampled values."""
         figures = {
             name: {**vars(one), "samples": one.samples.tolist()}
             for name, one in (("module", self.module), ("prompt", self.prompt))
@@ -61,7 +61,7 @@ def read_compared(folder: Path) -> Compared:
 def compare(
     module: SteeringModule, dead: bool, searched: Asking, evaluated: Asking, settings: Mapping[str, Any]
 ) -> Compared:
-    """The module against the prompt, on the questions of the search and the evaluation, whose unsteered answers are there.
+    """Compare the module with the prompt on the questions of the search and the evaluation, answered unsteered before.
 
     settings: the profile's parameters.
     """

@@ -1,10 +1,10 @@
-"""What the ablation is for, fixed beforehand, and what its rows say about it.
+"""The ablation's goal, fixed beforehand, and the verdict of its rows.
 
     persona    ONE layer of rank at most 8 within 3 points of the prompt, at the prompt's own coherence
     ifeval     format instructions followed by that one layer at least as well as by the prompt
 
-Settings are chosen by what was seen on the search questions, once for all attributes of a benchmark; the verdict is the
-evaluation questions'.
+Settings are chosen on the search questions, once for all attributes of a benchmark; the verdict comes from the
+evaluation questions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def variants_of(rows: Sequence[Row], benchmark: str) -> dict[str, list[Row]]:
 
 
 def chosen(rows: Sequence[Row], benchmark: str) -> str | None:
-    """The one-layer variant of rank at most 8 with the best mean on the search questions; ties: the fewest numbers, then the name."""
+    """The one-layer variant of rank at most 8 with the best mean on the search questions; then the smallest, then by name."""
     means = [
         (-round(mean(group, "ahead_search"), 6), group[0]["numbers"], name)
         for name, group in variants_of(rows, benchmark).items()

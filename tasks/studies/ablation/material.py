@@ -1,4 +1,4 @@
-"""What the ablation works on: each attribute's triplets, from the finished profile or made here, and its two sets of questions."""
+"""The input of the ablation: each attribute's triplets, stored or newly made, and its search and evaluation questions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BENCHMARKS = ("persona", "ifeval")
 
 @dataclass(frozen=True)
 class Subject:
-    """One attribute: what its modules are fitted on, which questions choose alpha, and which give the figures."""
+    """One attribute. material: for fitting; search: questions that choose alpha; evaluate: questions for the figures."""
 
     attribute: Attribute
     material: Material
@@ -44,14 +44,14 @@ class Subject:
         return self.attribute.benchmark
 
     def pairs(self, section: str) -> tuple[PromptPair, ...]:
-        """What the section "search" or "steer" of the parameters asks."""
+        """The questions of the parameters' section "search" or "steer"."""
         return self.search if section == "search" else self.evaluate
 
 
 def wanted_attributes(settings: Mapping[str, Any], names: Sequence[str]) -> tuple[Attribute, ...]:
     """The attributes called `names` (NAME of persona, or BENCHMARK/NAME); without any, the profile's of BENCHMARKS.
 
-    settings: the profile's parameters. A benchmark that it does not have is looked for beside the first that it has.
+    settings: the profile's parameters. The files of a benchmark that it lacks are expected beside those of its first one.
     Raises PsrError: another benchmark, an unknown attribute, or none.
     """
     paths = {one["name"]: Path(one["path"]) for one in settings["benchmarks"]}
@@ -108,7 +108,7 @@ def subjects(
 def make_triplets(
     attribute: Attribute, settings: Mapping[str, Any], judge: Judge, answerer: Answerer
 ) -> tuple[Triplet, ...]:
-    """The triplets that the profile's steps `complete` and `select` would have made of an attribute it does not have."""
+    """Make the triplets of an attribute that the profile lacks, as its steps `complete` and `select` would."""
     complete, cells = settings["complete"], answerer.cells
     questions = min(complete["questions"] or len(attribute.questions), len(attribute.questions))
     instructions = min(complete["instructions"], len(attribute.instructions))

@@ -1,7 +1,7 @@
-"""The rows of the ablation: a module for every attribute and seed of a variant in one pass, and its means over seeds.
+"""The rows of the ablation: a variant's modules, fitted for all attributes and seeds in one pass, and means over seeds.
 
-ahead: the module's figure less the prompt's, question by question and seed by seed, with its interval. What is measured
-of one module is a cell, so that a killed run goes on.
+ahead: the module's figure less the prompt's, paired by question and seed, with its interval. A module's figures are a
+cell, so that a killed run continues.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tasks.studies.ablation.variants import Variant
 if TYPE_CHECKING:
     from psr.fitting.loop import Fitted
 
-SECTIONS = ("search", "steer")  # of the parameters: how the search and the evaluation questions are asked
+SECTIONS = ("search", "steer")  # sections of the parameters for the search and the evaluation questions
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Study:
-    """Where and how everything is measured. settings: the profile's parameters; seeds: of fits, each with its own answers."""
+    """The ablation on some subjects. settings: the profile's parameters; seeds: of fits, each with its own answers."""
 
     subjects: Sequence[Subject]
     settings: Mapping[str, Any]
@@ -47,13 +47,13 @@ class Study:
     cells: Cells
 
     def rows(self, variants: Sequence[Variant]) -> Iterator[Row]:
-        """Every variant on every attribute, in order."""
+        """The rows of every variant on every attribute, in order."""
         for variant in variants:
             for benchmark, group in groupby(self.subjects, key=lambda subject: subject.benchmark):
                 yield from self._measured(variant, benchmark, list(group))
 
     def _measured(self, variant: Variant, benchmark: str, group: Sequence[Subject]) -> Iterator[Row]:
-        """The group's rows; modules that no earlier run has measured are fitted in one pass."""
+        """The group's rows; modules without a finished cell are fitted in one pass."""
         members = [(one, seed, self._fit_of(variant, one, seed)) for one in group for seed in self.seeds]
         todo = [member[2] for member in members if self.cells.find("ablation", self._reads(*member)) is None]
         fitted = fit_jointly(todo, f"fit {variant.name}, {len(todo)} modules of {benchmark}") if todo else {}
@@ -85,7 +85,7 @@ class Study:
         return sampling_seeds(self.seeds, section_settings["seed"], section_settings["samples"])[seed]
 
     def asking(self, subject: Subject, section: str, seed: int) -> Asking:
-        """The questions of `section`, answered plainly and with the prompt, with the random numbers of the fit seed."""
+        """The questions of `section`, answered without and with the prompt, with the sampling seeds of the fit seed."""
         batch_size = self.settings[section]["batch_size"]
         answerer = Answerer(self.model, self.cells, **self.settings["sampling"], batch_size=batch_size)
         sampled = self._sampled(section, seed)
@@ -95,7 +95,7 @@ class Study:
 
 
 def fit_jointly(fits: Sequence[Fit], label: str) -> Mapping[str, Fitted]:
-    """Fit.id -> its module and curve, of fits by one method. Raises Diverged for one that left the finite numbers."""
+    """Fit.id -> its module and curve; all fits of one method. Raises Diverged where one became not finite."""
     from psr.fitting.joint import fit_many
     from psr.fitting.loop import Diverged
 
@@ -117,7 +117,7 @@ def fit_jointly(fits: Sequence[Fit], label: str) -> Mapping[str, Fitted]:
 
 
 def row_of(variant: Variant, subject: Subject, measured: Sequence[Compared]) -> Row:
-    """The means over seeds; `ahead_search` is what was seen on the search questions alone, by which settings are chosen."""
+    """A row of means over seeds. ahead_search: the difference on the search questions, by which settings are chosen."""
     figure, prompt = (over_seeds([getattr(one, name) for one in measured]) for name in ("module", "prompt"))
     ahead = paired(figure, prompt)
     return {

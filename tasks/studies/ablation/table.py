@@ -1,4 +1,4 @@
-"""data/PROFILE/ablation/ablation.parquet: the variants of one layer, and what they make of the goal."""
+"""The table data/PROFILE/ablation/ablation.parquet, and its summary against the goal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FILE = "ablation/ablation.parquet"  # in a profile's folder
 
 
 def ablation_rows(data: Path) -> list[Row]:
-    """What was measured in the profile in `data`; nothing before the first run."""
+    """The table's rows of the profile in `data`; empty before the first run."""
     path = data / FILE
     return read_table(path, "ablation") if path.exists() else []
 
 
 def store(data: Path, rows: Sequence[Row]) -> list[Row]:
-    """Replace the variants that were measured again; the others stay. Returns all rows."""
+    """Add `rows`, replacing those of the same attribute and variant. Returns all rows."""
     again = {(row["attribute"], row["variant"]) for row in rows}
     kept = [row for row in ablation_rows(data) if (row["attribute"], row["variant"]) not in again]
     merged = [*kept, *({name: known(value) for name, value in row.items()} for row in rows)]
@@ -37,7 +37,7 @@ def best_first(rows: Sequence[Row], benchmark: str) -> dict[str, dict[str, Mappi
 
 
 def summary(rows: Sequence[Row], benchmark: str) -> str:
-    """The goal and what the chosen variant makes of it, in one line."""
+    """The goal and the chosen variant's result, in one line."""
     name = chosen(rows, benchmark)
     if name is None:
         return f"{benchmark}: no single layer of rank at most 8 was measured on every attribute."

@@ -1,4 +1,4 @@
-"""The variants that the ablation compares, by names that say everything: METHOD@LAYER, with +delta for a warm start of z.
+"""The variants that the ablation compares, by name: METHOD@LAYER, with +delta for a warm start of z.
 
     s-psr4-kl-qr@2+delta    one layer (2), rank 4, KL, question and response steered, z started at Δ_PS's leading directions
     a-psr-mse-qr            every layer, rank 1: the paper's own, for reference
@@ -32,16 +32,16 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As WRITTEN reads it."""
+        """The name that `parse_variant` reads."""
         return self.method.slug + ("" if self.layer is None else f"@{self.layer}") + ("+delta" if self.warm else "")
 
     @property
     def rank(self) -> int:
-        """How many gates and directions a layer has."""
+        """The number of gates and directions of a layer."""
         return int(self.method.form.removeprefix("PSR") or 1)
 
     def layers(self, count: int) -> tuple[int, ...]:
-        """The layers it steers in a model of `count`. Raises PsrError when there is no such layer."""
+        """The layers it steers in a model of `count`. Raises PsrError for a layer that does not exist."""
         if self.layer is None:
             return tuple(range(count))
         if self.layer >= count:
@@ -50,7 +50,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """The variant called `text`. Raises PsrError: no such method, none of PSR's, or S without a layer and A with one."""
+    """The variant called `text`. Raises PsrError: no such method, no PSR, S without a layer, or A with one."""
     match = WRITTEN.fullmatch(text.strip().lower())
     if match is None:
         raise PsrError(
@@ -76,7 +76,7 @@ def parse_variant(text: str) -> Variant:
 
 
 def grid(layers: Sequence[int], layer: int) -> tuple[Variant, ...]:
-    """The default: rank × objective × start at `layer`, then rank 4 at every other of `layers`, and the paper's A-PSR."""
+    """The default variants: rank × objective × start at `layer`, rank 4 at the other `layers`, and the paper's A-PSR."""
 
     def one(rank: int, objective: str, at: int, start: str = "") -> Variant:
         return parse_variant(f"s-psr{rank}-{objective}-qr@{at}{start}")

@@ -1,1 +1,1 @@
-"""What flows.adapt compares: prompt, steering, LoRA and full fine-tuning on the same triplets."""
+"""The study of flows.adapt: prompt, steering, LoRA and full fine-tuning on the same triplets."""

@@ -1,10 +1,10 @@
-"""LoRA and full fine-tuning of one attribute: fitted once, their strength chosen as a module's α, answering as a module does.
+"""LoRA and full fine-tuning of one attribute: fitting, the choice of their strength like a module's α, and answers.
 
     W0 + a · ΔW        a chosen on the search questions from ALPHAS by the rule of psr/evaluation/alpha_search.py
 
 Scaling a learned change of weights is task arithmetic (Ilharco et al. 2023, arXiv:2212.04089); a = 0 is the untouched
-model, whose answers are stored. Questions, sampling and seeds are the profile's, so that a question is answered with
-the same random numbers as by prompt and modules.
+model, whose answers are stored. Questions, sampling and seeds are the profile's: answers use the same random numbers as
+those of prompt and modules.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 def timed_fit(
     case: Case, method: Method, layers: Sequence[int], settings: FitSettings | None, id: str
 ) -> tuple[Any, float]:
-    """What the method learns of the attribute's triplets, and the seconds that it takes."""
+    """(module or adapter, seconds) of fitting the method to the attribute's triplets."""
     from psr.fitting.learning import learn
 
     examples = case.material.examples(method)
@@ -53,8 +53,8 @@ def timed_fit(
 
 
 def scores_of_adapter(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
-    """Scores on the search questions at every strength of ALPHAS, and on the evaluation questions at those strengths
-    that the search or one of its resamples chooses at the prompt's coherence."""
+    """Scores on the search questions at every strength of ALPHAS, and on the evaluation questions at the strengths that
+    the search or one of its resamples chooses at the prompt's coherence."""
     prompt = case.search.mean(INSTRUCTED, "coherence")
 
     def evaluate(alphas: Sequence[float]) -> Scores:
@@ -68,7 +68,7 @@ def scores_of_adapter(case: Case, adapter: Adapter) -> tuple[Scores, Scores]:
 
 
 def scored(case: Case, adapter: Adapter, alphas: Sequence[float], side: Side, sampled: Sequence[int]) -> Scores:
-    """Trait and coherence at `alphas` on the side's questions; alpha 0 are the side's plain answers."""
+    """Trait and coherence at `alphas` on the side's questions; at alpha 0 the side's plain answers."""
     completions = [c for alpha in alphas if alpha for c in answers(case, adapter, alpha, side, sampled)]
     pairs = {pair.id: pair for pair in side.pairs}
     judged = values_of(judge_all(case.judge, [judge_item(c, pairs[c.pair]) for c in completions]).judgements)
@@ -77,7 +77,7 @@ def scored(case: Case, adapter: Adapter, alphas: Sequence[float], side: Side, sa
 
 
 def answers(case: Case, adapter: Adapter, alpha: float, side: Side, sampled: Sequence[int]) -> list[Completion]:
-    """Plain questions answered by the adapted model, as completions of the adapter's."""
+    """Answers of the adapted model to plain questions, as completions with the adapter's id and alpha."""
     from psr.answers.completions import Ask, complete
     from psr.answers.sampling import Sampling
     from psr.fitting.lora import adapted

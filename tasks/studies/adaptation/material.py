@@ -1,4 +1,4 @@
-"""What is compared on: one attribute of a finished profile, its triplets, its answers and judgements, its first repetition."""
+"""The input of the comparison: an attribute's triplets, answers and judgements in a finished profile's first repetition."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEEDED = (
 @dataclass(frozen=True)
 class Case:
     """One attribute in the profile's first repetition. search, evaluation: the stored answers to both sets of questions;
-    unrelated: plain answers to questions that other attributes are evaluated on, aligned with this one's prompts on span QR.
+    unrelated: plain answers to other attributes' evaluation questions, aligned with this attribute's prompts on span QR.
     settings: the profile's parameters."""
 
     data: Path
@@ -61,13 +61,13 @@ class Case:
         return self.settings["results"]
 
     def sampled(self, section: str) -> tuple[int, ...]:
-        """The sampling seeds of "search", or of "steer": of the evaluation."""
+        """The sampling seeds of the section "search", or "steer" for the evaluation."""
         section_settings = self.settings[section]
         return sampling_seeds(self.settings["seeds"], section_settings["seed"], section_settings["samples"])[self.seed]
 
     @property
     def reads(self) -> tuple[object, ...]:
-        """What the figures of an adapter depend on, beside its fit."""
+        """What the figures of an adapter depend on, besides its fit."""
         answers = [
             [(c.id, c.token_ids, [side.values[c.id, name] for name in ("trait", "coherence")])
              for method in (PLAIN, INSTRUCTED) for c in side.of(method)]
@@ -81,7 +81,7 @@ class Case:
 def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attribute, ...]:
     """Persona's attributes, or those of them called `names`. Raises PsrError that lists the known ones.
 
-    The other benchmarks have no trait alignment at the prompt's coherence: their strengths are chosen otherwise.
+    The other benchmarks have no trait alignment at the prompt's coherence.
     """
     by_name = {attribute.name: attribute for attribute in attributes if attribute.benchmark == "persona"}
     if not by_name:
@@ -105,7 +105,7 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
 
 
 def load(data: Path, settings: Mapping[str, Any], model: ModelSettings, attributes: Sequence[Attribute]) -> list[Case]:
-    """A case an attribute. Raises PsrError: tables that are missing or damaged, an attribute without triplets or answers."""
+    """One case per attribute. Raises PsrError: missing or damaged tables, an attribute without triplets or answers."""
     lm, seed = open_model(model), settings["seeds"][0]
     judge = judges_named(attributes, **settings["judge"])["persona"]
     triplets = triplets_by_attribute(data / "complete", data / "select")
@@ -148,7 +148,7 @@ def unrelated_answers(
 
 
 def _plain(sides: Sequence[Side]) -> dict[str, tuple[int, ...]]:
-    """question -> the tokens of its first plain answer."""
+    """question -> token ids of its first plain answer."""
     tokens: dict[str, tuple[int, ...]] = {}
     for side in sides:
         questions = {pair.id: pair.question for pair in side.pairs}

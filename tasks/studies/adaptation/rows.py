@@ -1,7 +1,7 @@
-"""The table's rows of one attribute: what each way of adapting reaches, what it changes elsewhere, and what it costs.
+"""The rows of one attribute: each way's figures, drift and costs.
 
-Figures of prompt and modules are those of the table figures_seeds; what it lacks, the intervals of coherence, comes from
-the stored judgements. Adapters are measured here. All are at the prompt's coherence (TA@Cp).
+Figures of prompt and modules are those of the table figures_seeds; intervals of coherence, which it lacks, come from the
+stored judgements. Adapters are measured here. All are at the prompt's coherence (TA@Cp).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COSTS = ("parameters", "fit_seconds", "epochs", "bytes", "extra_tokens", "per_ro
 
 
 def rows_of(case: Case, cells: Cells) -> list[Row]:
-    """A row a way: the prompt, A-PSR MSE, S-PSR MSE where there is one, LoRA, full fine-tuning."""
+    """One row for each way: the prompt, A-PSR MSE, S-PSR MSE where there is one, LoRA, full fine-tuning."""
     facts = {name: value for name, value in machine(case.lm).items() if name in ("device", "threads", "model")}
     rows = [
         prompt_row(case),
@@ -48,7 +48,7 @@ def rows_of(case: Case, cells: Cells) -> list[Row]:
 
 
 def chosen_modules(case: Case) -> list[Row]:
-    """Rows of the table modules. Raises PsrError when the profile fitted no A-PSR MSE."""
+    """The modules to compare, as rows of the table modules. Raises PsrError without an A-PSR MSE."""
     fitted = {row["method"]: row for row in rows_of_seed(case.data / "distill", case.attribute.key, case.seed)}
     modules = [next((fitted[slug] for slug in slugs if slug in fitted), None) for slugs in MODULES]
     if modules[0] is None:
@@ -63,7 +63,7 @@ def chosen_modules(case: Case) -> list[Row]:
 
 
 def prompt_row(case: Case) -> Row:
-    """The instruction: nothing to fit, text to ship, and tokens that every request pays for."""
+    """The row of the instruction: nothing to fit, its text to store, and extra tokens in every request."""
     from psr.evaluation.drift import prompt_drift
     from psr.lm.chats import encode_chat
 
@@ -84,7 +84,7 @@ def prompt_row(case: Case) -> Row:
 
 
 def module_row(case: Case, fitted: Row) -> Row:
-    """A module of the profile at its α, fitted again for its seconds alone: those of the stage lie in its cached activations."""
+    """The row of a module at its α. It is fitted again for its seconds, which include recording activations."""
     from psr.evaluation.drift import module_drift
     from psr.steering.module import load_module
 
@@ -108,7 +108,7 @@ def module_row(case: Case, fitted: Row) -> Row:
 
 
 def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
-    """LoRA or full fine-tuning at the strength a that the search questions choose: kept as a cell, with its weights."""
+    """The row of LoRA or full fine-tuning at the strength that the search questions choose; a cell, with its weights."""
     from psr.evaluation.drift import adapter_drift
     from psr.steering.adapter import save_adapter
 
@@ -139,7 +139,7 @@ def adapter_row(case: Case, slug: str, cells: Cells) -> Row:
 
 
 def stored(case: Case, method: str) -> Row:
-    """Trait alignment at the prompt's coherence, and its α, as the table figures_seeds has them."""
+    """Trait alignment at the prompt's coherence, and its α, from the table figures_seeds. Raises PsrError without them."""
     rows = read_table(case.data / "results" / "figures_seeds.parquet", "figures_seeds")
     wanted = (case.attribute.key, method, case.seed, "ta_cp")
     row = next((row for row in rows if (row["attribute"], row["method"], row["seed"], row["figure"]) == wanted), None)
@@ -156,23 +156,23 @@ def stored(case: Case, method: str) -> Row:
 
 
 def coherence_at(case: Case, search_scores: Scores, scores: Scores) -> Figure:
-    """Coherence at the chosen α, its interval repeating the choice: the trait's figure with coherence in its place."""
+    """Coherence at the chosen α, its interval repeating the choice: as the trait's figure, of coherence."""
     coherence = Scores(scores.alphas, scores.coherence, scores.coherence)
     return matched(search_scores, case.search.mean(INSTRUCTED, "coherence"), coherence, "Cp", **case.bootstrap)
 
 
 def drifted(case: Case, drift: Drift) -> Row:
-    """Nats a token, and over how many answers."""
+    """Columns of drift: nats per token with its interval, and the number of answers."""
     return {**interval("drift", drift.per_token(**case.bootstrap)), "drift_answers": len(drift.nats)}
 
 
 def interval(name: str, figure: Figure | Interval) -> Row:
-    """A value and its ends as three columns."""
+    """Three columns: a value and the ends of its interval."""
     return {name: known(figure.value), f"{name}_low": known(figure.low), f"{name}_high": known(figure.high)}
 
 
 def costs(*values: float | None) -> Row:
-    """What a way costs, as COSTS."""
+    """The columns COSTS."""
     return dict(zip(COSTS, values, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""data/PROFILE/adaptation/adaptation.parquet: what was compared."""
+"""The table data/PROFILE/adaptation/adaptation.parquet."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FILE = "adaptation/adaptation.parquet"  # in a profile's folder
 
 
 def adaptation_rows(data: Path) -> list[Row]:
-    """What was compared on the profile in `data`; nothing before the first run."""
+    """The table's rows of the profile in `data`; empty before the first run."""
     path = data / FILE
     return read_table(path, "adaptation") if path.exists() else []
 
 
 def store(data: Path, rows: Sequence[Row]) -> list[Row]:
-    """Replace the rows of the same attributes; those of others stay. Returns all rows."""
+    """Add `rows`, replacing those of the same attributes. Returns all rows."""
     measured = {row["attribute"] for row in rows}
     every = [*(row for row in adaptation_rows(data) if row["attribute"] not in measured), *rows]
     write_table(data / FILE, "adaptation", every)

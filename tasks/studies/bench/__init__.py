@@ -1,1 +1,1 @@
-"""How fast psr is on this machine, as ratios: what is measured beside what it has to keep up with, in alternating pairs."""
+"""The speed of psr on this machine, as ratios to reference operations timed in alternating pairs."""

@@ -1,10 +1,9 @@
-"""What the search for alpha costs, in tokens and in generate calls, against a sequential bisection for each of its two points.
+"""The cost of the search for alpha, in tokens and generate calls, against a sequential bisection for each of its points.
 
-Nothing is timed here and nothing generated. The profile's search stage has recorded each module's curve: the scores of
-every question and the tokens of every completion, at every alpha that was asked. The real search is run again with the
-profile's own settings on these, which repeats it exactly; the bisections, which ask for alphas in between, are given
-linear interpolations, and beyond the largest recorded alpha its own. alpha 0 is the plain model, whose answers are
-there already: it costs neither anything.
+Nothing is timed or generated. The profile's search has recorded each module's curve: the scores of every question and
+the tokens of every completion, at every alpha it evaluated. The real search is repeated exactly on these curves with
+the profile's settings; the bisections get linear interpolations between recorded alphas, and constant values beyond the
+largest. alpha 0 is the plain model, whose answers exist already: it costs nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tasks.tables.modules import rows_of_seed
 
 @dataclass
 class Replay:
-    """An evaluation that looks its scores up; counts calls and tokens. tokens: [alpha], of all answers at that alpha."""
+    """An evaluation that reads a recorded curve, and counts calls and tokens. tokens: [alpha], summed over answers."""
 
     recorded: Scores
     tokens: Array
@@ -46,7 +45,7 @@ class Replay:
 
 
 class Costs(NamedTuple):
-    """One module's search: the batched one for both points, and a bisection for each."""
+    """The costs for one module: of the batched search for both points, and of a bisection for each."""
 
     tokens: float
     calls: int
@@ -55,7 +54,7 @@ class Costs(NamedTuple):
 
 
 def alpha_search(material: Material) -> Iterator[Figure]:
-    """Tokens of the search for both points against those of one bisection, and generate calls against those of both."""
+    """Tokens of the search for both points against one bisection's, and calls of both bisections against the search's."""
     every = [costs(*curve, material.search) for curve in curves(material)]
     material.advance(material.repeats)
     tokens, alone = [cost.tokens for cost in every], [float(np.mean(cost.bisected_tokens)) for cost in every]
@@ -80,7 +79,7 @@ def alpha_search(material: Material) -> Iterator[Figure]:
 
 
 def costs(recorded: Scores, tokens: Array, prompt: Array, settings: Any) -> Costs:
-    """The real search and its two bisections on one recorded curve. settings: the section `search` of the parameters."""
+    """The costs of the real search and of two bisections on one recorded curve. settings: the section `search`."""
     batched, alone = Replay(recorded, tokens), [Replay(recorded, tokens) for _ in POINTS]
     limit = settings["alpha_max"]
     scores = search(batched, prompt, coarse=settings["alphas"], alpha_max=limit, refine=settings["refine"])
@@ -90,15 +89,15 @@ def costs(recorded: Scores, tokens: Array, prompt: Array, settings: Any) -> Cost
 
 
 def width(point: Point, scores: Scores, prompt: Array) -> float:
-    """How wide the interval is in which the search leaves the crossing of `point`; without one, the whole range."""
+    """The width of the interval to which the search narrows the crossing of `point`; without one, that of the grid."""
     brackets = crossings(point, scores, prompt)
     return min((high - low for low, high in brackets), default=scores.alphas[-1] - scores.alphas[0])
 
 
 def curves(material: Material) -> list[tuple[Scores, Array, Array]]:
-    """(scores, tokens [alpha], the prompt's coherence [question]) of every module that was brought to a matched coherence.
+    """(scores, tokens [alpha], the prompt's coherence [question]) of every module of a trait.
 
-    Concepts and format instructions are not searched in this way.
+    Concepts and format instructions are not searched this way.
     """
     data, recorded = material.data, []
     for (attribute, seed), side in sorted(sides(data / "search", data / "search").items()):

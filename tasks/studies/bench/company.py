@@ -1,7 +1,7 @@
-"""What the spinning of OpenMP's waiting threads costs: a step of the toy model alone and beside other work.
+"""The cost of spinning OpenMP threads: a training step of the toy model alone and beside another process.
 
-`python -m tasks.studies.bench.company SECONDS` is one worker: it makes steps for SECONDS whenever a line comes, and says how many
-a second. Workers run with and without the setting of flows/environment.py, which is read when torch is loaded.
+`python -m tasks.studies.bench.company SECONDS` is one worker: for each line of input it runs steps for SECONDS, and
+prints their number per second. Workers run with and without the setting of flows/environment.py, read as torch loads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BUSY = "print('ready', flush=True)\nwhile True: pass"
 
 
 def company(material: Material) -> Iterator[Figure]:
-    """Steps a second with the setting, alone, two at once, and beside a process that computes something else."""
+    """Steps per second with the setting: alone, two workers at once, and beside a busy process."""
     setting = os.environ.get(SETTING)
     if setting is None:
         raise PsrError(
@@ -59,7 +59,7 @@ def company(material: Material) -> Iterator[Figure]:
 
 @contextmanager
 def _child(command: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that has said that it is ready, and ends with the context."""
+    """A process that has printed "ready", and ends with the context. Raises PsrError where it does not start."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         if _line(process) != "ready":
@@ -71,7 +71,7 @@ def _child(command: list[str], environment: Mapping[str, str]) -> Iterator[subpr
 
 
 def _steps(*workers: subprocess.Popen[str]) -> list[float]:
-    """Steps a second of each of these workers, at once."""
+    """Steps per second of each worker, running at the same time."""
     for worker in workers:
         assert worker.stdin is not None  # noqa: S101 - it is a pipe
         worker.stdin.write("go\n")
@@ -84,7 +84,7 @@ def _line(process: subprocess.Popen[str]) -> str:
 
 
 def main() -> None:
-    """One worker, until its input ends."""
+    """Run one worker until its input ends."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,6 +1,6 @@
-"""The speed of fitting: against the transformer's own cost, against the paper's loop, layer by layer, many in one pass.
+"""The speed of fitting, against a forward and backward of the model and the paper's loop, by layer, and for many modules.
 
-And what the 8-bit store of targets loses.
+Also the loss of the 8-bit store of targets.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from tasks.studies.bench.pairs import Figure, Run, ratio
 EVERY, ONE = parse_method("a-psr-mse-qr"), parse_method("s-psr-mse-qr")
 TRIPLETS = 64  # two batches of the fast preset
 EPOCHS_BY_LAYER = 3
-SPARE = 0.1  # of an epoch at layer 0: what does not fall with the layer (batches, targets, the optimiser)
-SETS, TRIPLETS_OF_SET = 16, 12  # attributes that are fitted in one pass
-MODULES, EPOCHS = 500, 5  # a third of the preset's epochs: recording the targets weighs three times as much
+SPARE = 0.1  # of an epoch at layer 0: the part that does not depend on the layer (batches, targets, the optimiser)
+SETS, TRIPLETS_OF_SET = 16, 12  # attributes fitted in one pass
+MODULES, EPOCHS = 500, 5  # a third of the preset's epochs, so that recording the targets counts for three times as much
 
 
 def fit_speed(material: Material) -> Iterator[Figure]:
-    """All layers by MSE with the fast preset, targets recorded and everything else included, beside its two yardsticks."""
+    """Fitting all layers by MSE with the fast preset, recording included, against its two yardsticks."""
     lm, layers, examples = material.lm, material.layers, material.examples(EVERY, TRIPLETS)
     runs: list[Run] = [
         partial(fit, lm, examples, EVERY, layers, FAST_MSE, module_id="bench"),
@@ -75,9 +75,9 @@ def floor(lm: LanguageModel, examples: Sequence[Example], settings: FitSettings)
 
 
 def fit_layers(material: Material) -> Iterator[Figure]:
-    """S-PSR at every layer: seconds of an epoch after the first (in which the frozen layers below are run once).
+    """S-PSR at every layer: seconds of an epoch after the first, which also runs the frozen layers below.
 
-    Blocks layer + 1 … last are run forwards and backwards; at layer 0 all but the first are.
+    Blocks layer + 1 … last run forwards and backwards; at layer 0 all but the first do.
     """
     lm, examples = material.lm, material.examples(ONE, TRIPLETS)
     ids, starts = zip(*((e.tokens.instructed_ids, e.tokens.instructed_start) for e in examples), strict=True)
@@ -101,7 +101,7 @@ def fit_layers(material: Material) -> Iterator[Figure]:
 
 
 def _later_epochs(lm: LanguageModel, examples: Sequence[Example], layer: int, targets: Targets) -> float:
-    """Seconds an epoch from the end of the first one on."""
+    """Mean seconds of the epochs after the first."""
     ends: list[float] = []
     seen = 0
 
@@ -135,7 +135,7 @@ def joint_fitting(material: Material) -> Iterator[Figure]:
 
 
 def many_modules(material: Material) -> Iterator[Figure]:
-    """500 modules in one pass, the concepts' (else all attributes') triplets under a seed each, and the memory they take."""
+    """500 modules in one pass, on the concepts' (or else all) triplets, with a seed each; and their memory."""
     lm, layers, settings = material.lm, material.layers, replace(FAST_MSE, epochs=EPOCHS)
     groups = list(sets(material, "axbench/").values())
     examples = {f"module {i}": groups[i % len(groups)] for i in range(MODULES)}
@@ -163,9 +163,9 @@ def many_modules(material: Material) -> Iterator[Figure]:
 
 
 def sets(material: Material, benchmark: str = "") -> dict[str, list[Example]]:
-    """16 sets of triplets, from the profile's attributes in turn: for speed it is enough that each has a module of its own.
+    """name -> triplets, 16 sets from the profile's attributes in turn; each set gets its own module.
 
-    benchmark: the beginning of their names, where the profile has such.
+    benchmark: prefix of the attributes to use, if the profile has such.
     """
     keys = sorted(key for key in material.triplets if key.startswith(benchmark)) or sorted(material.triplets)
     by_attribute = {key: material.examples(EVERY, attribute=key) for key in keys}
@@ -177,7 +177,7 @@ def sets(material: Material, benchmark: str = "") -> dict[str, list[Example]]:
 
 
 def eight_bits(material: Material) -> Iterator[Figure]:
-    """A-PSR by MSE on targets in full and in 8 bits, a seed a pair: the objective that is left, both against the full ones."""
+    """A-PSR by MSE fitted on full and on 8-bit targets, a seed a pair: the objective left, on the full targets."""
     lm, layers, examples = material.lm, material.layers, material.examples(EVERY, TRIPLETS)
     problem = normalised(pose(lm, examples, EVERY, layers, FAST_MSE, None))
     full = problem.targets

@@ -1,4 +1,4 @@
-"""What the bench works on: a finished profile's triplets, modules and search, and the model and machine that run them."""
+"""The input of the bench: a finished profile's triplets, modules and search settings, the model and the machine."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ NEEDED = tuple(f"{name}.parquet" for name in TABLES)
 
 @dataclass(frozen=True)
 class Material:
-    """One attribute of a profile, and what the profile says about searching. search: the section of params.yaml.
+    """A profile's triplets by attribute. search: the section of params.yaml.
 
-    repeats: how many times everything is timed; advance(1): called after each.
+    repeats: how many times each run is timed; advance(1): called after each.
     """
 
     data: Path
@@ -40,12 +40,12 @@ class Material:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """All of the model's."""
+        """All layers of the model."""
         return tuple(range(self.lm.n_layers))
 
     @property
     def attribute(self) -> str:
-        """The first attribute, whose material is used where one is enough."""
+        """The first attribute, used where one is enough."""
         return min(self.triplets)
 
     def examples(self, method: Method, limit: int | None = None, attribute: str | None = None) -> list[Example]:
@@ -57,7 +57,7 @@ class Material:
         return [Example(align(tokenizer, t.pair, t.completion.token_ids, span), t.trait) for t in triplets]
 
     def module(self) -> SteeringModule:
-        """The attribute's all-layer PSR module. Raises PsrError when the profile fitted none."""
+        """The attribute's all-layer PSR module. Raises PsrError without one."""
         for module in modules_of(self.data / "distill", self.attribute):
             if module.form == "PSR" and len(module.layers) == self.lm.n_layers:
                 return module
@@ -70,13 +70,13 @@ class Material:
         )
 
     def seconds(self, runs: Sequence[Run], *, warm_up: bool = True) -> list[list[float]]:
-        """Seconds of each run, [run][repeat], timed in turn."""
+        """Seconds of each run, [run][repeat], timed alternately."""
         wait = partial(settle, self.lm.device)
         return alternate(runs, self.repeats, settle=wait, advance=self.advance, warm_up=warm_up)
 
 
 def settle(device: Any) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         import torch
 
@@ -84,7 +84,7 @@ def settle(device: Any) -> None:
 
 
 def machine(lm: LanguageModel) -> dict[str, Any]:
-    """What a figure of speed depends on and its reader cannot guess; never a host's name or a path."""
+    """The device, threads, versions and model that speed depends on; no host name or path."""
     import torch
 
     return {
@@ -98,7 +98,7 @@ def machine(lm: LanguageModel) -> dict[str, Any]:
 
 
 def check_finished(data: Path, profile: str, needed: Sequence[str] = NEEDED, who: str = "the bench") -> None:
-    """Raise PsrError unless the profile's outputs that `who` works on are there."""
+    """Raise PsrError where an output of the profile that `who` needs is missing."""
     missing = [name for name in needed if not (data / name).is_file()]
     if missing:
         raise PsrError(
@@ -111,7 +111,7 @@ def check_finished(data: Path, profile: str, needed: Sequence[str] = NEEDED, who
 
 
 def load(data: Path, model: ModelSettings, search: Mapping[str, Any]) -> Material:
-    """The material in the profile's folder `data`. Raises PsrError: no triplets, or tables that are damaged."""
+    """The material in the profile's folder `data`. Raises PsrError without triplets, or for damaged tables."""
     triplets = triplets_by_attribute(data / "complete", data / "select")
     if not triplets:
         raise PsrError(

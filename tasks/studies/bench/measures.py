@@ -1,4 +1,4 @@
-"""Everything the bench measures, by name, and one run over it."""
+"""The measures of the bench by name, and running them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from psr.errors import PsrError
 from tasks.studies.bench.material import Material, machine
 
-MEASURES = {  # figures that are measured together: the file beside this one, its function, and how many repeats it takes
+MEASURES = {  # name of figures measured together -> module in this package, function, repeats
     "fit": ("fitting", "fit_speed", 5),
     "layers": ("fitting", "fit_layers", 5),
-    "alpha": ("alpha", "alpha_search", 1),  # counted, not timed
+    "alpha": ("alpha", "alpha_search", 1),  # counts tokens and calls
     "generate": ("running", "steered_generation", 31),
     "wide": ("running", "wide_generation", 31),
     "joint": ("fitting", "joint_fitting", 3),
@@ -30,7 +30,7 @@ MEASURES = {  # figures that are measured together: the file beside this one, it
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """The measures called `names`, all of them without any. Raises PsrError that lists the known ones."""
+    """The measures called `names`; all for no names. Raises PsrError that lists the known ones."""
     unknown = [name for name in names if name not in MEASURES]
     if unknown:
         raise PsrError(
@@ -44,9 +44,9 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def measure(material: Material, names: Sequence[str], repeats: int | None) -> list[dict[str, Any]]:
-    """The rows of the table `bench` of the measures called `names`, in one process. repeats: None, or for all of them.
+    """The rows of the table `bench` of the measures called `names`, in one process. repeats: instead of each one's own.
 
-    A bar in a terminal shows how far each is.
+    Shows a progress bar on a terminal.
     """
     facts, rows = machine(material.lm), []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,7 +1,7 @@
-"""Two things timed in turn, the ratio of their speeds with its spread, and whether it reaches its goal.
+"""Runs timed in alternating pairs, the ratio of their seconds with quartiles, and the goal of a ratio.
 
-A machine that others use gets slower and faster by the minute. Both sides of a pair run within seconds of each other,
-so that what slows one slows the other, and every other pair runs them the other way round.
+The speed of a shared machine changes by the minute. Both runs of a pair follow each other within seconds, so that both
+are slowed alike, and every other pair runs in reverse order.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Ratio(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """`measured` divided by `against`, both in words. note: absolute facts beside it. at_least, at_most: what the median has
-    to reach, where it is judged."""
+    """The ratio of `measured` to `against`, both in words. note: absolute values. at_least, at_most: the goal of the
+    median, if any."""
 
     name: str
     measured: str
@@ -42,7 +42,7 @@ class Figure:
     at_most: float | None = None
 
     def row(self) -> dict[str, Any]:
-        """Its columns in the table `bench`, without the machine's. Reaching a goal exactly is meeting it."""
+        """Its columns in the table `bench`, without the machine's. A goal reached exactly is met."""
         goal, met = None, None
         if self.at_least is not None:
             goal, met = f"≥ {self.at_least:g}", self.ratio.median >= self.at_least
@@ -54,7 +54,7 @@ class Figure:
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
-    """The ratios pair by pair. Raises PsrError unless there are as many of both, at least one, all finite and positive."""
+    """Median and quartiles of the ratios by pair. Raises PsrError unless both are of one length above 0, finite and positive."""
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if above.shape != below.shape or above.ndim != 1 or len(above) == 0:
         raise PsrError(
@@ -75,9 +75,9 @@ def alternate(
     advance: Callable[[int], None] = lambda n: None,
     warm_up: bool = True,
 ) -> list[list[float]]:
-    """Seconds of each run, [run][repeat]; all of them once a repeat, in turn forwards and backwards.
+    """Seconds of each run, [run][repeat]; each once a repeat, in alternating order.
 
-    settle(): waits until the device has done what it was given; called before and after each timed run.
+    settle(): waits until the device has finished its work; called before and after each timed run.
     advance(1): called after each repeat. warm_up: each run once, untimed, before the first repeat.
     Raises PsrError for fewer than one repeat.
     """

@@ -1,4 +1,4 @@
-"""The speed of steered generation, all answers equally long, and of recording activations."""
+"""The speed of steered generation with answers of equal length, and of recording activations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def steered_generation(material: Material) -> Iterator[Figure]:
 
 
 def wide_generation(material: Material) -> Iterator[Figure]:
-    """The same on a random model as wide as those that are used in earnest, built here from its config."""
+    """The same on a random model of realistic width, built from a config."""
     wide = random_model(material.lm, *WIDE.get(material.lm.device.type, WIDE["cpu"]))
     lm, plain = endless(wide), requests(material, WIDE_ROWS, instructed=False)
     runs = [_generating(lm, plain, WIDE_NEW_TOKENS, module) for module in (random_module(wide), None)]
@@ -74,9 +74,9 @@ def wide_generation(material: Material) -> Iterator[Figure]:
 
 
 def endless(lm: LanguageModel) -> LanguageModel:
-    """The same model with no token that ends an answer, so that all answers are equally long."""
+    """The same model without stop tokens, so that all answers are equally long."""
     same = replace(lm)
-    same.__dict__["stop_ids"] = ()  # where its cached property would put them
+    same.__dict__["stop_ids"] = ()  # replaces its cached property
     return same
 
 
@@ -99,10 +99,10 @@ def _rate(rows: int, new_tokens: int, seconds: Sequence[float]) -> str:
 
 
 def recording(material: Material) -> Iterator[Figure]:
-    """The instructed runs of the triplets recorded over QR, kept in memory, against the same batches run and forgotten."""
+    """Recording the triplets' instructed runs over QR in memory, against the same batches run without recording."""
     lm, examples = material.lm, material.examples(parse_method("a-psr-mse-qr"), TRIPLETS)
     ids, starts = zip(*((e.tokens.instructed_ids, e.tokens.instructed_start) for e in examples), strict=True)
-    ordered = sorted(ids, key=len)  # as `record` makes its batches: alike lengths together
+    ordered = sorted(ids, key=len)  # batches by length, as `record` makes them
     parts = [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
     batches = [pad(part, lm.pad_id, side="right", device=lm.device) for part in parts]
 

@@ -1,4 +1,4 @@
-"""data/PROFILE/bench/bench.parquet: how fast it was."""
+"""The table data/PROFILE/bench/bench.parquet."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from tasks.tables.parquet import read_table, write_table
 
 Row = dict[str, Any]
-FILE = "bench/bench.parquet"  # no output of DVC's, since no two runs take equally long
+FILE = "bench/bench.parquet"  # no output of a step, since no two runs take equally long
 
 
 def bench_rows(data: Path) -> list[Row]:
-    """What the bench of the profile in `data` measured; nothing before its first run."""
+    """The table's rows of the profile in `data`; empty before the first run."""
     path = data / FILE
     return read_table(path, "bench") if path.exists() else []
 
 
 def store(data: Path, rows: Sequence[Row]) -> None:
-    """Replace what this device measured before; what others measured stays."""
+    """Add `rows`, replacing earlier ones of the same device."""
     measured = {row["device"] for row in rows}
     kept = [row for row in bench_rows(data) if row["device"] not in measured]
     write_table(data / FILE, "bench", [*kept, *rows])
