@@ -18,6 +18,8 @@ project = html_title = "Prompt Steering Replacement"
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 smartquotes = False  # x' is the instructed chat
 html_copy_source = False
 html_show_copyright = html_show_sphinx = False

@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+import yaml
 
 import psr
 import psr.cli
@@ -23,7 +24,6 @@ from tasks.shown.tables import Table, markdown
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
 os.environ["COLUMNS"] = "88"  # of commands' help
-
 ROOMS = ("types", "errors", "lm", "steering", "answers", "judges", "fitting")  # each builds on those before it
 
 
@@ -80,21 +80,23 @@ def bare(annotation: Any) -> Any:
 
 
 def parameters() -> str:
-    """Every section of params.yaml and its keys, as flows/sections.py has them."""
-    lines = []
+    """Every section of params.yaml and its keys, as flows/sections.py has them, with the values of the defaults."""
+    lines, defaults = [], yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["defaults"]
     for section, field in Profile.model_fields.items():
         model, listed = _section(field.annotation)
+        values = defaults[section]
         lines += [f"## {section}", "", inspect.getdoc(model) if model else field.description or "", ""]
         if listed:
             lines += ["A list, an entry for each:", ""]
+            values = values[0]
         if model:
             rows = [
-                (f"`{key}`", _kind(one), _default(one), one.description or "")
+                (f"`{key}`", _kind(one), _default(values.get(key, one.default)), one.description or "")
                 for key, one in model.model_fields.items()
             ]
             lines += [markdown(Table(("key", "value", "default", "what it sets"), rows, "llll")), ""]
         else:
-            lines += [f"Value: {_kind(field)}.", ""]
+            lines += [f"Value: {_kind(field)}. Default: {_default(values)}.", ""]
     return "\n".join(lines)
 
 
@@ -127,7 +129,7 @@ def _words(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in args)
     if origin is tuple:
-        return f"a list of {WORDS.get(args[0], _words(args[0]))}"
+        return f"a list of {_words(args[0]).removeprefix('a ')}s".replace("texts", "text")
     if origin is dict:
         return "a mapping"
     if origin in (Union, UnionType):
@@ -135,10 +137,8 @@ def _words(annotation: Any) -> str:
     return WORDS.get(annotation, str(annotation))
 
 
-def _default(field: Any) -> str:
-    if field.is_required():
-        return "–"
-    return f"`{json.dumps(list(field.default) if isinstance(field.default, tuple) else field.default)}`"
+def _default(value: Any) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 def commands() -> str:
