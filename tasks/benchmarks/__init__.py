@@ -1,1 +1,1 @@
-"""Files of questions and instructions as attributes, one loader a file, and the judges by name."""
+"""The benchmarks, one object a file, and the judges by name."""

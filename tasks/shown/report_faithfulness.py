@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tasks.shown.drawing import Axis, Line, Mark, Panel
 from tasks.shown.order import Names, Row, by_method, grouped, short
+from tasks.shown.tables import Table, table
 
 PARAPHRASE = "paraphrase"
 KINDS = {"acc": "Δ_acc", "loc": "Δ_loc"}
@@ -41,7 +42,6 @@ def faithfulness(tables: Mapping[str, Sequence[Row]], names: Names, style: Names
         "shares": _shares(delta, ranks),
         "ranks": [(f"r = {r}", look) for r, look in ranks.items()],
         "strengths": _strengths(strengths),
-        "layers": layers,
         "readable": _readable(readable, layers),
         "n": rows[0]["n"],
         "seeds": rows[0]["seeds"],
@@ -112,11 +112,21 @@ def _strengths(rows: list[Row]) -> list[Panel]:
     return [Panel(title, [line(level, here) for level in LEVELS], x, y) for title, here in _by_kind(rows)]
 
 
-def _readable(rows: list[Row], layers: list[int]) -> list[tuple[str, list[Row | None]]]:
+def _readable(rows: list[Row], layers: list[int]) -> Table:
     """A row an attribute and kind: what a gate reads off the activation that it sees, layer by layer."""
     gates = [row for row in rows if row["reader"] == "gate" and row["reads"] == SEEN[row["kind"]]]
-    by_layer = [(title, {row["layer"]: row for row in here}) for title, here in _by_kind(gates)]
-    return [(title, [cells.get(layer) for layer in layers]) for title, cells in by_layer]
+    lines = []
+    for title, own in _by_kind(gates):
+        cells = {row["layer"]: row for row in own}
+        lines.append([title, *(_r_squared(cells.get(layer)) for layer in layers)])
+    return table(("", *(f"layer {layer}" for layer in layers)), lines)
+
+
+def _r_squared(row: Row | None) -> str:
+    if row is None or row["r_squared"] is None:
+        return "–"
+    ends = "" if row["low"] is None else f"\n{row['low']:.2f} to {row['high']:.2f}"
+    return f"{row['r_squared']:.2f}{ends}"
 
 
 def _layers(rows: list[Row]) -> Axis:

@@ -128,7 +128,8 @@ def test_the_report_draws_what_steers_and_says_what_it_is(tmp_path):
         == "A-PSR-MSE-QR, alpha 1, layer 2: 0.25 (95 % interval 0.24 to 0.26)"
     )
     assert section["shares"][0].title == "gloomy, Δ_acc"
-    assert [cell["r_squared"] for cell in section["readable"][1][1]] == [0.5, 0.6, 0.7]
+    assert section["readable"].head == ("", "layer 0", "layer 1", "layer 2")
+    assert section["readable"].rows[1][1:] == tuple(f"{value}\n0.40 to 0.90" for value in ("0.50", "0.60", "0.70"))
     assert faithfulness({**tables, "faithfulness": []}, names, style) is None
 
 
