@@ -38,7 +38,6 @@ NEEDS = {
     "package": "of the fit settings",
     "title": "its heading",
     "about": "what its figures are, in a sentence",
-    "names": "lists the attributes of a folder, or None",
     "published": "other people's figures, or None",
 }
 STRENGTH = {
@@ -86,23 +85,6 @@ def benchmarks_of(chosen: Iterable[Chosen]) -> dict[str, Benchmark]:
             raise PsrError("a benchmark is named twice", where=one.name, got=benchmark.name, do="Name it once.")
         found[benchmark.name] = benchmark
     return found
-
-
-def check_names(chosen: Chosen, folder: Path) -> None:
-    """Raises PsrError for an attribute that the benchmark's `folder` does not have, where it can list them cheaply."""
-    benchmark = benchmark_named(chosen.name)
-    if benchmark.names is None or not folder.exists():
-        return  # the loader refuses what it does not know
-    known = list(benchmark.names(folder))
-    unknown = [name for name in chosen.attributes if name.removeprefix(f"{benchmark.name}/") not in known]
-    if unknown:
-        raise PsrError(
-            "unknown attribute",
-            where=chosen.path,
-            expected=f"some of {', '.join(known)}",
-            got=", ".join(map(repr, unknown)),
-            do="Correct the benchmark's attributes in params.yaml.",
-        )
 
 
 def attributes_of(chosen: Iterable[Chosen]) -> tuple[Attribute, ...]:

@@ -6,7 +6,7 @@ Register one of ours in tasks/benchmarks/catalogue.py; name one of your own by i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -54,7 +54,7 @@ class Benchmark:
     name: the first half of its attributes' keys. load: reads them (`Load`). asked, sense: what the judge rates, whether an
     answer shows what was asked for and whether it makes sense; `more`: further dimensions. strength: how strongly a module
     steers (tasks/figures/strengths.py). measures: what is shown, the main one first. package: of the fit settings, the
-    regulariser of dead gates and the normalised MSE. names: the attributes of a folder, where listing them is cheap.
+    regulariser of dead gates and the normalised MSE. published: other people's figures, which a page prints beside.
 
     Example:
         SONGS = Benchmark("songs", load_songs, "singing", "coherence", MATCHED, (Measure("ta_cp", "singing"),), "Songs")
@@ -70,7 +70,6 @@ class Benchmark:
     about: str = ""
     more: tuple[str, ...] = ()
     package: Mapping[str, float | bool] = field(default_factory=lambda: dict(PACKAGE))
-    names: Callable[[Path], Iterable[str]] | None = None
     published: Published | None = None
 
     def __post_init__(self) -> None:

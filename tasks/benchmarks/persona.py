@@ -24,17 +24,11 @@ SIDES = (("extract", "trait_data_extract"), ("eval", "trait_data_eval"))
 def attributes(folder: Path, names: Sequence[str] | None, read: Read) -> tuple[Loaded, ...]:
     """One attribute per trait that has a file on both sides."""
     extract, held_out = (_side(folder, spellings) for spellings in SIDES)
-    known = traits(folder)
+    known = sorted({path.stem for path in extract.glob("*.json")} & {path.stem for path in held_out.glob("*.json")})
     for name in names or ():
         if name not in known:
             raise PsrError("unknown attribute", where=folder, expected=f"one of {', '.join(known)}", got=repr(name))
     return tuple(_attribute(name, extract, held_out, read) for name in (known if names is None else names))
-
-
-def traits(folder: Path) -> list[str]:
-    """The traits of the files in `folder`."""
-    extract, held_out = ({path.stem for path in _side(folder, names).glob("*.json")} for names in SIDES)
-    return sorted(extract & held_out)
 
 
 def _side(folder: Path, spellings: Sequence[str]) -> Path:
@@ -90,7 +84,6 @@ PERSONA = Benchmark(
     "α is chosen on search questions; the figures are of other questions, and the intervals repeat the choice. “Not reached”: "
     "only α = 0 is as coherent, so the unsteered figure stands. C80: at coherence 80.",
     package=package("persona"),
-    names=traits,
     published=Published(
         "Qwen2.5-7B, persona vectors, mean of 5 traits",
         ("TA@Cp", "TA@C80"),

@@ -121,4 +121,6 @@ def test_the_stages_report_shows_no_ablation_and_the_commands_does(tmp_path: Pat
     page = report.build(data, tmp_path / "b", beside={"ablation": rows}).read_text(encoding="utf-8")
     assert [page.count(f"one layer, {name}</h2>") for name in ("persona", "ifeval")] == [1, 1]
     assert "s-psr4-kl-qr@2 *" in page
-    assert re.search(r"-5\.0<small>-6 to -4, fails</small><small[^>]*>90\.0 of 95\.0, not reached, 1 dead</small>", page)
+    assert re.search(
+        r"-5\.0<small>-6 to -4, fails</small><small[^>]*>90\.0 of 95\.0, not reached, 1 dead</small>", page
+    )

@@ -13,7 +13,7 @@ import pytest
 
 from psr.errors import PsrError
 from psr.types import Attribute, Completion, Judgement, PromptPair
-from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named, benchmarks_of, check_names, load_attributes
+from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named, benchmarks_of, load_attributes
 from tasks.benchmarks.contract import AT_ONE, BEST_FACTOR, MATCHED, Benchmark, Loaded, Measure, Read, divide
 from tasks.figures.entries import Entry, entries, mean_rows, seed_rows
 from tasks.figures.scores import values_of
@@ -40,7 +40,6 @@ def load(folder: Path, names: Sequence[str] | None, read: Read) -> list[Loaded]:
 
 SONGS = Benchmark(
     "songs", load, "singing", "sense", MATCHED, (Measure("ta_cp", "singing"),), "Songs", "How it sings.",
-    names=lambda _: ["sea"],
 )  # fmt: skip
 PERSONA = benchmark_named("persona")
 
@@ -59,10 +58,6 @@ def test_an_object_at_a_dotted_path_is_a_benchmark_under_its_own_name(tmp_path: 
     assert benchmark_named("songs_of_a_test:SONGS") is SONGS
     (sea,) = load_attributes("songs_of_a_test:SONGS", tmp_path, ["songs/sea"])
     assert (sea.key, sea.search, sea.evaluate) == ("songs/sea", ("c", "e"), ("d", "f"))
-    chosen = SimpleNamespace(name="songs_of_a_test:SONGS", path="x", attributes=["sea", "songs/sea"])
-    check_names(chosen, tmp_path)
-    with pytest.raises(PsrError, match=r"unknown attribute \(x\), expected some of sea, got 'moon'"):
-        check_names(SimpleNamespace(name="songs_of_a_test:SONGS", path="x", attributes=["moon"]), tmp_path)
 
 
 @pytest.mark.usefixtures("plugged")
