@@ -56,7 +56,7 @@ def described(name: str) -> Answer:
         return Answer(("name", "holds"), tuple((relation, comment) for relation, (comment, _) in relations.items()))
     if name not in relations:
         raise PsrError(
-            "no such view or table", expected=f"one of {', '.join(nearest(name, relations))}", got=repr(name)
+            "no such view or table", expected=f"one of {', '.join(nearest(name, relations)[:8])}, …", got=repr(name)
         )
     return Answer(("column", "type", "holds"), tuple(relations[name][1]))
 
