@@ -29,9 +29,6 @@ TOUCHED = {
 WRITTEN = re.compile(
     r"dvc\.lock|data/profiles/dvc\.lock|data/\w+/\w+\.(json|yaml)|plots/.*|\.gitignore|data/.*\.gitignore"
 )
-IDENTITY = {
-    f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "a"), ("EMAIL", "a@b"))
-}
 
 
 class Block(NamedTuple):
@@ -52,8 +49,8 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def ran(folder: Path, *command: str, **more: str) -> str:
-    variables = environment(PYTHONPATH=str(folder), **more)
+def ran(folder: Path, *command: str) -> str:
+    variables = environment(PYTHONPATH=str(folder))
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -86,28 +83,6 @@ def test_a_page_followed_to_the_letter_works_and_touches_no_other_file(page, tmp
     assert said
     changed = [line[3:] for line in git(folder, "status", "--porcelain", "-uall").splitlines()]
     assert sorted(name for name in changed if not WRITTEN.fullmatch(name)) == TOUCHED[page]
-
-
-@pytest.mark.slow
-def test_a_team_of_two_shares_results_as_the_page_says(tmp_path):
-    """The page's blocks with another remote, profile and address: what the second clone pulls, it need not compute."""
-    page = (PAGES / "share.md").read_text(encoding="utf-8")
-    once, after_a_run, everybody_else = re.findall(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    first = clone(tmp_path / "first")
-    git(first, "add", "-A")
-    git(first, "commit", "-q", "-m", "before")
-    git(tmp_path, "clone", "-q", "--bare", str(first), "team.git")
-    git(first, "remote", "add", "origin", str(tmp_path / "team.git"))
-    git(first, "push", "-q", "--set-upstream", "origin", "HEAD")
-    replaced = {"/srv/team/psr": tmp_path / "remote", "--profile full": "--profile smoke"}
-    replaced["git clone … && cd …"] = f"git clone -q {tmp_path / 'team.git'} second && cd second"
-    said = ""
-    for folder, block in ((first, once), (first, after_a_run), (tmp_path, everybody_else)):
-        for written, meant in replaced.items():
-            block = block.replace(written, str(meant))
-        said = ran(folder, "bash", "-ec", block, **IDENTITY)
-    assert "Nothing to do" in said
-    assert "A-PSR MSE·QR" in said
 
 
 def test_every_page_is_followed():
