@@ -1,4 +1,4 @@
-"""A finished profile with judged answers that were never generated: what the claims are measured on, its truth known.
+"""A finished profile with invented judged answers, for tests of the claims: the true levels are set here.
 
 Three traits (the prompt at 80, 98 and 80) and a format instruction (the prompt at 70), two seeds. The results are
 computed by the real task.
@@ -43,10 +43,10 @@ def methods_of(attribute: str) -> tuple[str, ...]:
 
 
 def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, ...] = ()) -> Path:
-    """data/{profile} under `root`; `without`: methods that were not measured."""
+    """Write data/{profile} under `root`. without: methods to leave out."""
     data = write_results(root, profile)
-    for made in ("claims", "bench"):
-        shutil.rmtree(data / made)
+    for folder in ("claims", "bench"):
+        shutil.rmtree(data / folder)
     rows = [
         _module(attribute, slug, seed)
         for attribute in PROMPT
@@ -84,49 +84,49 @@ def _module(attribute: str, slug: str, seed: int | None) -> dict[str, object]:
     }
 
 
-def _write_answers(asked: Path, judged: Path, modules: list[dict[str, object]], question_set: str) -> None:
+def _write_answers(folder: Path, judged: Path, modules: list[dict[str, object]], question_set: str) -> None:
     pairs = {a: [PromptPair(a, f"Question {i} ({question_set})?", "Do it.") for i in range(QUESTIONS)] for a in PROMPT}
     answers, judgements = [], []
     for attribute, asks in pairs.items():
         for run in SEEDS:
             for label, alpha, level in _labels(attribute, run, modules):
                 for i, pair in enumerate(asks):
-                    made = Completion(
+                    completion = Completion(
                         pair.id, label, alpha, 10 * run, MODEL, "t1", (5,), f"{label} {alpha} {run}", True
                     )
-                    answers.append(made)
-                    judgements += _verdicts(made, attribute, level, 100 * run + i)
+                    answers.append(completion)
+                    judgements += _verdicts(completion, attribute, level, 100 * run + i)
     tables.write_pairs(
-        asked / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], question_set, "held_out"
+        folder / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], question_set, "held_out"
     )
-    tables.write_completions(asked / "completions.parquet", answers)
+    tables.write_completions(folder / "completions.parquet", answers)
     tables.write_judgements(judged / "judgements.parquet", judgements)
     draws = [{"attribute": a, "seed": run, "sampled": 10 * run} for a in PROMPT for run in SEEDS]
-    tables.write_table(asked / "draws.parquet", "draws", draws)
+    tables.write_table(folder / "draws.parquet", "draws", draws)
 
 
 def _labels(attribute: str, run: int, modules: list[dict[str, object]]) -> list[tuple[str, float, float]]:
-    """(label, alpha, level of what is asked for) of everything answered with one seed."""
-    found = [("plain", 0.0, 2.0), ("instructed", 0.0, PROMPT[attribute])]
+    """(label, alpha, true level) of everything answered with one seed."""
+    labels = [("plain", 0.0, 2.0), ("instructed", 0.0, PROMPT[attribute])]
     for row in modules:
         if row["attribute"] == attribute and row["seed"] in (None, run):
             level = TRAIT.get(str(row["method"]), 30.0)
-            found += [(str(row["id"]), alpha, alpha * level) for alpha in ALPHAS]
+            labels += [(str(row["id"]), alpha, alpha * level) for alpha in ALPHAS]
             if row["method"] in WITH_PROMPT:
-                found.append((f"{row['id']}+instructed", 1.0, WITH_PROMPT[str(row["method"])]))
-    return found
+                labels.append((f"{row['id']}+instructed", 1.0, WITH_PROMPT[str(row["method"])]))
+    return labels
 
 
-def _verdicts(made: Completion, attribute: str, level: float, seed: int) -> list[Judgement]:
-    """Noise shared by everything that answers the same question with the same seed, and a little of its own."""
-    own = np.random.default_rng(int(made.id[:8], 16)).normal(0, 1)
-    value = float(np.clip(level + np.random.default_rng(seed).normal(0, 2) + own, 0, 100))
+def _verdicts(completion: Completion, attribute: str, level: float, seed: int) -> list[Judgement]:
+    """Judgements of a completion: its level, noise shared by all answers to a question with one seed, and noise of its own."""
+    offset = np.random.default_rng(int(completion.id[:8], 16)).normal(0, 1)
+    value = float(np.clip(level + np.random.default_rng(seed).normal(0, 2) + offset, 0, 100))
     values = (
         {"trait": value, "coherence": 95.0}
         if attribute.startswith("persona/")
         else {"accuracy": value, "accuracy_loose": value, "coherence": 95.0}
     )
-    return [Judgement(made.id, "testbed", "1", name, value, 100.0) for name, value in values.items()]
+    return [Judgement(completion.id, "testbed", "1", name, value, 100.0) for name, value in values.items()]
 
 
 def _write_faithfulness(folder: Path, modules: list[dict[str, object]]) -> None:
@@ -148,11 +148,13 @@ def _write_faithfulness(folder: Path, modules: list[dict[str, object]]) -> None:
                 for layer in range(LAYERS):
                     named = {"method": method, "seed": run, "alpha": alpha, "layer": layer}
                     level = 0.2 if row is None else _rmse(row, layer)
-                    made = _sums(pairs[attribute], level, int(short_hash(attribute, method, layer, run)[:8], 16))
+                    sums_of_run = _sums(pairs[attribute], level, int(short_hash(attribute, method, layer, run)[:8], 16))
                     rmse = float(
-                        np.sqrt(sum(one["squared_error"] for one in made) / sum(one["energy"] for one in made))
+                        np.sqrt(
+                            sum(one["squared_error"] for one in sums_of_run) / sum(one["energy"] for one in sums_of_run)
+                        )
                     )
-                    sums += [{**named, **one} for one in made]
+                    sums += [{**named, **one} for one in sums_of_run]
                     errors.append(
                         {
                             "attribute": attribute,

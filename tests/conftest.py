@@ -1,4 +1,4 @@
-"""What every test runs under: no network beyond this machine, no telemetry, few threads, a moderate hypothesis."""
+"""Settings and fixtures of all tests: no network beyond this machine, no telemetry, few threads, moderate hypothesis."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from flows.environment import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# children of tests inherit this: they run the repository's own modules, as the README's commands do
+# inherited by the commands that tests start
 os.environ.update({name: value for name, value in DEFAULTS.items() if name not in os.environ})
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # as in a background job: its children would not hear Ctrl-C either
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job, whose children would ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])

@@ -91,8 +91,8 @@ _WITH_PROMPT = (
 )
 CONTRASTS = (
     *(
-        Contrast(claim, f"{part}, at {point}", "persona", column, ours, other)
-        for claim, part, ours, other in _PAIRS
+        Contrast(claim, f"{part}, at {point}", "persona", column, higher, lower)
+        for claim, part, higher, lower in _PAIRS
         for point, column in _MATCHED.items()
     ),
     Contrast(4, "prompt at 50 to 95", "persona", "ta_cp", "a-psr-mse-qr", "prompt", 1.0, NOT_AT_CEILING),

@@ -60,8 +60,8 @@ class RulesJudge:
     def reads(self, attribute: str) -> object:
         """What decides its verdicts beside the answers: the trait's pattern; the checker's arguments and versions."""
         if self.benchmark == "ifeval":
-            known = self.attributes.get(attribute)
-            return [known and known.kwargs, checkers.versions()]
+            entry = self.attributes.get(attribute)
+            return [entry and entry.kwargs, checkers.versions()]
         pattern = TRAITS.get(_name(attribute))
         return pattern and pattern.pattern
 

@@ -1,9 +1,9 @@
-"""A small repository for the engine: the real flows/ and tasks/, with steps that take no time and can misbehave.
+"""A small repository for tests of the engine: the real flows/ and tasks/, with steps that take no time and can fail.
 
     make -> left, right -> join        sections: make reads `complete`, the others `select`
 
 The steps obey environment variables: PSR_TEST_SLOW (seconds an item), PSR_TEST_FAIL ("stage:kind[:times]").
-Every item that is really made is written as a line of `.psr/journal`, so that a test can count what was made twice.
+Each item that is computed adds a line to `.psr/journal`, so that a test can count repeated work.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import yaml
 
-HERE = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 4
 
 STEP = '''
@@ -46,15 +46,15 @@ def item(context, text, number):
 
 
 def NAME(context, SECTION):
-    given = "".join((context.output_of(name) / "all.txt").read_text() for name in NEEDS)
+    earlier = "".join((context.output_of(name) / "all.txt").read_text() for name in NEEDS)
     say("NAME works")
-    text = f"NAME {SECTION.seed if 'SECTION' == 'complete' else SECTION.limit}\\n{given}"
+    text = f"NAME {SECTION.seed if 'SECTION' == 'complete' else SECTION.limit}\\n{earlier}"
     cells = context.map(item, {f"NAME {i}": {"context": context, "text": text, "number": i} for i in range(ITEMS)})
     (context.out / "all.txt").write_text("".join((cell / "text").read_text() for cell in cells))
 '''
 
 MISBEHAVE = '''
-"""What a test asks a step to do wrong."""
+"""The failure that a test orders by PSR_TEST_FAIL."""
 
 import os
 import signal
@@ -97,7 +97,7 @@ def misbehave(stage: str, root: Path) -> None:
 '''
 
 TRACK = '''
-"""A tracker that writes down that it was asked."""
+"""A tracker that records its calls."""
 
 
 def run(root, profile):
@@ -170,25 +170,25 @@ SMOKE = """
 
 
 def add_smoke(folder: Path) -> None:
-    """Add the profile that the tests run, as a user adds one: a block at the end of params.yaml."""
+    """Add the tests' profile as a user does: a block at the end of params.yaml."""
     with open(folder / "params.yaml", "a", encoding="utf-8") as file:
         file.write(SMOKE)
 
 
 def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH) -> Path:
-    """Make the repository in `folder`; `graph` is name -> (its section, what it needs)."""
+    """Make the repository in `folder`. graph: step -> (its section, the steps it needs)."""
     for name in ("flows", "tasks", "psr"):
-        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(HERE / name, folder / name)
+        shutil.copy(ROOT / name, folder / name)
     (folder / "tasks" / "shown" / "track.py").write_text(TRACK)
     (folder / ".dvc").mkdir()
-    shutil.copy(HERE / ".dvc" / "config", folder / ".dvc" / "config")
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     (folder / "tasks" / "misbehave.py").write_text(MISBEHAVE)
     add_smoke(folder)
     (folder / "data/testbed/model").mkdir(parents=True)
     (folder / "data/testbed/model/weights").write_text("none\n")
-    shutil.copytree(HERE / "data/testbed/persona", folder / "data/testbed/persona")
+    shutil.copytree(ROOT / "data/testbed/persona", folder / "data/testbed/persona")
     stages: dict[str, Any] = {
         "settings": {
             "foreach": BOTH,
@@ -218,18 +218,18 @@ def build(folder: Path, graph: Mapping[str, tuple[str, tuple[str, ...]]] = GRAPH
 
 
 def environment(**more: str) -> dict[str, str]:
-    """As a user's shell has it, the virtual environment active: nothing of this test run's own pipeline."""
-    kept = {
+    """A user's environment variables with the virtual environment active, without those of this test run."""
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PSR_", "PREFECT_", "DVC_", "PYTEST_"))
     }
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    return {**kept, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
+    path = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    return {**variables, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 def reproduce(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the main door to its end."""
+    """Run `python -m flows.reproduce` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "flows.reproduce", "--profile", "smoke", *arguments],
         cwd=folder,
@@ -245,7 +245,7 @@ def reproduce(folder: Path, *arguments: str, **more: str) -> subprocess.Complete
 def started(
     folder: Path, *arguments: str, module: str = "flows.reproduce", **more: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a door in the background; it and everything it started is gone at the end."""
+    """Run a command in the background; it and its child processes are killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
@@ -266,25 +266,25 @@ def started(
 
 
 def family(folder: Path) -> list[int]:
-    """Every living Python process that works in `folder`."""
-    found = []
+    """The ids of all running processes whose working folder is `folder`."""
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
+                pids.append(process.pid)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return pids
 
 
 def journal(folder: Path) -> list[str]:
-    """What the steps really made, in order."""
+    """The items that the steps computed, in order."""
     path = folder / ".psr" / "journal"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until it holds; fail after `seconds`."""
+    """Wait until `condition()` is true; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

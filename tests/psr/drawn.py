@@ -17,5 +17,5 @@ def drawn(n: int, seed: int, span: str = "R", rejected: bool = False) -> list[Ex
         length = int(torch.randint(low, high, (1,), generator=generator))
         return torch.randint(6, 250, (length,), generator=generator).tolist()
 
-    made = [example(some(3, 9), some(1, 14), 0.5 + 0.5 * i / n, span, word=251) for i in range(n)]
-    return [replace(one, rejected=tuple(some(1, 9))) for one in made] if rejected else made
+    examples = [example(some(3, 9), some(1, 14), 0.5 + 0.5 * i / n, span, word=251) for i in range(n)]
+    return [replace(one, rejected=tuple(some(1, 9))) for one in examples] if rejected else examples

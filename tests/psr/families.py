@@ -137,10 +137,10 @@ def _byte_level(use_regex: bool) -> Tokenizer:
     """Byte-level BPE; without the regular expression merges cross the borders between words and lines."""
     tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in _MERGES)]
     pairs = [tuple(merge.split(" ")) for merge in _MERGES]
-    made = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=pairs))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
-    made.decoder = decoders.ByteLevel()
-    return made
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=pairs))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _pieces() -> Tokenizer:
@@ -149,7 +149,7 @@ def _pieces() -> Tokenizer:
     merges = [("▁", letter) for letter in "abcdefghiW"] + [("t", "h"), ("th", "e")]
     bytes_ = [f"<0x{byte:02X}>" for byte in (*range(9, 14), 0xC3, 0xA9)]
     tokens = [*SPECIAL, "<unk>", *bytes_, "▁", *letters, *("".join(merge) for merge in merges)]
-    made = Tokenizer(
+    tokenizer = Tokenizer(
         models.BPE(
             vocab={token: i for i, token in enumerate(tokens)},
             merges=merges,
@@ -158,24 +158,24 @@ def _pieces() -> Tokenizer:
             fuse_unk=True,
         )
     )
-    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    return made
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
 
 
 def _word_level() -> Tokenizer:
     """Whole lower-case words; line ends are words of their own."""
     tokens = [*SPECIAL, "<unk>", *_WORDS.split(), *_SIGNS.split(), "\n"]
-    made = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(" ", "removed"),
             pre_tokenizers.Split("\n", "isolated"),
             pre_tokenizers.Punctuation(),
         ]
     )
-    return made
+    return tokenizer
 
 
 _MAKERS = {
@@ -187,14 +187,14 @@ KINDS = tuple(_MAKERS)
 @cache
 def tokenizer(template: str = "system", kind: str = "byte") -> PreTrainedTokenizerBase:
     """A tokenizer of at most VOCABULARY tokens. template: a key of TEMPLATES; kind: one of KINDS."""
-    made = _MAKERS[kind]()
-    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    core = _MAKERS[kind]()
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     if template == "base_bos":
-        made.post_processor = TemplateProcessing(
+        core.post_processor = TemplateProcessing(
             single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, 1)]
         )
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=BOS, eos_token=EOS, pad_token=PAD, extra_special_tokens=[START, END]
+        tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=PAD, extra_special_tokens=[START, END]
     )
     wrapped.chat_template = TEMPLATES[template]
     return wrapped

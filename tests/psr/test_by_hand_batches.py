@@ -3,7 +3,7 @@
 import pytest
 import torch
 from families import tokenizer
-from written import IDS, TOLD, generated, greedy, left_padded, logits, strong_module, written
+from written import GREEDY, IDS, generated, greedy, left_padded, logits, strong_module, written
 
 from psr.lm.cached import cache_argument
 from psr.lm.chats import encode_chat
@@ -59,7 +59,7 @@ def test_beams_and_samples_are_as_without_a_cache(lm, model, told, span):
     prompts = [encode_chat(lm.tokenizer, (Message("user", text),)) for text in texts]
     ids, attention = left_padded([prompt.ids for prompt in prompts])
     columns = [range(ids.shape[1] - len(prompt.ids) + prompt.start(span), 64) for prompt in prompts]
-    settings = {**TOLD, "max_new_tokens": NEW, "attention_mask": attention, **told}
+    settings = {**GREEDY, "max_new_tokens": NEW, "attention_mask": attention, **told}
     with torch.inference_mode():
         with steer(model, module, 1.0, lm.tokenizer) as live:
             torch.manual_seed(3)

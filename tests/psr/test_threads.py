@@ -8,7 +8,7 @@ import pytest
 import torch
 from families import FAMILIES, family
 from transformers import TextIteratorStreamer
-from written import IDS, TOLD, generated, greedy, logits, strong_module, written
+from written import GREEDY, IDS, generated, greedy, logits, strong_module, written
 
 from psr.answers.generation import Request, generate
 from psr.answers.sampling import Sampling
@@ -140,7 +140,7 @@ def test_a_streamer_yields_the_steered_answer(lm, model, span):
         thread = threading.Thread(
             target=model.generate,
             args=(torch.tensor([prompt.ids]),),
-            kwargs={"max_new_tokens": 6, "streamer": streamer, **TOLD},
+            kwargs={"max_new_tokens": 6, "streamer": streamer, **GREEDY},
         )
         thread.start()
         text = "".join(streamer)

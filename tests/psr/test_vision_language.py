@@ -5,7 +5,7 @@ import torch
 from families import VOCABULARY, tokenizer
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 from transformers.utils import logging
-from written import IDS, TOLD, generated, greedy, strong_module, written
+from written import GREEDY, IDS, generated, greedy, strong_module, written
 
 from psr.answers.generation import Request, generate
 from psr.answers.sampling import Sampling
@@ -128,16 +128,16 @@ def test_a_prompt_with_an_image_is_steered_as_by_hand(loaded):
     model = loaded["llava"].model
     module = strong_module(loaded["llava"].fingerprint, form="Const")
     ids, pixels = torch.tensor([[5, 40, *[IMAGE] * 4, 61, 8]]), torch.linspace(-1, 1, 3 * 28 * 28).view(1, 3, 28, 28)
-    told = {"pixel_values": pixels, "max_new_tokens": NEW, **TOLD}
+    settings = {"pixel_values": pixels, "max_new_tokens": NEW, **GREEDY}
     with torch.inference_mode():
-        plain = model.generate(ids, **told)
+        plain = model.generate(ids, **settings)
         with written(model, module, [range(7, 64)]):
-            expected = model.generate(ids, use_cache=False, **told)
+            expected = model.generate(ids, use_cache=False, **settings)
         with steer(model, module):
-            got = model.generate(ids, **told)
+            got = model.generate(ids, **settings)
             once = model(input_ids=ids, pixel_values=pixels).logits
         with steered(model, [Steer(module, 1.0, 7)]):
-            assert torch.equal(model.generate(ids, **told), expected)
+            assert torch.equal(model.generate(ids, **settings), expected)
         with written(model, module, [[7]]):
             torch.testing.assert_close(once, model(input_ids=ids, pixel_values=pixels).logits, rtol=1e-4, atol=2e-4)
     assert torch.equal(got, expected)

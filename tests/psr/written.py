@@ -1,7 +1,7 @@
-"""Steering written out by hand, to compare the library with: whole texts, no cache, columns named one by one.
+"""Steering written out by hand, for comparison with the library: full texts, no cache, explicit columns.
 
-strong_module(...)            a module whose effect nobody can overlook
-written(model, ...)           while open, the blocks add what Eq. 7 says at these columns
+strong_module(...)            a module with a strong effect
+written(model, ...)           while open, the blocks add Eq. 7's term at these columns
 greedy(model, ids, n, ...)    n new tokens, each from a forward of the whole text; generated: by model.generate
 """
 
@@ -19,7 +19,7 @@ from psr.steering.forms import form_named, init_params
 from psr.steering.module import SteeringModule
 
 IDS = (5, 40, 61, 90, 33, 12, 77, 8)
-TOLD = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None}  # for model.generate
+GREEDY = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None}  # for model.generate
 
 
 def strong_module(
@@ -97,9 +97,11 @@ def greedy(
 
 def generated(model: nn.Module, ids: Sequence[int] | Tensor | None, n: int, **more: Any) -> list[Said]:
     """What model.generate says, row by row."""
-    given = torch.tensor([list(ids)]) if isinstance(ids, tuple) else ids
+    prompt = torch.tensor([list(ids)]) if isinstance(ids, tuple) else ids
     with torch.inference_mode():
-        out = model.generate(given, max_new_tokens=n, output_logits=True, return_dict_in_generate=True, **(TOLD | more))
+        out = model.generate(
+            prompt, max_new_tokens=n, output_logits=True, return_dict_in_generate=True, **(GREEDY | more)
+        )
     tokens, said = out.sequences[:, -n:].tolist(), torch.stack(out.logits, dim=1)
     return [Said(*row) for row in zip(tokens, said, strict=True)]
 

@@ -12,7 +12,7 @@ from tests.results_folder import SLUGS, write_results
 
 ALPHAS = (0.0, 1.0, 2.0, 3.0, 4.0)
 PROMPT = np.full(2, 90.0)
-TOLD = {"alphas": [0, 1, 2, 3], "alpha_max": 4, "refine": (1,)}
+SETTINGS = {"alphas": [0, 1, 2, 3], "alpha_max": 4, "refine": (1,)}
 
 
 def falling() -> Scores:
@@ -31,7 +31,7 @@ def test_what_was_recorded_is_given_back_and_what_lies_between_is_interpolated()
 
 
 def test_both_costs_by_hand():
-    found = costs(falling(), np.array([10.0] * 5), PROMPT, TOLD)
+    found = costs(falling(), np.array([10.0] * 5), PROMPT, SETTINGS)
     # grid: 1, 2, 3; then 0.45, just below where the prompt's coherence is crossed, and 1.1, just above where 80 is
     assert (found.calls, found.tokens) == (2, 50.0)
     assert found.bisected_calls == (
@@ -43,7 +43,7 @@ def test_both_costs_by_hand():
 
 def test_without_a_crossing_a_bisection_asks_for_the_largest_alpha_alone():
     level = Scores(ALPHAS, np.zeros((5, 2)), np.full((5, 2), 95.0))
-    found = costs(level, np.array([10.0] * 5), PROMPT, TOLD)
+    found = costs(level, np.array([10.0] * 5), PROMPT, SETTINGS)
     assert (found.bisected_calls, found.calls) == ((1, 1), 2)
 
 
