@@ -16,7 +16,7 @@ _NEEDS = (
 
 
 def _check(root: Path) -> None:
-    """Raise PsrError unless the pipeline's packages are installed and `root` holds dvc.yaml."""
+    """Raise PsrError unless the pipeline's packages are installed and `root` is a checkout, whole or damaged."""
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
         raise PsrError(
@@ -25,7 +25,7 @@ def _check(root: Path) -> None:
             got=f"no {', '.join(missing)}",
             do="Run: pip install -e '.[pipeline]' -c constraints.txt",
         )
-    if not (root / "dvc.yaml").is_file():
+    if not any((root / name).exists() for name in ("dvc.yaml", "params.yaml", ".dvc")):
         raise PsrError(
             "the pipeline runs in a checkout of its repository",
             where=root,
