@@ -45,7 +45,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ModelDir = Annotated[Path, typer.Option("--model", help="Folder of a Hugging Face causal LM (safetensors).")]
+ModelDir = Annotated[
+    Path, typer.Option("--model", help="A folder (safetensors), a GGUF file, or a name on the Hugging Face hub.")
+]
+Revision = Annotated[str | None, typer.Option("--revision", help="Of a model of the hub: the commit, 40 hex digits.")]
 ModuleDir = Annotated[Path, typer.Option("--module", help="Folder of a steering module.")]
 Alpha = Annotated[float, typer.Option("--alpha", help="Strength of steering; 0 is none.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the random numbers; all answers share them.")]
@@ -53,11 +56,15 @@ Length = Annotated[
     int | None, typer.Option("--max-new-tokens", help=f"Longest answer. Default: {DEFAULT_LENGTH}, or what fits.")
 ]
 Heat = Annotated[float, typer.Option("--temperature", help="0: always the most likely token.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="float32, bfloat16, float16, or auto: what the machine is fast in.")
+]
 Template = Annotated[
     str, typer.Option("--template", help='Options of the chat template as JSON: {"enable_thinking": false}.')
 ]
-Device = Annotated[str, typer.Option("--device", help="Where the model runs, as torch names it.")]
+Device = Annotated[
+    str, typer.Option("--device", help="Where the model runs: as torch names it, auto, or balanced over all GPUs.")
+]
 
 
 def main() -> None:
@@ -103,6 +110,7 @@ class Setup:
 
 def _open(
     model: Path,
+    revision: str | None,
     module: Path,
     alpha: float,
     dtype: str,
@@ -118,7 +126,7 @@ def _open(
 
         check_alpha(alpha)
         loaded = load_module(module)
-        lm = load_model(model, dtype=dtype, device=device, template=_options(template))
+        lm = load_model(model, revision=revision, dtype=dtype, device=device, template=_options(template))
         check_model(loaded, lm.fingerprint, lm.d_model, lm.n_layers)
     return Setup(lm, loaded, length, temperature)
 
@@ -152,10 +160,11 @@ def steer(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     template: Template = "{}",
+    revision: Revision = None,
 ) -> None:
     """Print the plain answer, the prompted one if there is an instruction, then the steered one."""
     with _one_line_errors():
-        setup = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
+        setup = _open(model, revision, module, alpha, dtype, device, max_new_tokens, temperature, template)
         turn = Message("user", question)
         rows: dict[str, tuple[Chat, float]] = {"plain": ((turn,), 0.0)}
         if instruction is not None:
@@ -178,11 +187,12 @@ def chat(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     template: Template = "{}",
+    revision: Revision = None,
     remember: Annotated[bool, typer.Option("--remember", help="Each side goes on with its own conversation.")] = False,
 ) -> None:
     """Ask and ask again: plain and steered answers side by side."""
     with _one_line_errors():
-        setup = _open(model, module, alpha, dtype, device, max_new_tokens, temperature, template)
+        setup = _open(model, revision, module, alpha, dtype, device, max_new_tokens, temperature, template)
         talk, console = Talk(alpha, seed, remember), Console()
         console.print(Text(f"{clean(setup.module.id)}. {HELP}"))
         while (line := _ask(console, talk.alpha)) is not None:

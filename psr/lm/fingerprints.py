@@ -31,6 +31,7 @@ _CHUNK = 1 << 24  # elements hashed at once, so that a large model is streamed a
 _KEYS_WITHOUT_EFFECT = frozenset(
     {
         "_name_or_path",
+        "_model_name_or_path",
         "_attn_implementation",
         "_experts_implementation",
         "_commit_hash",

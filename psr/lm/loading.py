@@ -1,109 +1,77 @@
-"""Loading a language model from a folder: safetensors only, whole or not at all, with one clear line for what is wrong."""
+"""Loading a language model: safetensors or GGUF, whole or not at all, with one clear line for what is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from psr.errors import PsrError
+from psr.lm.devices import SPREAD, check_device, check_dtype, check_fits, resolved
 from psr.lm.models import LanguageModel, wrap
+from psr.lm.sources import Source, located
 from psr.lm.templates import own_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 def load_model(
     path: Path | str,
     *,
+    revision: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
-    local_files_only: bool = True,
     template: Mapping[str, object] | None = None,
 ) -> LanguageModel:
-    """The causal LM in folder `path` (or with that hub id, if `local_files_only` is off), safetensors only.
+    """The causal LM at `path`: a folder with safetensors, a GGUF file, or a name on the Hugging Face hub.
 
-    dtype: "float32", "bfloat16" or "float16". device: as torch names it ("cpu", "cuda:0"). template: as in `wrap`.
-    trust_remote_code: let the model bring its own Python code, which then runs here.
-    Raises PsrError when the folder is missing, damaged, incomplete, holds pickles or no causal LM, when dtype or device are
-    unknown, and for what `wrap` refuses.
+    revision: of a model of the hub, and required there: the commit, 40 hex digits, since what a name or a branch stands for may
+    change. It is fetched once, into the hub's cache, and never with HF_HUB_OFFLINE set.
+    dtype: "float32", "bfloat16" or "float16"; "auto" is bfloat16 where the processor or GPU computes with it, else float32.
+    device: as torch names it ("cpu", "cuda:0"); "auto" is the GPU where there is one; "balanced" spreads the layers over all GPUs,
+    which needs accelerate. `lm.dtype` and `lm.device` say what it came to.
+    trust_remote_code: let the model bring its own Python code, which then runs here. template: as in `wrap`.
+
+    A GGUF file needs the extra `gguf`; its weights are unpacked into `dtype`. Quantised weights in a folder are what
+    transformers makes of them. Neither those, "balanced" nor any GPU was tried: there was none to try them on.
+    Raises PsrError when the files are missing, damaged, incomplete, pickled or hold no causal LM, when dtype or device are
+    unknown, when the model takes more memory than is free, and for what `wrap` refuses.
 
         >>> lm = psr.load_model("data/testbed/model")
         >>> lm.n_layers, lm.d_model, lm.context
         (6, 128, 256)
     """
-    torch_dtype, torch_device = _dtype(dtype), _device(device)
-    if Path(path).is_dir() or local_files_only:
-        _check_folder(Path(path))
-    access: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": local_files_only}
+    dtype, device = resolved(dtype, device)
+    torch_dtype = check_dtype(dtype)
+    check_device(device)
+    source = located(path, revision, code=trust_remote_code)
+    access = {"trust_remote_code": trust_remote_code, **source.access}
     with _quiet():
-        config = _load_config(path, access)
-        model = _load_weights(path, config, torch_dtype, access)
-        tokenizer = _load_tokenizer(path, access)
-    model.to(torch_device)  # type: ignore[arg-type]
+        config = _load_config(source, access)
+        check_fits(_kind(config), config, torch_dtype, device, source.name)
+        source.check_weights()
+        model = _load_weights(source, config, torch_dtype, device, access)
+        tokenizer = _load_tokenizer(source, access)
     return wrap(model, tokenizer, template=template)
 
 
-def _dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise PsrError("unknown dtype", expected=f"one of {', '.join(DTYPES)}", got=repr(name))
-    return DTYPES[name]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except Exception as error:  # torch raises four different types here
-        reason = str(error).splitlines()[0]
-        raise PsrError(
-            "this device is not available",
-            expected="a device that torch sees here, such as 'cpu'",
-            got=f"{name!r}: {reason}",
-            do="Choose another device.",
-        ) from error
-    return device
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise PsrError(
-            "the model folder is missing", where=folder, expected="a Hugging Face model folder", do="Correct the path."
-        )
-    if not (folder / "config.json").is_file():
-        raise PsrError(
-            "not a model folder", where=folder, expected="a file config.json", got="none", do="Correct the path."
-        )
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern))
-    raise PsrError(
-        "the model folder holds no safetensors weights",
-        where=folder,
-        expected="model.safetensors",
-        got=f"pickled weights ({pickles[0]}), which are never loaded" if pickles else "no weights",
-        do="Save it again with save_pretrained." if pickles else "Fetch it again.",
-    )
-
-
-def _load_config(path: Path | str, access: dict[str, Any]) -> Any:
+def _load_config(source: Source, access: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(str(path), **access)
+        config = AutoConfig.from_pretrained(str(source.folder), **access)
     except Exception as error:
-        raise _unreadable("config", path, error) from error
+        raise _unreadable("config", source, error) from error
     if not _is_causal(config):
         raise PsrError(
             "this model is not a causal language model",
-            where=path,
+            where=source.name,
             expected="a decoder with a language-model head",
             got=", ".join(config.architectures or [config.model_type]),
             do="Choose a decoder-only model.",
@@ -135,57 +103,73 @@ def _classes(kind: str) -> Mapping[str, Any]:
     return dict(getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES"))
 
 
-def _load_weights(path: Path | str, config: Any, dtype: torch.dtype, access: dict[str, Any]) -> PreTrainedModel:
+def _kind(config: Any) -> Any:
+    """The class of transformers that builds the model."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     causal = _saved_by(config, "CAUSAL_LM") or not _saved_by(config, "IMAGE_TEXT_TO_TEXT")
-    kind: Any = AutoModelForCausalLM if causal else AutoModelForImageTextToText  # the language model inside is steered
+    return AutoModelForCausalLM if causal else AutoModelForImageTextToText  # the language model inside is steered
+
+
+def _load_weights(
+    source: Source, config: Any, dtype: torch.dtype, device: str, access: dict[str, Any]
+) -> PreTrainedModel:
+    from transformers import GgufConfig
+
     settings: dict[str, Any] = {"config": config, "dtype": dtype, "use_safetensors": True, **access}
+    spread = device == SPREAD or getattr(config, "quantization_config", None) is not None
+    if spread:  # by accelerate: quantised weights cannot be moved once they are loaded
+        settings["device_map"] = device
+    if source.gguf:  # unpacked, whatever this machine could do with packed weights
+        settings["quantization_config"] = GgufConfig(dequantize=True)
     try:
-        loaded: Any = kind.from_pretrained(str(path), output_loading_info=True, **settings)
+        with redirect_stderr(StringIO()) if source.gguf else nullcontext():  # a bar that cannot be switched off
+            loaded: Any = _kind(config).from_pretrained(str(source.folder), output_loading_info=True, **settings)
     except Exception as error:
-        raise _unreadable("weights", path, error) from error
+        raise _unreadable("weights", source, error) from error
     model, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:  # transformers fills them with random numbers and only warns
         raise PsrError(
             "the model's weights are incomplete",
-            where=path,
+            where=source.name,
             expected="every tensor of its config",
             got=f"{len(missing)} missing, the first {missing[0]}",
             do="Fetch or build the model again.",
         )
-    return model
+    return model if spread else model.to(torch.device(device))
 
 
-def _load_tokenizer(path: Path | str, access: dict[str, Any]) -> PreTrainedTokenizerBase:
+def _load_tokenizer(source: Source, access: dict[str, Any]) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), **access)
+        tokenizer = AutoTokenizer.from_pretrained(str(source.folder), **access)
     except Exception as error:
-        raise _unreadable("tokenizer", path, error) from error
+        raise _unreadable("tokenizer", source, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise PsrError(
             "the model has no tokenizer",
-            where=path,
+            where=source.name,
             expected="tokenizer files",
             do="Save the tokenizer into the folder.",
         )
-    if tokenizer.chat_template is None and Path(path).is_dir():
-        tokenizer.chat_template = own_template(Path(path))
+    if tokenizer.chat_template is None and source.gguf is None:
+        tokenizer.chat_template = own_template(source.folder)
     return tokenizer
 
 
-def _unreadable(part: str, path: Path | str, error: Exception) -> PsrError:
+def _unreadable(part: str, source: Source, error: Exception) -> PsrError:
     reason, do = (
         " ".join(str(error).split()),
         "The files are damaged or of another kind: fetch or build the model again.",
     )
+    if isinstance(error, ImportError):
+        do = "Install what it names."
     if "trust_remote_code" in reason:
         reason, do = "a model that brings its own code", "Set trust_remote_code only if you trust its author."
     return PsrError(
-        f"the model's {part} cannot be read", where=path, got=f"{type(error).__name__}: {reason[:200]}", do=do
+        f"the model's {part} cannot be read", where=source.name, got=f"{type(error).__name__}: {reason[:200]}", do=do
     )
 
 

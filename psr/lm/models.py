@@ -100,6 +100,11 @@ class LanguageModel:
         return self.model.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.model.dtype
+
+    @property
     def _text_config(self) -> Any:
         return self.model.config.get_text_config(decoder=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from psr.lm.loading import DTYPES
+from psr.lm.devices import DTYPES
 from psr.lm.models import LanguageModel, wrap
 from psr.steering.forms import form_named, init_params
 from psr.steering.module import SteeringModule
@@ -19,7 +19,7 @@ HEAD = 64  # width of an attention head
 def random_model(like: LanguageModel, width: int, layers: int, dtype: str) -> LanguageModel:
     """A Llama of this width and depth on the device of `like`, with its tokenizer; the weights are drawn from seed 0.
 
-    width: a multiple of 64; dtype: one of psr.lm.loading.DTYPES.
+    width: a multiple of 64; dtype: one of psr.lm.devices.DTYPES.
     """
     config = LlamaConfig(
         vocab_size=len(like.tokenizer),

@@ -36,7 +36,7 @@ def extract_side(
 
     Returns the cell: shards and the index entry.
     """
-    from psr.lm.loading import DTYPES
+    from psr.lm.devices import DTYPES
     from psr.lm.recording import record
 
     lm = open_model(model)

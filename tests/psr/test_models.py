@@ -205,17 +205,3 @@ def test_a_folder_that_wants_to_run_its_own_code_is_refused(tmp_path):
     _edit_config(_save(tmp_path), model_type="own", auto_map=code)
     (tmp_path / "own.py").write_text("raise SystemExit('the code ran')")
     assert "trust_remote_code" in _refused("the model's config cannot be read", tmp_path)
-
-
-def test_a_name_on_the_hub_is_looked_up_only_when_that_is_asked_for(monkeypatch):
-    asked = []
-
-    def from_pretrained(name, **access):
-        asked.append((name, access))
-        raise OSError("no network")
-
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", from_pretrained)
-    _refused("the model folder is missing", "someone/some-model")
-    assert asked == []
-    _refused("no network", "someone/some-model", local_files_only=False)
-    assert asked == [("someone/some-model", {"trust_remote_code": False, "local_files_only": False})]
