@@ -128,7 +128,8 @@ def completion_id(pair: str, method: str, alpha: float, seed: int, model: str, s
 class Judgement:
     """One verdict on one dimension. A failed judgement has value None: it is counted and left out of means, never 0.
 
-    value lies in [0, scale]; `raw` is the judge's own words, `error` why there is no value.
+    value lies in [0, scale], or anywhere on the line through these two where the judge says so (`unbounded`); `raw` is the
+    judge's own words, `error` why there is no value.
     """
 
     completion: str
@@ -271,12 +272,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class JudgeItem:
-    """What a judge is shown: never the method, never alpha."""
+    """What a judge is shown: never the method, never alpha. finished: the answer ended by itself, and not where it had to."""
 
     completion: str
     attribute: str
     question: str
     text: str
+    finished: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from psr.types import Completion, Dropped, Judgement, PromptPair, Triplet
 
 
 def means(judgements: Sequence[Judgement], dimension: str) -> dict[str, float | None]:
-    """completion id -> its value on one dimension, from 0 to 1; None where the judge failed."""
+    """completion id -> its value on one dimension as a share of its scale; None where the judge failed."""
     return {
         judgement.completion: None if judgement.value is None else judgement.value / judgement.scale
         for judgement in judgements
@@ -28,8 +28,8 @@ def select(
 ) -> tuple[tuple[Triplet, ...], tuple[Dropped, ...]]:
     """Keep the completions that show the trait and make sense; kept + dropped = judged.
 
-    trait, coherence: completion id -> [0, 1] or None (not judged). `limit` keeps the first so many in the order of
-    their ids, which is as good as random and the same on every machine.
+    trait, coherence: completion id -> share of the scale, or None (not judged); one beyond [0, 1] counts as its nearer end.
+    `limit` keeps the first so many in the order of their ids, which is as good as random and the same on every machine.
     """
     kept: list[Triplet] = []
     dropped: list[Dropped] = []
@@ -39,8 +39,12 @@ def select(
         if reason:
             dropped.append(Dropped(completion.id, reason))
         else:
-            kept.append(Triplet(pairs[completion.pair], completion, float(t or 0), float(c or 0)))
+            kept.append(Triplet(pairs[completion.pair], completion, _within(t), _within(c)))
     return tuple(kept), tuple(dropped)
+
+
+def _within(share: float | None) -> float:
+    return min(max(float(share or 0), 0.0), 1.0)
 
 
 def _reason(trait: float | None, coherence: float | None, min_trait: float, min_coherence: float, *, full: bool) -> str:

@@ -26,6 +26,8 @@ class Judge(Protocol):
     [0, the judgement's scale], or is None with the reason in `error`. It raises JudgeError when it could not judge; any
     other error is a fault of the judge and ends the run.
 
+    A judge for which 0 and the scale are two marks on a line, and not its ends, names such dimensions in `unbounded`.
+
     A judge whose verdicts depend on more than its id, rubric and items also has a method `reads(attribute)`, which
     returns the rest as values of JSON. It is part of the key of finished judgements.
     """
@@ -55,10 +57,11 @@ def judge_all(
 
     A completion that occurs twice is judged once. A JudgeError is tried again up to `retries` times if it says that
     this may help, after `wait` seconds, then twice as long. One that stays, a verdict that is missing, a value that is no
-    number in [0, scale] (text, a truth value, a list, nan) and a scale that is no positive number become judgements
-    without a value that say why. Values are returned as floats, those of numpy and torch too. progress(n) is called with
-    the number of items just judged. Raises PsrError, with the judge's name, for a judge that raises anything but
-    JudgeError, answers with anything but Verdicts, or names completions or dimensions that it was not asked about.
+    number in [0, scale] (text, a truth value, a list, nan; any finite number is one on a dimension that is unbounded) and
+    a scale that is no positive number become judgements without a value that say why. Values are returned as floats,
+    those of numpy and torch too. progress(n) is called with the number of items just judged.
+    Raises PsrError, with the judge's name, for a judge that raises anything but JudgeError, answers with anything but
+    Verdicts, or names completions or dimensions that it was not asked about.
     """
     if batch_size < 1 or retries < 0:
         raise PsrError(
@@ -143,17 +146,17 @@ def _accept(judge: Judge, batch: list[JudgeItem], verdicts: Verdicts, error: str
                 expected=f"one verdict by {judge.id} {judge.rubric} for each item on {', '.join(judge.dimensions)}",
                 got=f"{'a second' if is_wanted and key in judged else 'one'} on {_shown(key)} by {judgement.judge} {judgement.rubric}",
             )
-        judged[key] = _checked(judgement)
+        judged[key] = _checked(judgement, judgement.dimension in getattr(judge, "unbounded", ()))
     return {key: judged.get(key) or _missing(judge, key, error or "the judge returned no verdict") for key in wanted}
 
 
-def _checked(judgement: Judgement) -> Judgement:
-    """`judgement` with its value and scale as floats; without its value where that is no number in [0, scale]."""
+def _checked(judgement: Judgement, unbounded: bool) -> Judgement:
+    """`judgement` with its value and scale as floats; without its value where that is no number, or outside [0, scale]."""
     value, scale = _number(judgement.value), _number(judgement.scale)
     if scale is None or scale <= 0:
         scale, wrong = 0.0, f"scale {_shown(judgement.scale)} is not a positive number"  # 0: as in `_missing`
-    elif value is None or not 0 <= value <= scale:
-        wrong = f"value {_shown(judgement.value)} is not a number from 0 to {scale:g}"
+    elif value is None or not (unbounded or 0 <= value <= scale):
+        wrong = f"value {_shown(judgement.value)} is not a {'finite number' if unbounded else f'number from 0 to {scale:g}'}"
     else:
         return replace(judgement, value=value, scale=scale)
     if judgement.value is None:

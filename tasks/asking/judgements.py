@@ -46,4 +46,4 @@ def _judge(folder: Path, judge: Judge, items: Sequence[JudgeItem]) -> None:
 
 def judge_item(completion: Completion, pair: PromptPair) -> JudgeItem:
     """What a judge is shown of a completion."""
-    return JudgeItem(completion.id, pair.attribute, pair.question, completion.text)
+    return JudgeItem(completion.id, pair.attribute, pair.question, completion.text, completion.finished)

@@ -254,3 +254,21 @@ def test_impossible_batches_are_refused():
     for wrong in ({"batch_size": 0}, {"retries": -1}):
         with pytest.raises(PsrError, match="batch_size of at least 1 and retries of 0 or more"):
             judge_all(Scripted(), items(1), **wrong)
+
+
+def test_a_value_beyond_the_scale_is_kept_on_an_unbounded_dimension_alone():
+    class Line(Scripted):
+        unbounded = ("trait",)
+
+        def __call__(self, items):
+            verdicts = super().__call__(items)
+            numbers = iter([-20.0, -20.0, 130.0, 130.0, math.inf, 100.0])
+            return replace(verdicts, judgements=tuple(replace(one, value=next(numbers)) for one in verdicts.judgements))
+
+    judged = judge_all(Line(), items(3)).judgements
+    assert [one.value for one in judged] == [-20, None, 130, None, None, 100]
+    assert [one.error for one in judged if one.value is None] == [
+        "value -20.0 is not a number from 0 to 100",
+        "value 130.0 is not a number from 0 to 100",
+        "value inf is not a finite number",
+    ]

@@ -48,6 +48,12 @@ def test_a_failed_judgement_is_dropped_as_not_judged_and_not_as_zero():
     assert [d.reason for d in dropped] == ["not judged"]
 
 
+def test_a_value_beyond_the_scale_is_a_label_within_it():
+    c = completion(0)
+    [triplet], _ = select({PAIR.id: PAIR}, [c], {c.id: 1.3}, {c.id: 1.0})
+    assert (triplet.trait, triplet.coherence) == (1.0, 1.0)
+
+
 def test_selection_does_not_depend_on_the_order_of_completions():
     completions = [completion(seed) for seed in range(9)]
     ones = {c.id: 1.0 for c in completions}
