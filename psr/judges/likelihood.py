@@ -127,7 +127,7 @@ def likelihood_judge(
             expected=f"an instruction, and {LEAST} answers that are not empty without it and as many with it",
             got=f"{len(instructions)} instructions, {len(sides[0])} plain and {len(sides[1])} prompted answers",
         )
-    spoilt = spoil(lm.tokenizer, *(side[:SPOILT] for side in sides), seed=seed)
+    spoilt = spoil(lm.tokenizer, sides[0][:SPOILT], sides[1][:SPOILT], seed)
     groups = {"plain": sides[0], "prompted": sides[1], **{kind: items[::2] for kind, items in spoilt.items()}}
     read = read_answers(lm, instructions, [item for items in groups.values() for item in items], batch_size=batch_size,
                         progress=progress)  # fmt: skip

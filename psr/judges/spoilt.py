@@ -52,22 +52,18 @@ def spoil(
     )
     items = [item for item in (*plain, *prompted) if len(item.text.split()) >= LEAST_WORDS]
     return {
-        kind: tuple(replace(item, completion=f"{item.completion} {kind}", **_changed(way, item, items, i, source, seed))
-                    for i, item in enumerate(items))
-        for kind, way in WAYS.items()
-    }  # fmt: skip
+        kind: tuple(_spoilt(kind, item, items, source, Random(f"{seed} {i}")) for i, item in enumerate(items))  # noqa: S311
+        for kind in WAYS
+    }
 
 
 _Way = Callable[[list[str], list[str], _Source, Random], str]
 
 
-def _changed(
-    way: _Way, item: JudgeItem, items: list[JudgeItem], i: int, source: _Source, seed: int
-) -> dict[str, object]:
-    others = [other for other in items if other.question != item.question] or items
-    rng = Random(f"{seed} {i}")  # noqa: S311
-    text = way(item.text.split(), rng.choice(others).text.split(), source, rng)
-    return {"text": text, "finished": item.finished or way is _cut}
+def _spoilt(kind: str, item: JudgeItem, items: Sequence[JudgeItem], source: _Source, rng: Random) -> JudgeItem:
+    other = rng.choice([other for other in items if other.question != item.question] or items)
+    text = WAYS[kind](item.text.split(), other.text.split(), source, rng)
+    return replace(item, completion=f"{item.completion} {kind}", text=text, finished=item.finished or kind == "cut")
 
 
 def _salad(words: list[str], other: list[str], source: _Source, rng: Random) -> str:

@@ -22,7 +22,9 @@ from psr.types import INSTRUCTED, PLAIN, JudgeItem, Message, PromptPair
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOLLM2 = ROOT / "data" / "models" / "smollm2"
-PIRATE = {side: json.loads((ROOT / f"data/testbed/persona/{side}/pirate.json").read_text()) for side in ("extract", "eval")}
+PIRATE = {
+    side: json.loads((ROOT / f"data/testbed/persona/{side}/pirate.json").read_text()) for side in ("extract", "eval")
+}
 INSTRUCTION = PIRATE["extract"]["instruction"][0]["pos"]
 HELD_OUT = tuple(one["pos"] for one in PIRATE["eval"]["instruction"][:2])
 
@@ -193,7 +195,9 @@ def test_the_same_seed_spoils_in_the_same_way(answers):
     assert first == again
     assert set(first) == set(WAYS)
     assert all(first[kind] != other[kind] for kind in first)
-    assert all(sorted(a.text.split()) == sorted(b.text.split()) for a, b in zip(first["salad"], answers.plain, strict=False))
+    assert all(
+        sorted(a.text.split()) == sorted(b.text.split()) for a, b in zip(first["salad"], answers.plain, strict=False)
+    )
     assert all(b.text.startswith(a.text) and a.finished for a, b in zip(first["cut"], answers.plain, strict=False))
 
 
