@@ -50,7 +50,7 @@ def write_settings(root: Path, profile: str, settings: Profile, content: Callabl
     values = {
         **settings.model_dump(mode="json"),
         INPUTS: {
-            "model": content(settings.model.path),
+            "model": settings.model.revision or content(settings.model.path),
             "benchmarks": {one.name: content(one.path) for one in settings.benchmarks},
         },
         PLUGS: {

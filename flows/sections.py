@@ -7,11 +7,13 @@ Sections are frozen, and refuse unknown keys.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from psr.fitting.methods.named import methods_named
+from psr.lm.sources import COMMIT
+from tasks.asking.models import resolved_model
 from tasks.benchmarks.catalogue import benchmark_named, benchmarks_of
 from tasks.benchmarks.judges import judge_settings
 
@@ -33,17 +35,32 @@ class Model(Section):
     """The language model that is steered, and how it is run."""
 
     path: str
-    """A folder with a Hugging Face causal LM: safetensors, config, tokenizer with a chat template."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What the weights are loaded as."""
+    """A folder with a Hugging Face causal LM (safetensors, config, tokenizer with a chat template), a GGUF file, or a name on
+    the Hugging Face hub."""
+    revision: str | None = None
+    """The commit, 40 hex digits, of a model of the hub, and required there."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """What the weights are loaded as. `auto` is `bfloat16` where the processor or GPU computes with it, else `float32`."""
     device: str = "cpu"
-    """The device it runs on, as torch names it."""
+    """Where it runs, as torch names it; `auto` is the GPU where there is one, else `cpu`; `balanced` is all GPUs together."""
     threads: Count = 2
     """Threads on a processor. Matrix products differ in their last bits between thread counts, so it is a parameter."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run. No shipped profile sets it."""
     template: dict[str, bool | int | float | str] = {}
     """Options of the chat template, such as `enable_thinking: false`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, values: Any) -> Any:
+        return resolved_model(values) if isinstance(values, dict) else values
+
+    @field_validator("revision")
+    @classmethod
+    def _commit(cls, revision: str | None) -> str | None:
+        if revision is not None and not COMMIT.fullmatch(revision):
+            raise ValueError("a commit has 40 hex digits; a branch or a tag may be another model tomorrow")
+        return revision
 
 
 class Benchmark(Section):

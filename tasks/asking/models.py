@@ -11,11 +11,22 @@ if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
 
 
+def resolved_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the section `model` with what "auto" comes to on this machine."""
+    if "auto" not in (values.get("dtype"), values.get("device")):  # else torch is not needed
+        return dict(values)
+    from psr.lm.devices import resolved
+
+    dtype, device = resolved(values.get("dtype", "float32"), values.get("device", "cpu"))
+    return {**values, "dtype": dtype, "device": device}
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """Which model, and how it is run. Small and picklable, so a cell takes it as an argument instead of the model.
 
-    template: options of its chat template, as a mapping or as pairs.
+    template: options of its chat template, as a mapping or as pairs. revision: the commit, of a model of the hub. dtype and
+    device hold what "auto" comes to on this machine.
     """
 
     path: str
@@ -24,8 +35,11 @@ class ModelSettings:
     threads: int
     trust_remote_code: bool = False
     template: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    revision: str | None = None
 
     def __post_init__(self) -> None:
+        for name, value in resolved_model({"dtype": self.dtype, "device": self.device}).items():
+            object.__setattr__(self, name, value)
         # hashable, and equal whatever the order of its options: open_model caches by it
         object.__setattr__(self, "template", tuple(sorted(dict(self.template).items())))
 
@@ -46,6 +60,7 @@ def open_model(settings: ModelSettings) -> LanguageModel:
     torch.set_num_threads(settings.threads)
     return load_model(
         settings.path,
+        revision=settings.revision,
         dtype=settings.dtype,
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,

@@ -30,6 +30,7 @@ with warnings.catch_warnings(record=True):
             place = context.model_config
             self.module = load_module(context.artifacts["module"])
             more = {"dtype": place["dtype"], "device": place["device"], "template": place.get("template")}
+            more["revision"] = place.get("revision")  # none in what earlier releases tracked
             self.lm = load_model(place["model"], **more)
             check_model(self.module, self.lm.fingerprint, self.lm.d_model, self.lm.n_layers)
 

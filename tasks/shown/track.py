@@ -114,9 +114,10 @@ def run_tags(root: Path, profile: str) -> dict[str, str]:
 def model_config(root: Path, profile: str) -> dict[str, Any]:
     """Where a tracked module finds its language model, unless another is named when it is loaded."""
     model = _settings_of(root, profile).get("model", {})
-    defaults = {"dtype": "float32", "device": "cpu", "template": {}}
+    defaults: dict[str, Any] = {"dtype": "float32", "device": "cpu", "template": {}, "revision": None}
     known = {name: model.get(name, default) for name, default in defaults.items()}
-    return {"model": str(root / model.get("path", "data/testbed/model")), **known}
+    path = model.get("path", "data/testbed/model")
+    return {"model": path if known["revision"] else str(root / path), **known}
 
 
 def _settings_of(root: Path, profile: str) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def test_sections_are_frozen():
         ({"methods": []}, ["methods", "at least 1"]),
         ({"methods": ["a-psr-mse-qr", "A-PSR MSE·QR"]}, ["a method is named twice", "a-psr-mse-qr"]),
         ({"model.dtype": "float8"}, ["model.dtype", "'float32'", "'float8'"]),
+        ({"model.revision": "main"}, ["model.revision", "40 hex digits", "'main'"]),
         ({"benchmarks.0.name": "mmlu"}, ["unknown benchmark", "persona", "my_lab.benchmarks:Mine", "'mmlu'"]),
         ({"benchmarks.0.name": "my_lab.songs:SONGS"}, ["the benchmark cannot be imported", "No module named 'my_lab'"]),
         ({"benchmarks.0.name": "psr.errors:PsrError"}, ["this is no benchmark", "load (reads a folder's attributes)"]),
@@ -289,3 +290,27 @@ def test_the_searched_amount_counts_what_persona_is_asked_for_at_most():
     assert amounts(quick, ROOT)["search"].count == asked
     formats = full.model_copy(update={"benchmarks": tuple(one for one in full.benchmarks if one.name == "ifeval")})
     assert amounts(formats, ROOT)["search"].count == 0  # no search: alpha is 1
+
+
+def test_auto_is_written_as_what_it_comes_to_on_this_machine(edited, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    for capable, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: {"avx512_bf16": capable})
+        settings = params.load(edited({"model.dtype": "auto", "model.device": "auto"}), "quick")
+        assert (settings.model.dtype, settings.model.device) == (dtype, "cpu")
+        params.write_settings(tmp_path, "quick", settings, lambda path: "")
+        written = yaml.safe_load((tmp_path / "data/quick/settings.yaml").read_text())
+        assert (written["model"]["dtype"], written["model"]["device"]) == (dtype, "cpu")
+        assert params.written(tmp_path, "quick") == settings
+
+
+def test_a_model_of_the_hub_counts_by_its_commit_and_is_not_hashed(edited, tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    settings = params.load(edited({"model.path": "owner/model", "model.revision": commit}), "quick")
+    hashed: list[str] = []
+    params.write_settings(tmp_path, "quick", settings, lambda path: hashed.append(path) or "hash")
+    written = yaml.safe_load((tmp_path / "data/quick/settings.yaml").read_text())
+    assert written["inputs"]["model"] == commit
+    assert hashed == ["data/testbed/persona"]

@@ -125,7 +125,7 @@ def test_without_a_revision_it_is_refused_and_said_what_is_needed():
     assert "commit that is meant as its revision" in _refused("the model folder is missing")
 
 
-@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT.upper(), ""])
+@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT + "0", COMMIT.upper(), ""])
 def test_a_revision_that_may_move_is_refused(revision):
     assert "another model tomorrow" in _refused("has to be a commit", revision=revision)
 

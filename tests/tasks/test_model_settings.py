@@ -50,3 +50,20 @@ def test_the_options_of_the_parameters_reach_the_template(folder):
 def test_an_option_that_the_template_does_not_know_is_refused():
     with pytest.raises(PsrError, match=r"takes no notice of this option.*'thinking'"):
         open_model(ModelSettings(str(MODEL), "float32", "cpu", 1, template={"thinking": False}))
+
+
+def test_auto_is_what_it_comes_to_in_the_settings_and_in_the_key(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    auto, named = ModelSettings(str(MODEL), "auto", "auto", 1), ModelSettings(str(MODEL), "bfloat16", "cpu", 1)
+    assert auto == named
+    assert auto.reads == (open_model(named).fingerprint, "bfloat16", "cpu", 1)
+    assert open_model(auto).dtype == torch.bfloat16
+
+
+def test_a_revision_reaches_the_loading():
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    with pytest.raises(PsrError, match=r"only a model of the hub has a revision.*0123456789abcdef"):
+        open_model(ModelSettings(str(MODEL), "float32", "cpu", 1, revision=commit))
