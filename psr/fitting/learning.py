@@ -52,21 +52,38 @@ def learn(
     one = method if isinstance(method, MethodPlug) else plug_of(method)
     method, learning = one.method, one.learning
     check_enough(len(examples), dropped, learning.at_least, method.name)
-    fitted = learning.learn(
-        FitRequest(
-            lm,
-            examples,
-            method,
-            tuple(layers) if method.adapts else checked_layers(lm, method, layers),
-            settings or learning.settings(),
-            module_id,
-            {**(origin or {}), "method": method.slug},
-            targets,
-            plain,
-            progress,
-        )
+    request = FitRequest(
+        lm,
+        examples,
+        method,
+        tuple(layers) if method.adapts else checked_layers(lm, method, layers),
+        settings or learning.settings(),
+        module_id,
+        {**(origin or {}), "method": method.slug},
+        targets,
+        plain,
+        progress,
     )
-    if not hasattr(fitted, "module"):
-        raise PsrError("a method learnt no module", where=method.name, expected="psr.fitting.loop.Fitted, as request.fitted(…) "
-                       "gives it", got=type(fitted).__name__)  # fmt: skip
-    return fitted  # type: ignore[no-any-return]
+    fitted = learning.learn(request)
+    return _checked(fitted, request)
+
+
+def _checked(fitted: Any, request: FitRequest) -> Any:
+    """`fitted`, unless its module is none that was asked for."""
+    method = request.method
+    if not all(hasattr(fitted, name) for name in ("module", "curve", "dead")):
+        raise PsrError(
+            "a method learnt no module",
+            where=method.name,
+            expected="psr.Fitted, such as request.fitted(…) returns",
+            got=type(fitted).__name__,
+        )
+    expected: dict[str, Any] = {"id": request.module_id, "model": request.lm.fingerprint}
+    if not method.adapts:
+        expected |= {"form": method.form, "layers": request.layers, "span": method.span}
+    got = {name: getattr(fitted.module, name, None) for name in expected}
+    if got != expected:
+        raise PsrError(
+            "a method learnt another module than it was asked for", where=method.name, expected=expected, got=got
+        )
+    return fitted

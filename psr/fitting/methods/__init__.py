@@ -17,7 +17,7 @@ from psr.fitting.methods.contract import Learning, MethodPlug
 from psr.fitting.objectives import OBJECTIVES
 from psr.types import Method, Scope, Span
 
-__all__ = ["BY_SLUG", "FAMILIES", "GRADIENT", "METHODS", "Learning", "MethodPlug", "parse_method"]
+__all__ = ["BY_SLUG", "FAMILIES", "GRADIENT", "METHODS", "Learning", "MethodPlug", "parse_method", "slug_of"]
 
 SCOPES: tuple[Scope, ...] = ("S", "A")
 SPANS: tuple[Span, ...] = ("R", "QR")
@@ -83,7 +83,7 @@ PATTERNS = ", ".join(
 
 def parse_method(text: str) -> Method:
     """psr's method called `text` (slug or printed name, any case). Raises PsrError that lists the known ones."""
-    slug = _slug(text)
+    slug = slug_of(text)
     if slug in BY_SLUG:
         return BY_SLUG[slug]
     match = re.fullmatch(r"(\D+?)([1-9]\d{0,3})(-.+)", slug)
@@ -96,5 +96,6 @@ def parse_method(text: str) -> Method:
     raise PsrError("unknown method", expected=known, got=repr(text), do=do)
 
 
-def _slug(text: str) -> str:
+def slug_of(text: str) -> str:
+    """A printed name or slug as a slug, whoever's the method is: `S-Const DiM·R` is s-const-dim-r."""
     return "-".join(text.replace("·", "-").split()).lower()

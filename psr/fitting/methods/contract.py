@@ -88,4 +88,4 @@ class MethodPlug:
             how = plug("way of learning a method", how, {}, {})
         if callable(how):
             how = how(self.method)
-        return checked("way of learning a method", self.method.slug, how, LEARNING_NEEDS)  # type: ignore[no-any-return]
+        return checked("way of learning a method", self.path or self.method.slug, how, LEARNING_NEEDS)  # type: ignore[no-any-return]

@@ -106,8 +106,11 @@ def _check_method(path: str, method: Method) -> None:
             "a method's name has letters, digits and single hyphens", where=path, expected="such as s-const-twice-r",
             got=method.slug, do="Correct the name of its objective.",
         )  # fmt: skip
-    if not method.adapts:
-        form_named(method.form)
+    try:
+        if not method.adapts:
+            form_named(method.form)
+    except PsrError as error:
+        raise PsrError(error.what, where=path, expected=error.expected, got=error.got) from None
 
 
 def _check_learning(path: str, learning: Learning, trained: bool) -> None:
