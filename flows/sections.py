@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from psr.fitting.methods.named import methods_named
+from psr.fitting.methods import slug_of
+from psr.fitting.methods.named import method_named, methods_named
 from psr.lm.sources import COMMIT
 from tasks.asking.models import resolved_model
 from tasks.benchmarks.catalogue import benchmark_named, benchmarks_of
@@ -219,12 +220,13 @@ class Steer(Section):
     strengths: Annotated[int, Field(ge=0)]
     """Answers a module whose λ is kept token by token."""
     with_prompt: tuple[str, ...] = ()
-    """Methods that also answer on top of the prompt, at α 1: rows `METHOD+prompt`."""
+    """Methods, of those that are compared, that also answer on top of the prompt, at α 1: rows `METHOD+prompt`."""
 
     @field_validator("with_prompt")
     @classmethod
-    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        return slugs(steering_methods(methods))
+    def _as_tables_call_them(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        """Slugs, which stay as they are where settings.yaml is read again."""
+        return tuple(method_named(text).method.slug if ":" in text else slug_of(text) for text in methods)
 
 
 class Faithfulness(Section):

@@ -29,7 +29,7 @@ MULTIPLE = 8  # accelerators reuse kernels and memory when lengths repeat
 class Batch:
     """Some examples, right-padded. ids, attention: [batch, token] long; start: [batch] first position of the span;
     span: [batch, token] bool; labels: [batch, token] bool, the tokens that LL predicts; first_label: the smallest
-    position of a label; trait: [batch] fp32; place: [batch, token] where each span token lies among all span tokens;
+    position of a label; trait: [batch] fp32; index: [batch, token] where each span token lies among all span tokens;
     rows: [batch] which examples they are.
     """
 
@@ -40,7 +40,7 @@ class Batch:
     labels: Tensor
     first_label: int
     trait: Tensor
-    place: Tensor
+    index: Tensor
     rows: Tensor
 
 
@@ -67,10 +67,10 @@ class TrainingSet:
         length, start, label = (column[rows].unsqueeze(-1) for column in (self.length, self.start, self.label))
         real = position < length
         span = real & (position >= start)
-        place = torch.where(span, self.offset[rows].unsqueeze(-1) + position - start, 0)
+        index = torch.where(span, self.offset[rows].unsqueeze(-1) + position - start, 0)
         tensors = (self.ids[rows, :width], real.long(), start.squeeze(-1), span, real & (position >= label))
         ids, attention, first, inside, labels = (tensor.to(device) for tensor in tensors)
-        return Batch(ids, attention, first, inside, labels, int(label.min()), self.trait[rows].to(device), place, rows)
+        return Batch(ids, attention, first, inside, labels, int(label.min()), self.trait[rows].to(device), index, rows)
 
 
 def training_set(examples: Sequence[Example], label_span: LabelSpan, pad_id: int) -> TrainingSet:

@@ -119,11 +119,11 @@ def check_enough(kept: int, dropped: Sequence[Dropped] = (), at_least: int = 1, 
     if kept >= at_least:
         return
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(one.reason for one in dropped).most_common())
-    told = f"; {len(dropped)} dropped: {reasons}" if dropped else ""
+    left_out = f"; {len(dropped)} dropped: {reasons}" if dropped else ""
     raise PsrError(
         "too few triplets to fit a module on",
         where=where,
         expected=f"at least {at_least}",
-        got=f"{kept} kept{told}",
+        got=f"{kept} kept{left_out}",
         do="Make more completions, or look at why they were dropped.",
     )

@@ -85,5 +85,5 @@ def stream_of(frozen: Targets, batch: Batch, device: torch.device) -> Tensor:
     """The recorded stream laid over a batch, [batch, token, d] on `device`; right padding holds some real token's."""
     first = torch.tensor(frozen.offsets)[batch.rows].unsqueeze(-1)
     inside = batch.attention.bool().cpu()
-    place = torch.where(inside, first + torch.arange(inside.shape[1]), first)
-    return frozen.values[0, place].to(device)
+    index = torch.where(inside, first + torch.arange(inside.shape[1]), first)
+    return frozen.values[0, index].to(device)

@@ -126,17 +126,19 @@ def _backward(problem: Problem, live: Sequence[Step], tokens: int) -> None:
     owner = torch.arange(len(live)).repeat_interleave(sizes)
     alpha = torch.cat([step.alpha for step in live]).to(device)
     scale, share = torch.tensor([step.run.problem.scale for step in live]), 1 / sizes
-    held = {name: torch.stack([step.run.params[name].detach() for step in live], dim=1) for name in live[0].run.params}
-    gradients = {name: torch.zeros_like(tensor) for name, tensor in held.items()}
+    stacked = {
+        name: torch.stack([step.run.params[name].detach() for step in live], dim=1) for name in live[0].run.params
+    }
+    gradients = {name: torch.zeros_like(tensor) for name, tensor in stacked.items()}
     parts = torch.zeros(len(live), 4, device=device)
     for some in passes(problem.data.length[rows], tokens):
         whose = owner[some]
         weights = (share[whose] / scale[whose]).to(device), share[whose].to(device)
         whose = whose.to(device)
-        here = {name: tensor[:, whose].requires_grad_() for name, tensor in held.items()}
-        values = _pass(problem, rows[some], here, alpha[some.to(device)], weights)
+        leaves = {name: tensor[:, whose].requires_grad_() for name, tensor in stacked.items()}
+        values = _pass(problem, rows[some], leaves, alpha[some.to(device)], weights)
         parts.index_add_(0, whose, values)
-        for name, tensor in here.items():
+        for name, tensor in leaves.items():
             gradients[name].index_add_(1, whose, tensor.grad)  # type: ignore[arg-type]
     for i, step in enumerate(live):
         step.run.parts.append(parts[i])

@@ -121,7 +121,7 @@ def pose(
             targets = targets_within(lm, problem.examples, problem.seen, method.span)
         check_targets(targets, lm.fingerprint, problem.seen, method.span, [one.tokens.length for one in examples])
         problem = replace(problem, targets=targets)
-    problem = replace(problem, held=objective.prepare(problem))
+    problem = replace(problem, prepared=objective.prepare(problem))
     if frozen_once and objective.from_frozen:
         problem = replace(problem, frozen=frozen_stream(lm, data, ordered[0]))
     return problem

@@ -26,7 +26,7 @@ AXBENCH_FACTORS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What `fit` is told. Raises PsrError when a value makes no sense.
+    """How a module is fitted. Raises PsrError when a value makes no sense.
 
     epochs, batch_size: whole numbers of at least 1; lr, weight_decay: AdamW's, lr decays linearly to 0, no warm-up.
     seed: starts both the parameters and the order of the examples.

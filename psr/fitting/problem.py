@@ -75,7 +75,7 @@ class Objective:
     name: as in a method's `objective`. presets: "paper" and "fast" -> its settings.
     rows(problem, batch, steering): its value at each row of a batch of x y', [batch], differentiable in what `steering` adds.
     reads: INSTRUCTED where it compares with A[l,i | x' y'], which then is `problem.targets`.
-    prepare(problem): what else it needs of the frozen model, computed once; then `problem.held`.
+    prepare(problem): what else it needs of the frozen model, computed once; then `problem.prepared`.
     strengths(settings, traits [batch], draw): α of each example of a step, [batch].
     normalises: whether the settings' `normalise` is about it: it is divided by its mean without steering. A benchmark's
     package, which sets the dead-gate regulariser with it, counts for such objectives only.
@@ -101,7 +101,7 @@ class Objective:
 class Problem:
     """What stays the same over all steps of a fit: the model, the padded examples, and what the objective needs.
 
-    targets: the instructed activations, and held: what else was prepared, where the objective asks for them. frozen: what
+    targets: the instructed activations, and prepared: what else was computed once, where the objective asks for them. frozen: what
     the lowest steered block returns unsteered, where it is not computed again in each step. scale: what the objective is
     divided by.
     """
@@ -114,7 +114,7 @@ class Problem:
     layers: tuple[int, ...]
     settings: FitSettings
     targets: Store | None = None
-    held: Any = None
+    prepared: Any = None
     frozen: Targets | None = None
     scale: float = 1.0
 
@@ -128,8 +128,8 @@ class Problem:
         """The lowest steered layer and every later one: where steering shows."""
         return tuple(range(self.layers[0], self.lm.n_layers))
 
-    def wanted(self, place: Tensor) -> Tensor:
-        """A[l,i | x' y'] laid over a batch of plain runs. place: [batch, token] from its Batch.
+    def wanted(self, batch: Batch) -> Tensor:
+        """A[l,i | x' y'] laid over a batch of plain runs.
 
         Returns [layer, batch, token, d] on the model's device, in the order of `seen`; meaningful inside the span.
         """
@@ -137,7 +137,7 @@ class Problem:
             raise PsrError(f"{self.objective.name} has no targets", expected="an objective that reads instructed runs")
         rows = torch.tensor([self.targets.layers.index(layer) for layer in self.seen])
         device = self.targets.device  # the CPU, or the model's when the caller moved them there
-        return self.targets.at(rows, place.to(device)).to(self.lm.device)
+        return self.targets.at(rows, batch.index.to(device)).to(self.lm.device)
 
 
 def activations(problem: Problem, batch: Batch, steering: Steering, layers: Sequence[int]) -> Mapping[int, Tensor]:

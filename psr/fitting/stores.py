@@ -49,9 +49,9 @@ class EightBit:
         """Where `at` wants its places and gives its result."""
         return self.codes.device
 
-    def at(self, rows: Tensor, place: Tensor) -> Tensor:
-        """The values at layers rows [layer] and tokens place [batch, token]: [layer, batch, token, d] fp32."""
-        at = rows.to(self.device)[:, None, None], place
+    def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """The values at layers rows [layer] and tokens tokens [batch, token]: [layer, batch, token, d] fp32."""
+        at = rows.to(self.device)[:, None, None], tokens
         return self.codes[at] * self.scale[at].unsqueeze(-1)
 
 
@@ -78,14 +78,14 @@ class Recomputed:
         """The model's fingerprint."""
         return self.lm.fingerprint
 
-    def at(self, rows: Tensor, place: Tensor) -> Tensor:
-        """As EightBit.at; the last place of each row tells which sequence it lies over."""
+    def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """As EightBit.at; the last tokens of each row tells which sequence it lies over."""
         offsets = torch.tensor(self.offsets)
-        which = torch.searchsorted(offsets, place.amax(dim=1), right=True) - 1
+        which = torch.searchsorted(offsets, tokens.amax(dim=1), right=True) - 1
         chosen = [self.examples[i] for i in which.tolist()]
         recording = _recorded(self.lm, chosen, [self.layers[row] for row in rows.tolist()], self.span, len(chosen))
-        moved = place - offsets[which].unsqueeze(-1) + torch.tensor(recording.offsets[:-1]).unsqueeze(-1)
-        return recording.values[:, moved.clamp_min(0)]  # outside the span place is 0, and any token will do
+        moved = tokens - offsets[which].unsqueeze(-1) + torch.tensor(recording.offsets[:-1]).unsqueeze(-1)
+        return recording.values[:, moved.clamp_min(0)]  # outside the span tokens is 0, and any token will do
 
 
 Store = Targets | EightBit | Recomputed

@@ -51,7 +51,7 @@ class Teacher:
         for rows in data.length.argsort(stable=True).split(CHUNK):
             batch = data.batch(rows, self.lm.device)
             inside = batch.labels[:, batch.first_label :].cpu()
-            kept[batch.place[:, batch.first_label - 1 : -1][inside]] = self._compute(batch).float().cpu()[inside]
+            kept[batch.index[:, batch.first_label - 1 : -1][inside]] = self._compute(batch).float().cpu()[inside]
         self.kept = kept
         return True
 
@@ -62,7 +62,7 @@ class Teacher:
         """
         if self.kept is None:
             return self._compute(batch)
-        return self.kept[batch.place[:, batch.first_label - 1 : -1]].to(self.lm.device)
+        return self.kept[batch.index[:, batch.first_label - 1 : -1]].to(self.lm.device)
 
     @torch.no_grad()
     def _compute(self, batch: Batch) -> Tensor:
@@ -71,11 +71,11 @@ class Teacher:
             [one.instructed_ids for one in chosen], self.lm.pad_id, side="right", device=self.lm.device
         )
         shift = torch.tensor([one.instructed_start - one.plain_start for one in chosen]).unsqueeze(-1)
-        place = torch.arange(batch.first_label - 1, batch.ids.shape[1] - 1) + shift
-        first = min(max(int(place.min()), 0), ids.shape[1] - 2)
+        index = torch.arange(batch.first_label - 1, batch.ids.shape[1] - 1) + shift
+        first = min(max(int(index.min()), 0), ids.shape[1] - 2)
         logits = logits_to_end(self.lm, ids, attention, first)
-        place = (place - first).clamp(0, logits.shape[1] - 1).to(logits.device)
-        return logits.gather(1, place.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
+        index = (index - first).clamp(0, logits.shape[1] - 1).to(logits.device)
+        return logits.gather(1, index.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
 
 
 def stored_teacher(lm: LanguageModel, examples: Sequence[Example], data: TrainingSet) -> Teacher:

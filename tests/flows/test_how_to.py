@@ -24,6 +24,7 @@ TOUCHED = {
     "benchmark.md": ["my_lab/__init__.py", "my_lab/moods/joyful.json", "my_lab/songs.py", "params.yaml"],
     "experiment.md": ["params.yaml"],
     "judge.md": ["my_lab/__init__.py", "my_lab/judges.py", "params.yaml"],
+    "method.md": ["my_lab/__init__.py", "my_lab/methods.py", "my_lab/objectives.py", "params.yaml"],
     "model.md": [],
 }
 WRITTEN = re.compile(

@@ -314,3 +314,19 @@ def test_a_model_of_the_hub_counts_by_its_commit_and_is_not_hashed(edited, tmp_p
     written = yaml.safe_load((tmp_path / "data/quick/settings.yaml").read_text())
     assert written["inputs"]["model"] == commit
     assert hashed == ["data/testbed/persona"]
+
+
+def test_a_method_of_ones_own_is_handed_to_fits_by_its_path_and_called_by_its_slug_elsewhere(edited):
+    path = "tests.psr.own_methods:TWICE"
+    for prompted in (path, "s-const-twice-r", "S-Const Twice·R"):
+        folder = edited({"methods": [path, "S-Const DiM·R"], "steer.with_prompt": [prompted]})
+        settings = params.load(folder, "quick")
+        params.write_settings(folder, "quick", settings, content=lambda name: f"hash of {name}")
+        again = params.written(folder, "quick")
+        assert again == settings
+        assert again.methods == (path, "s-const-dim-r")
+        assert again.steer.with_prompt == ("s-const-twice-r",)
+        text = yaml.safe_load((folder / "data/quick/settings.yaml").read_text())
+        assert list(text["plugs"]["methods"]) == [path]
+    with pytest.raises(PsrError, match="unknown form"):
+        params.load(edited({"methods": ["tests.psr.own_methods:NO_FORM"]}), "quick")

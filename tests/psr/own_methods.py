@@ -27,7 +27,7 @@ def absolute(problem, batch, steering):
     """Σ_l 1/(n·d) Σ_i ‖ A'[l,i | x y'] − A[l,i | x' y'] ‖₁"""
     A = activations(problem, batch, steering, problem.seen)
     total = torch.zeros(len(batch.span))
-    for layer, wanted in zip(problem.seen, problem.wanted(batch.place), strict=True):
+    for layer, wanted in zip(problem.seen, problem.wanted(batch), strict=True):
         distances = (A[layer] - wanted).abs().mean(dim=-1).masked_fill(~batch.span, 0.0)
         total = total + distances.sum(dim=1) / batch.span.sum(dim=1)
     return total

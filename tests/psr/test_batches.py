@@ -29,7 +29,7 @@ def test_a_batch_is_right_padded_to_its_longest_row():
 def test_span_tokens_are_found_where_the_targets_keep_them():
     data = training_set(EXAMPLES, "response", pad_id=99)
     batch = data.batch(torch.tensor([2, 0]), CPU)
-    assert batch.place[batch.span].tolist() == [10, 11, 12, 13, 0, 1, 2, 3, 4, 5]
+    assert batch.index[batch.span].tolist() == [10, 11, 12, 13, 0, 1, 2, 3, 4, 5]
 
 
 def test_labels_are_the_answer_or_all_that_the_span_predicts():

@@ -49,7 +49,7 @@ def test_targets_are_laid_over_the_plain_run():
     targets = wanted(layers=(1, 0))
     problem = pose(toy(), examples(), A_PSR, (0, 1), FAST_MSE, targets)
     batch = problem.data.batch(torch.tensor([2, 0]), torch.device("cpu"))
-    laid = problem.wanted(batch.place)
+    laid = problem.wanted(batch)
     for row, i in enumerate((2, 0)):
         for layer in (0, 1):
             expected = targets.sequence(i)[targets.layers.index(layer)]
@@ -62,4 +62,4 @@ def test_an_objective_without_targets_asks_for_none_and_is_named_when_they_are_w
     problem = pose(toy(), plain, parse_method(f"s-psr-{objective.lower()}-r"), (1,), FAST_LL, None)
     assert problem.targets is None
     with pytest.raises(PsrError, match=f"^{objective} has no targets"):
-        problem.wanted(torch.zeros(1, 1, dtype=torch.long))
+        problem.wanted(problem.data.batch(torch.tensor([0]), torch.device("cpu")))

@@ -60,7 +60,7 @@ def test_recomputed_targets_are_the_recorded_ones(name):
     lm, data = family(name), drawn(7, 3, "QR")
     full, _, live = (pose(lm, data, A_PSR, ALL, SETTINGS, store) for store in stores(lm, data))
     batch = full.data.batch(torch.tensor([5, 0, 3]), lm.device)
-    mine, theirs = live.wanted(batch.place), full.wanted(batch.place)
+    mine, theirs = live.wanted(batch), full.wanted(batch)
     torch.testing.assert_close(mine[:, batch.span], theirs[:, batch.span], rtol=1e-4, atol=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_joined_stores_follow_one_another():
         assert (type(together), together.offsets, len(together)) == (type(both), both.offsets, 7)
         problem = [pose(lm, [*one, *two], A_PSR, ALL, SETTINGS, store) for store in (together, both)]
         batch = problem[0].data.batch(torch.tensor([1, 5]), lm.device)
-        found = [each.wanted(batch.place)[:, batch.span] for each in problem]
+        found = [each.wanted(batch)[:, batch.span] for each in problem]
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 

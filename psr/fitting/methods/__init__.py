@@ -46,8 +46,8 @@ class Family:
     def has(self, method: Method) -> bool:
         """Whether the method is one of these, of any rank and span."""
         ranked = re.fullmatch(r"(.+?)([1-9]\d*)", method.form)
-        known = method.form in self.forms or (ranked is not None and ranked[1] in self.ranks)
-        return known and method.objective in self.objectives and method.scope in self.scopes
+        has_form = method.form in self.forms or (ranked is not None and ranked[1] in self.ranks)
+        return has_form and method.objective in self.objectives and method.scope in self.scopes
 
 
 FAMILIES = (

@@ -78,19 +78,19 @@ def preset(name: str, objective: str) -> FitSettings:
     for one in map(plug_of, METHODS):
         if one.trained:
             trained.setdefault(one.method.objective, one)
-    known = trained[objective].learning.presets if objective in trained else {}
-    if name not in known:
+    presets = trained[objective].learning.presets if objective in trained else {}
+    if name not in presets:
         every = f"paper or fast, of {', '.join(trained)}"
         raise PsrError("unknown preset", expected=every, got=f"{name} {objective}", do="Correct the name.")
-    return known[name]
+    return presets[name]
 
 
 def _own_plug(path: str) -> MethodPlug:
     """The plug at `path`, such as "my_lab.methods:TWICE". Raises PsrError, with the reason, where it keeps no contract."""
-    found = plug("method", path, {}, NEEDS)
-    if not isinstance(found.method, Method):
-        raise PsrError("this is no method", where=path, expected=NEEDS["method"], got=type(found.method).__name__)
-    own = MethodPlug(found.method, found.how, bool(found.trained), path)
+    loaded = plug("method", path, {}, NEEDS)
+    if not isinstance(loaded.method, Method):
+        raise PsrError("this is no method", where=path, expected=NEEDS["method"], got=type(loaded.method).__name__)
+    own = MethodPlug(loaded.method, loaded.how, bool(loaded.trained), path)
     _check_method(path, own.method)
     _check_learning(path, own.learning, own.trained)
     return own

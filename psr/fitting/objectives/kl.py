@@ -32,7 +32,7 @@ def prepare(problem: Problem) -> Teacher:
 
 def rows(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
     """The KL of each row, [batch]."""
-    return divergence(logits(problem, batch, steering), problem.held.logits(batch), label_mask(batch))
+    return divergence(logits(problem, batch, steering), problem.prepared.logits(batch), label_mask(batch))
 
 
 KL = Objective(name="KL", presets={"paper": PAPER_LL, "fast": FAST_LL}, rows=rows, prepare=prepare)

@@ -47,7 +47,7 @@ class _MeanSquaredError(torch.autograd.Function):
 def rows(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
     """The MSE of each row, [batch], not divided."""
     A = activations(problem, batch, steering, problem.seen)
-    targets = zip(problem.seen, problem.wanted(batch.place), strict=True)
+    targets = zip(problem.seen, problem.wanted(batch), strict=True)
     return torch.stack([mean_squared_error(A[layer], target, batch.span) for layer, target in targets]).sum(dim=0)
 
 

@@ -67,10 +67,10 @@ def _likelihood(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
 
 def rows(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
     """RePS of each row, [batch]. The gates that count are those of the run on x y' by +f."""
-    held: Rejected = problem.held
-    other = held.data.batch(batch.rows, problem.lm.device)
+    rejected: Rejected = problem.prepared
+    other = rejected.data.batch(batch.rows, problem.lm.device)
     n, m = batch.labels.sum(dim=1), other.labels.sum(dim=1)
-    liked, disliked = (values[batch.rows].to(n.device) for values in held.reference)
+    liked, disliked = (values[batch.rows].to(n.device) for values in rejected.reference)
     towards, away = steering.uncounted(), steering.reversed()
     forward = preference(
         _likelihood(problem, batch, steering), _likelihood(problem, other, towards), (liked, disliked), (n, m)
