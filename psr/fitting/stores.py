@@ -50,7 +50,7 @@ class EightBit:
         return self.codes.device
 
     def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """The values at layers rows [layer] and tokens tokens [batch, token]: [layer, batch, token, d] fp32."""
+        """The values at rows [layer] and tokens [batch, token]: [layer, batch, token, d] fp32."""
         at = rows.to(self.device)[:, None, None], tokens
         return self.codes[at] * self.scale[at].unsqueeze(-1)
 
@@ -79,13 +79,13 @@ class Recomputed:
         return self.lm.fingerprint
 
     def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """As EightBit.at; the last tokens of each row tells which sequence it lies over."""
+        """As EightBit.at; the last token of each row tells which sequence it lies over."""
         offsets = torch.tensor(self.offsets)
         which = torch.searchsorted(offsets, tokens.amax(dim=1), right=True) - 1
         chosen = [self.examples[i] for i in which.tolist()]
         recording = _recorded(self.lm, chosen, [self.layers[row] for row in rows.tolist()], self.span, len(chosen))
         moved = tokens - offsets[which].unsqueeze(-1) + torch.tensor(recording.offsets[:-1]).unsqueeze(-1)
-        return recording.values[:, moved.clamp_min(0)]  # outside the span tokens is 0, and any token will do
+        return recording.values[:, moved.clamp_min(0)]  # outside the span it is 0, and any token will do
 
 
 Store = Targets | EightBit | Recomputed
