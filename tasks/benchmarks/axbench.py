@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psr.errors import PsrError
-from psr.fitting.presets import package
 from psr.types import Attribute
 from tasks.benchmarks.contract import Benchmark, Published, Read
 from tasks.benchmarks.questions import Loaded, distinct, divide
@@ -194,7 +193,7 @@ AXBENCH = Benchmark(
     title="Concepts",
     about="Harmonic mean of the ratings for concept, instruction and fluency (0–2; 0 if any is 0) with its 95 % interval. "
     "Each module steers by the factor that is best on the search questions; the figures are of other questions.",
-    package=package("axbench"),
+    package={"regulariser": 0.0, "normalise": True},  # as psr.fitting.presets has it
     published=Published(
         "AxBench Concept500, layer 20, harmonic mean of three ratings",
         ("Gemma-2-2B", "Gemma-2-9B"),

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psr.errors import PsrError
-from psr.fitting.presets import package
 from psr.types import Attribute
 from tasks.benchmarks.contract import Benchmark, Published, Read
 from tasks.benchmarks.questions import Loaded, Sides, distinct, divide
@@ -230,7 +229,7 @@ IFEVAL = Benchmark(
     ),
     title="Format instructions",
     about="Share of answers that obey (strict accuracy, 0–100) with its 95 % interval, at α = 1; nothing is chosen.",
-    package=package("ifeval"),
+    package={"regulariser": 0.0, "normalise": False},  # as psr.fitting.presets has it
     published=Published(
         "Gemma-2-9b-it, IFEval format and language",
         ("accuracy", "coherence"),

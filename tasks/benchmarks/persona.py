@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from psr.errors import PsrError
-from psr.fitting.presets import package
 from psr.types import Attribute
 from tasks.benchmarks.contract import Benchmark, Published, Read
 from tasks.benchmarks.questions import Loaded, distinct, divide
@@ -83,7 +82,7 @@ PERSONA = Benchmark(
     about="Trait alignment (0–100) at the strength α whose coherence is as good as the prompt's (TA@Cp), with its 95 % interval. "
     "α is chosen on search questions; the figures are of other questions, and the intervals repeat the choice. “Not reached”: "
     "only α = 0 is as coherent, so the unsteered figure stands. C80: at coherence 80.",
-    package=package("persona"),
+    package={"regulariser": 0.1, "normalise": True},  # as psr.fitting.presets has it
     published=Published(
         "Qwen2.5-7B, persona vectors, mean of 5 traits",
         ("TA@Cp", "TA@C80"),

@@ -10,8 +10,9 @@ import huggingface_hub
 import pytest
 
 from psr.errors import PsrError
+from psr.fitting.presets import package
 from psr.types import Attribute
-from tasks.benchmarks.catalogue import load_attributes
+from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named, load_attributes
 from tests.benchmark_files import line, trait, write_concepts, write_lines, write_persona
 
 
@@ -185,3 +186,9 @@ def test_a_missing_side_is_named(tmp_path: Path) -> None:
     for benchmark, message in (("persona", "folder eval or"), ("ifeval", "test.jsonl"), ("axbench", "test.parquet")):
         with pytest.raises(PsrError, match=message):
             load_attributes(benchmark, tmp_path / benchmark)
+
+
+def test_a_benchmarks_fit_package_is_the_librarys():
+    """Written twice, so that the step which reads benchmarks depends on no code of fitting."""
+    for name in BENCHMARKS:
+        assert dict(benchmark_named(name).package) == package(name)
