@@ -6,7 +6,7 @@ import pytest
 import torch
 from families import FAMILIES, family
 from transformers import pipeline
-from written import IDS, TOLD, Said, generated, greedy, logits, strong_module
+from written import GREEDY, IDS, Said, generated, greedy, logits, strong_module
 
 from psr.lm.cached import cache_argument
 from psr.lm.chats import encode_chat
@@ -89,7 +89,7 @@ def test_a_second_turn_of_generate_that_is_handed_the_cache_is_steered_as_its_pr
     module = strong_module(lm.fingerprint, span)
     prompt = encode_chat(lm.tokenizer, (Message("user", "why?"),))
     with steer(model, module, 1.0, lm.tokenizer), torch.inference_mode():
-        out = model.generate(torch.tensor([prompt.ids]), max_new_tokens=4, return_dict_in_generate=True, **TOLD)
+        out = model.generate(torch.tensor([prompt.ids]), max_new_tokens=4, return_dict_in_generate=True, **GREEDY)
         ids = [*out.sequences[0].tolist(), *SHORT]
         (got,) = generated(model, tuple(ids), NEW, **{cache_argument(model): out["past_key_values"]})
     # R leaves the first turn as it was and begins anew; QR goes on
@@ -148,7 +148,7 @@ def test_generate_from_embeddings_begins_at_the_last_of_them(model, module):
 )
 def test_the_prompt_is_found_however_it_is_handed_to_generate(model, module, told):
     with torch.inference_mode(), steer(model, module):
-        got = model.generate(max_new_tokens=NEW, **told, **TOLD)[0, len(IDS) :].tolist()
+        got = model.generate(max_new_tokens=NEW, **told, **GREEDY)[0, len(IDS) :].tolist()
         placeless = generated(model, None, NEW, input_ids=torch.tensor([IDS]))[0]
     expected = greedy(model, IDS, NEW, module)
     assert got == expected.tokens

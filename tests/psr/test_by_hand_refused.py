@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import FAMILIES, family
 from transformers import StaticCache
-from written import IDS, TOLD, generated, greedy, left_padded, strong_module
+from written import GREEDY, IDS, generated, greedy, left_padded, strong_module
 
 from psr.errors import PsrError
 from psr.lm.cached import cache_argument
@@ -35,7 +35,7 @@ def refused(match, call):
 )
 def test_a_static_cache_in_generate_is_refused(model, module, told):
     with steer(model, module):
-        refused("needs a plain attention mask", lambda: model.generate(TWO, max_new_tokens=3, **TOLD, **told))
+        refused("needs a plain attention mask", lambda: model.generate(TWO, max_new_tokens=3, **GREEDY, **told))
 
 
 def test_a_static_cache_that_is_filled_by_hand_is_read(model, module):
@@ -95,11 +95,11 @@ def test_another_number_of_rows_than_starts_is_refused(model, module, start):
     with steer(model, module, 1.0, start=start):
         refused("set for other rows", lambda: model(input_ids=TWO))
         refused("set for other rows", lambda: model(input_ids=TWO[:1]))
-        refused("set for other rows", lambda: model.generate(TWO, max_new_tokens=3, **TOLD))
+        refused("set for other rows", lambda: model.generate(TWO, max_new_tokens=3, **GREEDY))
 
 
 def test_beams_begin_where_the_row_that_they_continue_does(model, module):
-    settings = {"num_beams": 3, "max_new_tokens": 3, **TOLD}
+    settings = {"num_beams": 3, "max_new_tokens": 3, **GREEDY}
     with torch.inference_mode():
         with steer(model, module, 1.0, start=[2, 3]):
             both = model.generate(TWO, **settings)
@@ -176,7 +176,7 @@ def test_a_generate_that_failed_leaves_no_prompt_behind(model, module):
     expected = greedy(model, IDS[:5], 1, module).logits[0]
     with torch.inference_mode(), steer(model, module):
         with pytest.raises(ValueError, match="max_new_tokens"):
-            model.generate(TWO[:1], max_new_tokens=0, **TOLD)
+            model.generate(TWO[:1], max_new_tokens=0, **GREEDY)
         got = model(input_ids=torch.tensor([IDS[:5]])).logits[0, -1]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-4)
 
@@ -184,7 +184,7 @@ def test_a_generate_that_failed_leaves_no_prompt_behind(model, module):
 @pytest.mark.parametrize("more", [{"guidance_scale": 2.0}, {"guidance_scale": 2.0, "negative_prompt_ids": TWO[1:]}])
 def test_guidance_runs_another_text_and_is_refused(model, module, more):
     with steer(model, module):
-        refused("another text than its prompt", lambda: model.generate(TWO[:1], max_new_tokens=3, **more, **TOLD))
+        refused("another text than its prompt", lambda: model.generate(TWO[:1], max_new_tokens=3, **more, **GREEDY))
 
 
 def test_generate_from_a_cache_and_the_new_tokens_alone_is_refused(model, module):
@@ -194,7 +194,7 @@ def test_generate_from_a_cache_and_the_new_tokens_alone_is_refused(model, module
     whole = torch.ones((1, TWO.shape[1] + 3), dtype=torch.long)
     for more in ({"attention_mask": whole}, {}):
         with steer(model, module):
-            call = functools.partial(model.generate, TWO[:1, :3], max_new_tokens=2, **{name: cache}, **more, **TOLD)
+            call = functools.partial(model.generate, TWO[:1, :3], max_new_tokens=2, **{name: cache}, **more, **GREEDY)
             refused("part of the conversation only", call)
 
 
