@@ -19,6 +19,8 @@ from psr.lm.templates import own_template
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_SINGLE_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
+
 
 def load_model(
     path: Path | str,
@@ -52,7 +54,7 @@ def load_model(
     check_device(device)
     source = located(path, revision, code=trust_remote_code)
     access = {"trust_remote_code": trust_remote_code, **source.access}
-    with _quiet():
+    with quiet():
         config = _load_config(source, access)
         check_fits(_kind(config), config, torch_dtype, device, source.name)
         source.check_weights()
@@ -154,9 +156,25 @@ def _load_tokenizer(source: Source, access: dict[str, Any]) -> PreTrainedTokeniz
             expected="tokenizer files",
             do="Save the tokenizer into the folder.",
         )
-    if tokenizer.chat_template is None and source.gguf is None:
+    if source.gguf is not None:
+        _split_digits(tokenizer, source.folder / source.gguf)
+    elif tokenizer.chat_template is None:
         tokenizer.chat_template = own_template(source.folder)
     return tokenizer
+
+
+def _split_digits(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    """Have digits split off first where the file says so (llama.cpp's src/llama-vocab.cpp): transformers does not, and of
+    an empty line before a list it would make other tokens than the model has learned."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    kind = GGUFReader(file).get_field("tokenizer.ggml.pre")
+    if kind is not None and kind.contents() in _SINGLE_DIGITS:
+        backend = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+        )
 
 
 def _unreadable(part: str, source: Source, error: Exception) -> PsrError:
@@ -174,8 +192,8 @@ def _unreadable(part: str, source: Source, error: Exception) -> PsrError:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar and no load report from transformers: what matters in them is raised here."""
+def quiet() -> Iterator[None]:
+    """No progress bar and no report from transformers: what matters in them is raised here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

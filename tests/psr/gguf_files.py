@@ -29,7 +29,13 @@ _CONTROL, _NORMAL = 3, 1
 
 
 def write_gguf(
-    path: Path, model: PreTrainedModel, using: PreTrainedTokenizerBase, *, blocks: bool = False, without: str = ""
+    path: Path,
+    model: PreTrainedModel,
+    using: PreTrainedTokenizerBase,
+    *,
+    blocks: bool = False,
+    without: str = "",
+    pre: str = "default",
 ) -> dict[str, torch.Tensor]:
     """Write the file, and give the state dict that it stands for: with `blocks`, the matrices rounded to 8 bits."""
     config = model.config
@@ -44,7 +50,7 @@ def write_gguf(
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    _add_tokenizer(writer, using, config.vocab_size)
+    _add_tokenizer(writer, using, config.vocab_size, pre)
     expected: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
         stem = name.removesuffix(".weight")
@@ -82,10 +88,10 @@ def _halves(values: np.ndarray, heads: int) -> np.ndarray:
     return values.reshape(heads, -1, 2, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
 
 
-def _add_tokenizer(writer: GGUFWriter, using: PreTrainedTokenizerBase, rows: int) -> None:
+def _add_tokenizer(writer: GGUFWriter, using: PreTrainedTokenizerBase, rows: int, pre: str) -> None:
     vocabulary = {index: token for token, index in using.get_vocab().items()}
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list([vocabulary.get(index, f"<unused {index}>") for index in range(rows)])
     special = set(using.all_special_ids)
     writer.add_token_types(

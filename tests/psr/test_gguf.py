@@ -78,6 +78,13 @@ def test_it_speaks_its_chats_and_stops_where_it_should(file):
     assert answer.token_ids
 
 
+@pytest.mark.parametrize(("pre", "pieces"), [("default", ["Ċ", "Ċ", "1", "2"]), ("smollm", ["ĊĊ", "1", "2"])])
+def test_digits_are_split_off_first_where_the_file_says_so(pre, pieces, tmp_path):
+    """The merge Ċ Ċ is reached where the line ends stand alone, and not where they are cut before a number."""
+    write_gguf(tmp_path / "tiny.gguf", FAMILIES["llama"](), USING, pre=pre)
+    assert load_model(tmp_path / "tiny.gguf").tokenizer.tokenize("\n\n12") == pieces
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_saved_as_a_folder_it_is_the_same_model(dtype, file, tmp_path):
     lm = load_model(file, dtype=dtype)
