@@ -17,12 +17,14 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from flows.sections import Profile
+from flows.sections import Model, Profile
 from psr.errors import PsrError
+from psr.lm.hub import HUB_ID
 from psr.plugs import nearest
 from tasks.engine.files import write_text
 from tasks.engine.inputs import plug_code
 from tasks.engine.lockfiles import SETTINGS
+from tasks.models import smollm2
 
 FILE = "params.yaml"
 DEFAULT_PROFILE = "quick"  # the defaults alone
@@ -50,7 +52,7 @@ def write_settings(root: Path, profile: str, settings: Profile, content: Callabl
     values = {
         **settings.model_dump(mode="json"),
         INPUTS: {
-            "model": settings.model.revision or content(settings.model.path),
+            "model": _model_content(settings.model, content),
             "benchmarks": {one.name: content(one.path) for one in settings.benchmarks},
         },
         PLUGS: {
@@ -63,6 +65,21 @@ def write_settings(root: Path, profile: str, settings: Profile, content: Callabl
     path = root / SETTINGS.format(profile=profile)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
+
+
+def _model_content(model: Model, content: Callable[[str], str]) -> str:
+    if model.revision is not None:
+        return model.revision
+    try:
+        return content(model.path)
+    except PsrError as error:
+        if Path(model.path) == smollm2.FOLDER:
+            do = "Run `python -m flows.fetch smollm2`."
+        elif HUB_ID.fullmatch(model.path):
+            do = "Put it there; for a model of the hub give the commit that is meant as model.revision."
+        else:
+            raise
+        raise PsrError(error.what, where=error.where, expected=error.expected, got=error.got, do=do) from None
 
 
 def written(root: Path, profile: str) -> Profile:

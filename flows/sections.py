@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from psr.fitting.methods import slug_of
 from psr.fitting.methods.named import method_named, methods_named
-from psr.lm.sources import COMMIT
+from psr.lm.hub import COMMIT
 from tasks.asking.models import resolved_model
 from tasks.benchmarks.catalogue import benchmark_named, benchmarks_of
 from tasks.benchmarks.judges import judge_settings

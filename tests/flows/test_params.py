@@ -330,3 +330,21 @@ def test_a_method_of_ones_own_is_handed_to_fits_by_its_path_and_called_by_its_sl
         assert list(text["plugs"]["methods"]) == [path]
     with pytest.raises(PsrError, match="unknown form"):
         params.load(edited({"methods": ["tests.psr.own_methods:NO_FORM"]}), "quick")
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("data/models/smollm2", "python -m flows.fetch smollm2"),
+        ("owner/model", "the commit that is meant as model.revision"),
+        ("data/models/mine", "Put it there."),
+    ],
+)
+def test_a_missing_model_is_refused_with_how_to_get_it(path, advice, edited, tmp_path):
+    def content(path: str) -> str:
+        raise PsrError("an input is missing", where=path, do="Put it there.")
+
+    with pytest.raises(PsrError, match="an input is missing") as raised:
+        params.write_settings(tmp_path, "quick", params.load(edited({"model.path": path}), "quick"), content)
+    assert path in str(raised.value)
+    assert advice in str(raised.value)

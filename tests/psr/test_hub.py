@@ -5,15 +5,18 @@ import shutil
 import socket
 import time
 from fnmatch import fnmatch
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 from families import FAMILIES, tokenizer
 from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import RepositoryNotFoundError
 from test_models import _save
 
 from psr.errors import PsrError
-from psr.lm import devices, sources
+from psr.lm import devices
+from psr.lm import hub as psr_hub
 from psr.lm.loading import load_model
 from psr.lm.models import wrap
 
@@ -146,7 +149,7 @@ def test_without_a_network_it_is_refused_at_once():
 
 
 def test_an_address_that_is_looked_up_for_ever_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(sources, "_PATIENCE", 0.2)
+    monkeypatch.setattr(psr_hub, "_PATIENCE", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
     began = time.monotonic()
     assert "no answer within 0.2 s" in _refused("the hub cannot be reached", revision=COMMIT)
@@ -160,12 +163,10 @@ def test_offline_the_hub_is_not_asked(monkeypatch):
 
 
 def test_a_model_that_the_hub_does_not_have_is_refused(monkeypatch):
-    import httpx2
-    from huggingface_hub.errors import RepositoryNotFoundError
+    response = SimpleNamespace(status_code=404, headers={}, request=None)
 
     def model_info(*_, **__):
-        request = httpx2.Request("GET", "https://hub")
-        raise RepositoryNotFoundError("no such model", response=httpx2.Response(404, request=request))
+        raise RepositoryNotFoundError("no such model", response=response)
 
     monkeypatch.setattr(HfApi, "model_info", model_info)
     assert "no such model" in _refused("the hub does not give this model", revision=COMMIT)
