@@ -295,7 +295,7 @@ def test_the_searched_amount_counts_what_persona_is_asked_for_at_most():
 def test_auto_is_written_as_what_it_comes_to_on_this_machine(edited, tmp_path, monkeypatch):
     import torch
 
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     for capable, dtype in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: {"avx512_bf16": capable})
         settings = params.load(edited({"model.dtype": "auto", "model.device": "auto"}), "quick")

@@ -20,7 +20,7 @@ def says(monkeypatch, **capabilities):
 
 def has_gpu(monkeypatch, bfloat16):
     gpu = torch.device("cuda")
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: gpu)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: gpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16 or including_emulation)
 
@@ -60,13 +60,13 @@ def test_on_a_gpu_it_is_what_the_gpu_says_and_not_the_processor(bfloat16, expect
 
 
 def test_without_a_gpu_the_device_is_the_processor(monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     assert resolved("float32", "auto") == ("float32", "cpu")
 
 
 def test_a_loaded_model_says_what_it_came_to(tmp_path, monkeypatch):
     says(monkeypatch, avx512_bf16=True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     lm = load_model(_save(tmp_path), dtype="auto", device="auto")
     assert (lm.dtype, lm.device.type) == (torch.bfloat16, "cpu")
     assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.bfloat16}

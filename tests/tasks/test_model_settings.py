@@ -55,7 +55,7 @@ def test_an_option_that_the_template_does_not_know_is_refused():
 def test_auto_is_what_it_comes_to_in_the_settings_and_in_the_key(monkeypatch):
     import torch
 
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     auto, named = ModelSettings(str(MODEL), "auto", "auto", 1), ModelSettings(str(MODEL), "bfloat16", "cpu", 1)
     assert auto == named
