@@ -63,9 +63,9 @@ def plug_of(method: Method) -> MethodPlug:
             return MethodPlug(method, family.how, family.trained)
     raise PsrError(
         "psr has no such method",
-        expected="one of psr.fitting.methods.METHODS, of any rank",
+        expected="a method of psr, of any rank",
         got=method.name,
-        do="Give its plug: psr.fitting.methods.named.method_named('my_lab.methods:MINE').",
+        do="Give its plug, which a dotted path names: my_lab.methods:MINE.",
     )
 
 
