@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from psr.fitting.methods import parse_method
     from psr.fitting.methods.named import preset
     from psr.fitting.presets import FitSettings
+    from psr.from_prompt.distilling import distill
+    from psr.from_prompt.result import Distilled
     from psr.judges.judging import judge_all
     from psr.lm.alignment import align
     from psr.lm.chats import Prompt, encode_chat
@@ -55,9 +57,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "AlignedTokens", "Answer", "Attribute", "Example", "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement",
+    "AlignedTokens", "Answer", "Attribute", "Distilled", "Example", "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement",
     "LanguageModel", "Message", "Method", "Prompt", "PromptPair", "PsrError", "Request", "Sampling", "SteeringModule",
-    "Targets", "Usage", "Verdicts", "align", "encode_chat", "fit", "generate", "judge_all", "learn", "load_model",
+    "Targets", "Usage", "Verdicts", "align", "distill", "encode_chat", "fit", "generate", "judge_all", "learn", "load_model",
     "load_module", "parse_method", "preset", "record", "save_module", "steer", "token_strengths", "wrap",
 ]  # fmt: skip
 
@@ -80,6 +82,8 @@ _NAMES = {  # as above, for when the program runs: file -> what is imported from
     "fitting.presets": "FitSettings",
     "fitting.loop": "Fitted fit",
     "fitting.learning": "learn",
+    "from_prompt.distilling": "distill",
+    "from_prompt.result": "Distilled",
 }
 _HOME = {name: f"psr.{home}" for home, names in _NAMES.items() for name in names.split()}
 

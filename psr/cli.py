@@ -1,8 +1,9 @@
-"""`psr`: steer by hand, from a terminal.
+"""`psr`: make modules and steer by hand, from a terminal.
 
     psr steer --model DIR --module DIR --alpha 1.2 "question"    the plain answer, then the steered one
     psr chat  --model DIR --module DIR                           plain against steered, alpha changed on the fly
     psr show  DIR                                                what a module is and where it came from
+    psr distill --model DIR --instruction "…" --out DIR          a module from an instruction, with its strength
 
 What cannot be done is said in one line on stderr (exit 2); Ctrl-C ends with exit 130. Text that models and files bring
 along is shown as text: no terminal codes, no markup.
@@ -50,7 +51,10 @@ ModelDir = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Of a model of the hub: the commit, 40 hex digits.")]
 ModuleDir = Annotated[Path, typer.Option("--module", help="Folder of a steering module.")]
-Alpha = Annotated[float, typer.Option("--alpha", help="Strength of steering; 0 is none.")]
+Alpha = Annotated[
+    float | None,
+    typer.Option("--alpha", help="Strength of steering; 0 is none. Default: the module's recommended one, or 1."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the random numbers; all answers share them.")]
 Length = Annotated[
     int | None, typer.Option("--max-new-tokens", help=f"Longest answer. Default: {DEFAULT_LENGTH}, or what fits.")
@@ -88,10 +92,11 @@ def _one_line_errors() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A model, a module that fits it, and how answers are sampled."""
+    """A model, a module that fits it and its strength, and how answers are sampled."""
 
     lm: LanguageModel
     module: SteeringModule
+    alpha: float
     length: int | None
     temperature: float
 
@@ -112,7 +117,7 @@ def _open(
     model: Path,
     revision: str | None,
     module: Path,
-    alpha: float,
+    alpha: float | None,
     dtype: str,
     device: str,
     length: int | None,
@@ -124,11 +129,11 @@ def _open(
         from psr.lm.loading import load_model
         from psr.steering.module import check_alpha, check_model, load_module
 
-        check_alpha(alpha)
         loaded = load_module(module)
+        strength = check_alpha(loaded.recommended_alpha if alpha is None else alpha)
         lm = load_model(model, revision=revision, dtype=dtype, device=device, template=_options(template))
         check_model(loaded, lm.fingerprint, lm.d_model, lm.n_layers)
-    return Setup(lm, loaded, length, temperature)
+    return Setup(lm, loaded, strength, length, temperature)
 
 
 def _options(text: str) -> dict[str, object]:
@@ -152,7 +157,7 @@ def steer(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     model: ModelDir,
     module: ModuleDir,
-    alpha: Alpha = 1.0,
+    alpha: Alpha = None,
     instruction: Annotated[str | None, typer.Option("--instruction", help="Answer with this prompt as well.")] = None,
     seed: Seed = 0,
     max_new_tokens: Length = None,
@@ -169,7 +174,7 @@ def steer(
         rows: dict[str, tuple[Chat, float]] = {"plain": ((turn,), 0.0)}
         if instruction is not None:
             rows["instructed"] = (Message("system", instruction), turn), 0.0
-        rows[f"steered by {setup.module.id}, alpha {alpha:g}"] = (turn,), alpha
+        rows[f"steered by {setup.module.id}, alpha {setup.alpha:g}"] = (turn,), setup.alpha
         console = Console()
         for title, answer in zip(rows, setup.answer(list(rows.values()), seed), strict=True):
             console.print(Text(clean(title), style="bold"), soft_wrap=True)
@@ -180,7 +185,7 @@ def steer(
 def chat(
     model: ModelDir,
     module: ModuleDir,
-    alpha: Alpha = 1.0,
+    alpha: Alpha = None,
     seed: Seed = 0,
     max_new_tokens: Length = None,
     temperature: Heat = 1.0,
@@ -193,7 +198,7 @@ def chat(
     """Ask and ask again: plain and steered answers side by side."""
     with _one_line_errors():
         setup = _open(model, revision, module, alpha, dtype, device, max_new_tokens, temperature, template)
-        talk, console = Talk(alpha, seed, remember), Console()
+        talk, console = Talk(setup.alpha, seed, remember), Console()
         console.print(Text(f"{clean(setup.module.id)}. {HELP}"))
         while (line := _ask(console, talk.alpha)) is not None:
             try:
@@ -262,6 +267,40 @@ def _ask(console: Console, alpha: float) -> str | None:
             return None
         if line:
             return line
+
+
+@app.command()
+def distill(
+    model: ModelDir,
+    instruction: Annotated[str, typer.Option("--instruction", help="What the module is to do without being asked.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the module; made if it is missing.")],
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="File of questions, one a line. Default: 120 everyday ones.")
+    ] = None,
+    paraphrase: Annotated[
+        list[str] | None, typer.Option("--paraphrase", help="Another wording of the instruction; may be repeated.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="How the module is fitted.")] = "a-psr-mse-qr",
+    suppress: Annotated[bool, typer.Option("--suppress", help="Undo the instruction instead.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on where the model does not follow it.")] = False,
+    seed: Seed = 0,
+    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer. Default: 64.")] = None,
+    temperature: Heat = 0.7,
+    revision: Revision = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    template: Template = "{}",
+) -> None:
+    """Make a module that does what an instruction does, choose its strength, and say what it is worth."""
+    with _one_line_errors():
+        from psr.cli_distill import distill_into
+
+        with Console(stderr=True).status("loading"):
+            from psr.lm.loading import load_model
+
+            lm = load_model(model, revision=revision, dtype=dtype, device=device, template=_options(template))
+        distill_into(out, lm, instruction, questions, max_new_tokens, temperature, paraphrases=paraphrase, method=method,
+                     suppress=suppress, force=force, seed=seed)  # fmt: skip
 
 
 @app.command()

@@ -6,10 +6,12 @@ Unscored questions are nan: every mean leaves them out.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.float64]
 
 
 def resample(questions: int, resamples: int, seed: int, stream: int) -> Array:

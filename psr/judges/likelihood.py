@@ -48,6 +48,7 @@ class LikelihoodJudge:
     instructions: wordings of the prompt that no module was fitted on. plain, prompted: mean c of such answers, in nats a token.
     good, bad: the marks of each flaw, in the order of psr.judges.reading.FLAWS. auc: how well c tells the prompted
     answers from the plain ones; spoilt: kind -> how well coherence tells sound answers from those (0.5: not at all).
+    readings: of the answers that it was made from, which are not read again.
     """
 
     lm: LanguageModel
@@ -58,6 +59,7 @@ class LikelihoodJudge:
     bad: tuple[float, ...]
     auc: float
     spoilt: Mapping[str, float] = field(default_factory=dict)
+    readings: Mapping[JudgeItem, Reading | None] = field(default_factory=dict, repr=False)
     batch_size: int = BATCH
 
     id = "likelihood"
@@ -73,8 +75,10 @@ class LikelihoodJudge:
 
     def __call__(self, items: Sequence[JudgeItem]) -> Verdicts:
         """A judgement of trait and one of coherence for each item; without a value where there is no answer."""
-        readings = read_answers(self.lm, self.instructions, items, batch_size=self.batch_size)
-        values = [self._values(reading) for reading in readings]
+        fresh = [item for item in dict.fromkeys(items) if item not in self.readings]
+        read = read_answers(self.lm, self.instructions, fresh, batch_size=self.batch_size)
+        readings = {**self.readings, **dict(zip(fresh, read, strict=True))}
+        values = [self._values(readings[item]) for item in items]
         rows = [
             (item, name, of_item[name]) for item, of_item in zip(items, values, strict=True) for name in self.dimensions
         ]
@@ -90,7 +94,7 @@ class LikelihoodJudge:
             )
             for item, name, value in rows
         )
-        return Verdicts(judged, Usage(calls=len(items) * (1 + len(self.instructions))))
+        return Verdicts(judged, Usage(calls=len(fresh) * (1 + len(self.instructions))))
 
     def _values(self, reading: Reading | None) -> dict[str, float | None]:
         if reading is None:
@@ -114,7 +118,8 @@ def likelihood_judge(
 
     instructions: wordings of the prompt, best those that no module is fitted on. seed: of the spoilt answers. force: make the
     judge even where it cannot tell the two apart. progress(n): of answers read, each behind every prompt.
-    Raises PsrError for no instruction, fewer than LEAST answers a side, and an AUC below ABLE.
+    Raises PsrError for no instruction, fewer than LEAST answers a side, an AUC below ABLE, and, forced or not, where
+    prompted answers are not above plain ones at all.
 
     Example:
         judge = likelihood_judge(lm, ["Be a pirate while you answer."], plain_items, pirate_items)
@@ -129,19 +134,33 @@ def likelihood_judge(
         )
     spoilt = spoil(lm.tokenizer, sides[0][:SPOILT], sides[1][:SPOILT], seed)
     groups = {"plain": sides[0], "prompted": sides[1], **{kind: items[::2] for kind, items in spoilt.items()}}
-    read = read_answers(lm, instructions, [item for items in groups.values() for item in items], batch_size=batch_size,
-                        progress=progress)  # fmt: skip
-    readings, at = {}, 0
-    for name, items in groups.items():
-        readings[name] = [reading for reading in read[at : at + len(items)] if reading is not None]
-        at += len(items)
+    items = [item for side in groups.values() for item in side]
+    read = read_answers(lm, instructions, items, batch_size=batch_size, progress=progress)
+    of_item = dict(zip(items, read, strict=True))
+    readings = {name: [one for item in side if (one := of_item[item]) is not None] for name, side in groups.items()}
     own = [*readings["plain"], *readings["prompted"]]
     good, bad = marks(own, {kind: readings[kind] for kind in spoilt})
     c = {name: np.array([reading.effect for reading in readings[name]]) for name in ("plain", "prompted")}
     sound = [coherence(reading, good, bad) for reading in own]
-    found = {kind: auc([coherence(reading, good, bad) for reading in readings[kind]], sound) for kind in spoilt}
-    judge = LikelihoodJudge(lm, tuple(instructions), float(c["plain"].mean()), float(c["prompted"].mean()), good, bad,
-                            auc(c["plain"], c["prompted"]), found, batch_size)  # fmt: skip
+    judge = LikelihoodJudge(
+        lm,
+        tuple(instructions),
+        float(c["plain"].mean()),
+        float(c["prompted"].mean()),
+        good,
+        bad,
+        auc(c["plain"], c["prompted"]),
+        {kind: auc([coherence(reading, good, bad) for reading in readings[kind]], sound) for kind in spoilt},
+        of_item,
+        batch_size,
+    )
+    if not judge.prompted > judge.plain:
+        raise PsrError(
+            "this judge cannot tell",
+            expected="prompted answers that are more likely with the prompt than plain ones are",
+            got=f"c of {judge.prompted:.3f} and {judge.plain:.3f} nats a token",
+            do="Use a prompt that the model follows, or another judge.",
+        )
     if judge.refuses() and not force:
         raise PsrError(
             "this judge cannot tell",

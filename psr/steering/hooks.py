@@ -86,7 +86,7 @@ def steered(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]]) -> Iterat
 def steer(
     model: PreTrainedModel,
     module: SteeringModule | Sequence[SteeringModule],
-    alpha: float | Sequence[float] = 1.0,
+    alpha: float | Sequence[float] | None = None,
     tokenizer: Any = None,
     start: int | Sequence[int] | None = None,
 ) -> Iterator[Live]:
@@ -100,7 +100,8 @@ def steer(
     reads the activation A before any of that layer's terms is added. Each module keeps its own layers and its own span;
     the same one twice counts twice. The forms that move towards a target (Proj, LoReFT) are added like any other, and so
     reach it only where nothing else is added along their directions. Contexts inside one another act in turn instead:
-    the inner one reads what the outer one has added. alpha: the strength, one for all modules or one for each.
+    the inner one reads what the outer one has added. alpha: the strength, one for all modules or one for each;
+    None: each module's recommended one, which psr.distill gives it, 1.0 where it has none.
     tokenizer: needed for modules on span QR; with it a module refuses a model that it was not fitted on.
     start: where the span begins in each row, counted in real tokens, for whoever knows better:
     `encode_chat(tokenizer, chat).start(span)`; then all modules must be on one span.

@@ -70,12 +70,21 @@ class SteeringModule:
         """Width of the residual stream it steers."""
         return int(self.tensors["z"].shape[-1])
 
+    @property
+    def recommended_alpha(self) -> float:
+        """The strength that `psr.distill` chose, kept in the origin; 1.0 for a module without one."""
+        return check_alpha(self.origin.get("recommended_alpha", 1.0))
+
 
 def check_alpha(alpha: float) -> float:
-    """`alpha` as a float. Raises PsrError when it is nan or infinite."""
-    if not math.isfinite(alpha):
-        raise PsrError("alpha is not a finite number", expected="a number such as 1.0", got=alpha)
-    return float(alpha)
+    """`alpha` as a float. Raises PsrError when it is no number, nan or infinite."""
+    try:
+        number = float(alpha)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise PsrError("alpha is not a finite number", expected="a number such as 1.0", got=repr(alpha))
+    return number
 
 
 def check_model(module: SteeringModule, fingerprint: str, d_model: int, n_layers: int) -> None:

@@ -51,13 +51,15 @@ class Steer:
 
 
 def with_alphas(
-    modules: SteeringModule | Sequence[SteeringModule] | None, alpha: float | Sequence[float]
+    modules: SteeringModule | Sequence[SteeringModule] | None, alpha: float | Sequence[float] | None
 ) -> tuple[tuple[SteeringModule, float], ...]:
-    """Each of the modules with its strength: `alpha` is one number for all of them, or one for each.
+    """Each of the modules with its strength: `alpha` is one number for all of them, or one for each; None: the recommended ones.
 
     Raises PsrError for another number of strengths than of modules, and for one that is nan or infinite.
     """
     modules = () if modules is None else (modules,) if isinstance(modules, SteeringModule) else tuple(modules)
+    if alpha is None:
+        return tuple((module, module.recommended_alpha) for module in modules)
     alphas = tuple(alpha) if isinstance(alpha, Sequence) else (alpha,) * len(modules)
     if len(alphas) != len(modules):
         raise PsrError(

@@ -22,6 +22,14 @@ FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE |
 # what a page makes people touch, tests and docs of their own aside; what the pipeline writes is none of it
 TOUCHED = {
     "benchmark.md": ["my_lab/__init__.py", "my_lab/moods/joyful.json", "my_lab/songs.py", "params.yaml"],
+    "distill.md": [
+        "my-pirate-too/adapter_config.json",
+        "my-pirate-too/adapter_model.safetensors",
+        "my-pirate/adapter_config.json",
+        "my-pirate/adapter_model.safetensors",
+        "my-pirate/answers.jsonl",
+        "questions.txt",
+    ],
     "experiment.md": ["params.yaml"],
     "judge.md": ["my_lab/__init__.py", "my_lab/judges.py", "params.yaml"],
     "method.md": ["my_lab/__init__.py", "my_lab/methods.py", "my_lab/objectives.py", "params.yaml"],

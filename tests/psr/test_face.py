@@ -19,6 +19,7 @@ PUBLIC = {
     "answers": "Request Sampling generate Answer",
     "what a module learns from": "Attribute PromptPair align AlignedTokens Example record Targets",
     "fitting": "parse_method Method preset FitSettings learn fit Fitted",
+    "from an instruction to a module": "distill Distilled",
     "a module": "SteeringModule load_module save_module steer token_strengths",
     "judges": "judge_all JudgeItem Judgement Verdicts Usage",
     "errors": "PsrError JudgeError",
