@@ -10,7 +10,6 @@ figures     plain, prompted and steered answers to the evaluation questions, whi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from psr.answers.questions import Questions
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 LONGEST, TEMPERATURE = 64, 0.7  # of an answer, in tokens; paper: 1, which a small model does not stand
 ALPHA_MAX = 5.0
-EPOCHS, BATCH = 8, 8  # some sixty examples are sixty steps
 
 
 def distill(
@@ -60,7 +58,7 @@ def distill(
     single-layer methods. judge: what rates answers, by its first dimension and by "coherence", shown `attribute` as the
     name of what is judged; None: the likelihood judge. suppress: the module undoes the instruction: steered on
     the prompted chat it computes what the plain one does, and its strength is chosen by answers to prompted questions.
-    settings: None: the method's fast preset in small batches. sampling: None: 64 tokens at temperature 0.7. force: go on
+    settings: None: the method's fast preset, 64 steps of 8 answers. sampling: None: 64 tokens at temperature 0.7. force: go on
     where the model does not follow or the judge cannot tell. progress(step, n, total): n more of a step's total are done.
 
     Raises PsrError: questions that are empty, doubled, too few or too long for the context; an instruction that the model
@@ -77,7 +75,6 @@ def distill(
         raise PsrError("the instruction is empty", expected="a text such as 'Talk like a pirate.'")
     check_judge(judge)
     plug = checked_method(method, layers)
-    preset = plug.learning.settings()
     wordings = () if judge is not None else tuple(paraphrases or templated(instruction))
     sampling = sampling or Sampling(min(LONGEST, lm.context // 2), TEMPERATURE)
     divided = checked_questions(questions)
@@ -90,7 +87,7 @@ def distill(
         divided,
         plug,
         tuple(range(lm.n_layers)) if layers is None else tuple(layers),
-        settings or (preset and replace(preset, epochs=EPOCHS, batch_size=BATCH)),
+        settings,
         suppress,
         force,
     )

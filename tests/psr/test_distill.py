@@ -136,7 +136,8 @@ def test_a_recommended_strength_that_is_no_number_is_refused(pirate):
 
 
 def test_the_same_seed_gives_the_same_module(lm):
-    options = {"questions": QUESTIONS[:LEAST], "judge": Fixed(), "alpha_max": 1.0}
+    settings = psr.FitSettings(epochs=20, batch_size=8)
+    options = {"questions": QUESTIONS[:LEAST], "judge": Fixed(), "alpha_max": 1.0, "settings": settings}
     one, again, other = (psr.distill(lm, INSTRUCTION, seed=seed, **options) for seed in (1, 1, 2))
     assert all(torch.equal(again.module.tensors[name], tensor) for name, tensor in one.module.tensors.items())
     assert (again.alpha, again.curve, again.answers) == (one.alpha, one.curve, one.answers)
