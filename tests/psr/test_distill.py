@@ -308,7 +308,8 @@ def test_the_search_goes_up_until_answers_stop_making_sense_and_then_looks_close
     assert 2 <= strength.safe[1] < 2.7
 
 
-@pytest.mark.slow
+@pytest.mark.pretrained
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not SMOLLM2.is_dir(), reason="python -m flows.fetch smollm2 has not been run")
 def test_a_sentence_makes_a_module_that_steers_a_pretrained_model():
     lm = psr.load_model(SMOLLM2, dtype="bfloat16")

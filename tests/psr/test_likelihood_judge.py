@@ -201,7 +201,8 @@ def test_the_same_seed_spoils_in_the_same_way(answers):
     assert all(b.text.startswith(a.text) and a.finished for a, b in zip(first["cut"], answers.plain, strict=False))
 
 
-@pytest.mark.slow
+@pytest.mark.pretrained
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not SMOLLM2.is_dir(), reason="python -m flows.fetch smollm2 has not been run")
 def test_a_pretrained_model_judges_its_own_answers_and_their_spoilt_ones():
     lm, sampling, instruction = psr.load_model(SMOLLM2, dtype="bfloat16"), psr.Sampling(64, 0.7), "Talk like a pirate."
