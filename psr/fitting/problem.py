@@ -79,6 +79,7 @@ class Objective:
     strengths(settings, traits [batch], draw): α of each example of a step, [batch].
     normalises: whether the settings' `normalise` is about it: it is divided by its mean without steering. A benchmark's
     package, which sets the dead-gate regulariser with it, counts for such objectives only.
+    imitates_runs: whether it follows what the model computes on x' y', so that any y' will do, and not y' itself.
     label_span: its labels, whatever the settings say. from_frozen: whether all its forwards run on the batch's own x y',
     so that they may begin at the lowest steered block.
 
@@ -93,6 +94,7 @@ class Objective:
     prepare: Callable[[Problem], Any] = lambda problem: None
     strengths: Callable[[FitSettings, Tensor, torch.Generator], Tensor] = ones
     normalises: bool = False
+    imitates_runs: bool = False
     label_span: LabelSpan | None = None
     from_frozen: bool = True
 

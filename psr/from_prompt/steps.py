@@ -34,7 +34,6 @@ from psr.types import INSTRUCTED, PLAIN, Completion, Dropped, Example, PromptPai
 FOLLOWED = 30.0  # of 100: below it the model does not follow the instruction
 STEPS, BATCH = 64, 8  # of the fit: enough on the testbed and on a model of 135 million weights
 LEAST_KEPT = 8  # answers to fit on
-IMITATES_RUNS = ("MSE", "KL")
 WORDED = 12  # answers of each side that wordings are tried on
 
 
@@ -84,8 +83,8 @@ class Steps:
         able = auc(before[~np.isnan(before)], after[~np.isnan(after)])
         self._check_followed(able, f"judge {judge.id}")
         sides = [(prompted, after, coherence)]
-        if self.suppress:  # objectives that imitate answers, not what the model computes, learn from plain ones alone
-            sides = [(plain, 100 - before, sense), *(sides if self.plug.method.objective in IMITATES_RUNS else ())]
+        if self.suppress:  # what imitates answers, and not what the model computes, learns from plain ones alone
+            sides = [(plain, 100 - before, sense), *(sides if self.plug.learning.imitates_runs else ())]
         trait: dict[str, float | None] = {}
         sound: dict[str, float | None] = {}
         for side, values, senses in sides:

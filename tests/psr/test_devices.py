@@ -72,11 +72,15 @@ def test_a_loaded_model_says_what_it_came_to(tmp_path, monkeypatch):
     assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.bfloat16}
 
 
-def test_balanced_without_a_gpu_is_refused(tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(PsrError, match="this device is not available"):
-        load_model(_save(tmp_path), device="balanced")
+def test_balanced_without_a_gpu_is_refused(tmp_path, monkeypatch):
+    folder = _save(tmp_path)
+
+    def no_gpu(*shape, device):
+        raise RuntimeError(f"no {device} here")
+
+    monkeypatch.setattr(torch, "zeros", no_gpu)
+    with pytest.raises(PsrError, match="this device is not available.*'balanced': no cuda here"):
+        load_model(folder, device="balanced")
 
 
 @pytest.fixture

@@ -17,10 +17,20 @@ REGISTRY = ROOT / "psr" / "fitting" / "objectives" / "__init__.py"  # its keys a
 
 def chosen_by(code: str) -> list[str]:
     """Names of objectives that `code` compares something with, matches it against, or looks it up by."""
-    found = []
-    for node in ast.walk(ast.parse(code)):
+    found, tree = [], ast.parse(code)
+    lists = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set | ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
-            sides: list[ast.expr | None] = [node.left, *node.comparators]
+            compared = (node.left, *node.comparators)
+            sides: list[ast.expr | None] = [
+                lists.get(one.id, one) if isinstance(one, ast.Name) else one for one in compared
+            ]
         elif isinstance(node, ast.MatchValue):
             sides = [node.value]
         elif isinstance(node, ast.Dict):
@@ -42,6 +52,7 @@ def chosen_by(code: str) -> list[str]:
     [
         'x.objective == "MSE"',
         'x in ("LL", "KL")',
+        'RUNS = ("MSE", "KL")\nx.objective in RUNS',
         '{"PCA": f}[x]',
         'x.startswith("DiM")',
         "match x:\n    case 'RePS': pass",

@@ -31,6 +31,7 @@ class Learning:
     at_least: how few examples are enough. reads: which recordings the pipeline hands over, of INSTRUCTED and PLAIN.
     presets: "paper" and "fast" -> settings; none for a method without training. changes: which of their fields an
     experiment may change; packaged: whether a benchmark's package (regulariser, normalise) is for this method.
+    imitates_runs: whether it follows what the model computes on x' y', so that any y' will do, and not y' itself.
     """
 
     learn: Callable[[FitRequest], Any]
@@ -40,6 +41,7 @@ class Learning:
     presets: Mapping[str, FitSettings] = field(default_factory=dict)
     changes: tuple[str, ...] = CHANGES
     packaged: bool = False
+    imitates_runs: bool = False
 
     def settings(
         self, preset: str = "fast", changes: Mapping[str, Any] | None = None, package: Mapping[str, Any] | None = None

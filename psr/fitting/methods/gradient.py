@@ -36,6 +36,7 @@ def _by(objective: Objective) -> Learning:
         reads=objective.reads,
         presets=objective.presets,
         packaged=objective.normalises,
+        imitates_runs=objective.imitates_runs,
     )
 
 

@@ -58,4 +58,5 @@ MSE = Objective(
     reads=(INSTRUCTED,),
     strengths=soft_labels,
     normalises=True,
+    imitates_runs=True,
 )
