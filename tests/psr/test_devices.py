@@ -79,7 +79,7 @@ def test_balanced_without_a_gpu_is_refused(tmp_path, monkeypatch):
         raise RuntimeError(f"no {device} here")
 
     monkeypatch.setattr(torch, "zeros", no_gpu)
-    with pytest.raises(PsrError, match="this device is not available.*'balanced': no cuda here"):
+    with pytest.raises(PsrError, match=r"this device is not available.*'balanced': no cuda here"):
         load_model(folder, device="balanced")
 
 
