@@ -10,7 +10,7 @@ from tasks.steps.results import write_results
 
 
 def results(context: StepContext, benchmarks: tuple[Benchmark, ...], results: Results) -> None:
-    """TA@C80 and TA@Cp of every module beside the prompt's own trait alignment."""
+    """TA@Cp, TA@Cp−2 and TA@C80 of every module beside the prompt's own trait alignment."""
     distill, search, steer, judge = (context.output_of(name) for name in ("distill", "search", "steer", "judge"))
     write_results(distill, search, steer, judge, context.out, benchmarks_of(benchmarks), **results.model_dump())
     write_summaries(context.out, distill, context.out.parent)

@@ -249,7 +249,7 @@ def _write_search(data: Path) -> None:
             }
             for attribute in ATTRIBUTES
             for slug in SLUGS
-            for point in ("C80", "Cp")
+            for point in ("C80", "Cp", "Cp2")
         ],
     )
     _write_draws(data / "search")
@@ -433,7 +433,8 @@ def _write_faithfulness(data: Path) -> None:
 
 
 def figure_rows(benchmark: str, scale: float = 1.0, **more: object) -> list[dict[str, object]]:
-    """The main figure of every method on both attributes, TA_CP times `scale`; of modules of persona at coherence 80 too."""
+    """The main figure of every method on both attributes, TA_CP times `scale`; of persona at Cp−2 too, and
+    of its modules at coherence 80."""
     main = benchmark_named(benchmark).main.figure
     rows = []
     for attribute in ATTRIBUTES:
@@ -453,6 +454,8 @@ def figure_rows(benchmark: str, scale: float = 1.0, **more: object) -> list[dict
                     "module": module_id(attribute.replace("persona", benchmark), slug), "alpha": 1.0,
                 }  # fmt: skip
             rows.append({**row, **more})
+            if benchmark == "persona":
+                rows.append({**row, "figure": "ta_cp2", "value": ta + 0.5, **more})
             if method and benchmark == "persona":
                 at_80 = {"figure": "ta_c80", "value": ta + 1, "low": ta - 2, "high": min(100.0, ta + 4), "alpha": 2.0,
                          "coherence": 81.0, "reached": slug != "s-const-dim-r"}  # fmt: skip

@@ -6,6 +6,10 @@ C80: C = 80, the standard error is that of α's own coherence. Cp: C = the promp
 questions, with its standard error. Ties go to the smaller α. When only α = 0 qualifies the point is not reached, and
 the unsteered trait alignment counts. α is chosen on the search questions, the figure comes from others (bootstrap.py).
 
+These two are the paper's (its table of persona vectors). Cp2 is ours: C as for Cp, and 2 points in place of its standard
+error. For a module that is as coherent as the prompt Cp is a knife's edge: one that misses by 0.8 points counts as
+unsteered, 0 instead of 99. A margin of 2 of 100 points is the same for every prompt and every number of questions.
+
 Trait and coherence are 0..100. A column is a question; nan means unscored.
 """
 
@@ -21,8 +25,10 @@ from numpy.typing import ArrayLike, NDArray
 from psr.errors import PsrError
 from psr.evaluation.resampling import Array, mean_and_error, once, resample
 
-Point = Literal["C80", "Cp"]
+Point = Literal["C80", "Cp", "Cp2"]
 POINTS: tuple[Point, ...] = get_args(Point)
+REFINED: tuple[Point, ...] = ("C80", "Cp")  # the points whose crossings are refined; their alphas serve Cp2 too
+CP2_MARGIN = 2.0  # points of coherence, fixed before any run
 ALPHA_MAX = 4.0
 COARSE = (0.0, 0.75, 1.0, 1.5, 2.5)  # dense around 1, which modules are fitted at
 REFINE = (2,)
@@ -124,8 +130,10 @@ def _measured(point: Point, scores: Scores, prompt: ArrayLike, counts: Array) ->
     trait, _ = mean_and_error(scores.trait, counts)
     coherence, error = mean_and_error(scores.coherence, counts)
     wanted = _checked(prompt, scores.questions)[np.newaxis]
-    C, tolerance = (np.full((1, 1), 80.0), error) if point == "C80" else mean_and_error(wanted, counts)
-    return trait, coherence, C, tolerance
+    if point == "C80":
+        return trait, coherence, np.full((1, 1), 80.0), error
+    C, error = mean_and_error(wanted, counts)
+    return trait, coherence, C, np.full_like(C, CP2_MARGIN) if point == "Cp2" else error
 
 
 def _checked(prompt: ArrayLike, questions: int) -> Array:
@@ -154,16 +162,16 @@ def search(
 ) -> Scores:
     """Score a coarse grid of alphas, then more of them where coherence crosses 80 or the prompt's.
 
-    evaluate(alphas) generates and judges ALL of its alphas in one batched call: first the grid; then, for both points
+    evaluate(alphas) generates and judges ALL of its alphas in one batched call: first the grid; then, for C80 and Cp
     together, the next number of alphas in `refine` around the expected crossing. Of several crossings the one whose
     ends have the largest trait is refined. Where the grid's last alpha is coherent enough, alpha_max is scored before any
     crossing is refined. prompt: the prompted completions' coherence [question].
     Returns everything scored, ascending in alpha. Raises PsrError for alphas beyond alpha_max and empty refinements.
     """
-    scores, left = _ask(evaluate, _grid(coarse, alpha_max, refine)), dict.fromkeys(POINTS, tuple(refine))
+    scores, left = _ask(evaluate, _grid(coarse, alpha_max, refine)), dict.fromkeys(REFINED, tuple(refine))
     while True:
         fresh: set[float] = set()
-        for point in POINTS:
+        for point in REFINED:
             pairs = crossings(point, scores, prompt)
             if scores.alphas[-1] < alpha_max and enough(point, scores, prompt)[-1]:
                 fresh.add(float(alpha_max))
@@ -242,7 +250,7 @@ def candidates(
 ) -> tuple[Candidate, ...]:
     """The alphas that the evaluation needs: chosen by the search, or by at least `min_share` of its resamples.
 
-    scores: from `search`; prompt: as in `search`. For Cp the prompt's coherence is resampled with the questions.
+    scores: from `search`; prompt: as in `search`. For Cp and Cp2 the prompt's coherence is resampled with the questions.
     """
     counts = resample(scores.questions, resamples, seed, stream=0)
     rows = []

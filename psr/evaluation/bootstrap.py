@@ -73,7 +73,7 @@ def matched(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Figure:
-    """TA@C80 or TA@Cp with an interval that repeats the choice of alpha.
+    """TA@C80, TA@Cp or TA@Cp−2 with an interval that repeats the choice of alpha.
 
     search: every alpha of the search; prompt: the prompted coherence [search question]. evaluation: the candidate
     alphas on other questions, alpha 0 included (the unsteered completions), each scored in the search too.

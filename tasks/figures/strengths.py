@@ -1,6 +1,6 @@
 """How strongly a module steers when it is judged, and what its figures are then: three ways, each as a paper has it.
 
-    MATCHED        α where the module is as coherent as the prompt, and where its coherence is 80 (persona vectors)
+    MATCHED        α where the module is as coherent as the prompt, or nearly, and where its coherence is 80 (persona vectors)
     BEST_FACTOR    the factor with the best harmonic mean of all ratings (AxBench)
     AT_ONE         α = 1, nothing is chosen (IFEval)
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-from psr.evaluation.alpha_search import candidates, search
+from psr.evaluation.alpha_search import Point, candidates, search
 from psr.evaluation.bootstrap import Figure, matched, plain_mean
 from psr.evaluation.ratings import at_best_strength, strengths
 from psr.types import INSTRUCTED
@@ -22,6 +22,7 @@ from tasks.figures.sides import Side
 
 Rows = list[dict[str, Any]]
 Figures = dict[str, Figure | None]
+POINTS_OF: dict[str, Point] = {"ta_cp": "Cp", "ta_cp2": "Cp2", "ta_c80": "C80"}  # the figures of MATCHED
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ class Strength(Protocol):
 
 @dataclass(frozen=True)
 class Matched:
-    """Trait alignment where a module is as coherent as the prompt (ta_cp), and where its coherence is 80 (ta_c80)."""
+    """Trait alignment where a module is as coherent as the prompt (ta_cp: by a standard error, ta_cp2: by 2 points), and where
+    its coherence is 80 (ta_c80)."""
 
     name: str = "matched"
     asks: bool = True
@@ -136,7 +138,7 @@ class Matched:
     taken: int = 3
 
     def figures(self, benchmark: Judged) -> Sequence[str]:
-        return "ta_cp", "ta_c80"
+        return tuple(POINTS_OF)
 
     def needs(self) -> Sequence[str]:
         return ()
@@ -158,14 +160,12 @@ class Matched:
     ) -> Figures:
         asked, sense = benchmark.asked, benchmark.sense
         if not subject.chosen:
-            own = (evaluation.mean(subject.label, dimension) for dimension in (asked, sense))
-            return {"ta_cp": replace(plain_mean(*own, **draws), alpha=subject.alpha), "ta_c80": None}
+            values = (evaluation.mean(subject.label, dimension) for dimension in (asked, sense))
+            own = replace(plain_mean(*values, **draws), alpha=subject.alpha)
+            return {"ta_cp": own, "ta_cp2": own, "ta_c80": None}
         prompt = search.mean(INSTRUCTED, sense)
         searched, evaluated = (side.scores(subject.label, (asked, sense)) for side in (search, evaluation))
-        return {
-            "ta_cp": matched(searched, prompt, evaluated, "Cp", **draws),
-            "ta_c80": matched(searched, prompt, evaluated, "C80", **draws),
-        }
+        return {name: matched(searched, prompt, evaluated, point, **draws) for name, point in POINTS_OF.items()}
 
 
 @dataclass(frozen=True)

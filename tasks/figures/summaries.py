@@ -1,7 +1,7 @@
 """What DVC and git keep of the figures: the README's table, a screenful of metrics, and two plots.
 
 headline.json                  traits at matched coherence, every method with its intervals: committed, the README's table
-metrics.json                   a benchmark's main mean for plain, prompt and the best method: `dvc metrics show|diff`
+metrics.json                   means of a benchmark's main figure for plain, prompt and the best method: `dvc metrics show|diff`
 plots/trait_coherence.csv      trait against coherence along α, on the search questions: `dvc plots show|diff`
 plots/training.csv             the loss of every module over its epochs, relative to its first
 """
@@ -19,6 +19,7 @@ from tasks.tables.modules import module_rows
 from tasks.tables.parquet import read_curves, read_table
 
 Row = dict[str, Any]
+SUFFIXES = ("cp", "cp2", "c80")  # of persona's figures
 POINTS = {"value": "ta_{}", "low": "ta_{}_low", "high": "ta_{}_high", "coherence": "coherence_{}", "alpha": "alpha_{}"}
 UNSTEERED = ("plain", "prompt")
 
@@ -39,7 +40,7 @@ def headline(figures: Sequence[Row]) -> dict[str, dict[str, Row]]:
     tree: dict[str, dict[str, Row]] = {}
     for row in figures:
         if row["benchmark"] == "persona":
-            empty = {name.format(suffix): None for suffix in ("cp", "c80") for name in POINTS.values()}
+            empty = {name.format(suffix): None for suffix in SUFFIXES for name in POINTS.values()}
             own = tree.setdefault(row["attribute"], {}).setdefault(row["method"], {"name": row["name"], **empty})
             suffix = row["figure"].removeprefix("ta_")
             own |= {name.format(suffix): _rounded(row[column]) for column, name in POINTS.items()}
@@ -53,7 +54,7 @@ def figures_of_headline(tree: Mapping[str, Mapping[str, Row]]) -> Iterator[Row]:
     for attribute, methods in tree.items():
         for position, (method, row) in enumerate(methods.items()):
             whose = {"benchmark": "persona", "model": "", "attribute": attribute, "method": method, "name": row["name"]}
-            for suffix in ("cp", "c80"):
+            for suffix in (one for one in SUFFIXES if f"ta_{one}" in row):
                 values = {column: row[name.format(suffix)] for column, name in POINTS.items()}
                 counts = {name: row[name] for name in ("n", "n_unscored")}
                 facts = {**dict.fromkeys((*FACTS, "module")), "position": position, "reached": True, "seeds": 1}
@@ -61,10 +62,11 @@ def figures_of_headline(tree: Mapping[str, Mapping[str, Row]]) -> Iterator[Row]:
 
 
 def metrics(figures: Sequence[Row], measures: Sequence[Row]) -> dict[str, float]:
-    """The main figure of each benchmark, the mean over its attributes: of plain, of the prompt, and of the method that is best
-    without the prompt."""
+    """The main figure of each benchmark and ta_cp2 beside ta_cp, means over attributes: of plain, of the prompt, and of the
+    method that is best without the prompt."""
     values: dict[str, float] = {}
-    for benchmark, figure in ((row["benchmark"], row["figure"]) for row in measures if row["position"] == 0):
+    shown = [row for row in measures if row["position"] == 0 or row["figure"] == "ta_cp2"]
+    for benchmark, figure in ((row["benchmark"], row["figure"]) for row in shown):
         own = [row for row in figures if (row["benchmark"], row["figure"]) == (benchmark, figure)]
         attributes = {row["attribute"] for row in own}
         by_method: dict[str, list[float]] = {}

@@ -34,7 +34,8 @@ METRICS = "data/{profile}/headline.json"
 NONE = "<!-- not measured yet -->"
 SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
 QUESTIONS = {
-    "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_c80), 1) AS ta_c80, bool_and(reached_cp) AS reached
+    "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_cp2), 1) AS ta_cp2,
+round(avg(ta_c80), 1) AS ta_c80, bool_and(reached_cp) AS reached
 FROM headline WHERE profile = 'quick' GROUP BY method ORDER BY ta_cp DESC""",
     "sql-suite": """SELECT method, round(avg(f.strict), 1) AS strict, round(avg(f.coherence), 1) AS coherence,
 round(avg(c.overall), 3) AS concepts, round(avg(c.fluency), 2) AS fluency
@@ -113,7 +114,7 @@ def read_metrics(root: Path, profile: str) -> dict[str, Any]:
 
 
 def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Trait alignment at the prompt's coherence, with 95 % intervals; the last column is TA@C80's mean."""
+    """Trait alignment at the prompt's coherence, with 95 % intervals; then the means at the other points."""
     with tempfile.TemporaryDirectory() as spare:
         results = Path(spare) / SHOWN / "results"
         write_table(results / "figures.parquet", "figures", figures_of_headline(metrics))

@@ -16,7 +16,7 @@ from tasks.asking.models import open_model
 from tasks.asking.modules import digest
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, aligned, interval, study_of
-from tasks.tables.modules import candidate_rows
+from tasks.tables.modules import candidate_rows, chosen_alpha
 from tasks.tables.parquet import write_completions, write_table
 from tasks.tables.triplets import triplets_by_attribute
 
@@ -117,19 +117,13 @@ def measure_module(measured: Measured, folder: Path, search: Path) -> Path:
     from psr.steering.module import load_module
 
     module = load_module(folder)
-    chosen = alpha_at_prompt(candidate_rows(search, measured.seed, module.id))
+    chosen = chosen_alpha(candidate_rows(search, measured.seed, module.id))
 
     def write(folder: Path) -> None:
         study = studied(measured)
         _write(folder, measured.seed, deviation_rows(study, module_runs(study, module, chosen), noise_floor(measured)))
 
     return measured.answerer.cells.keep("faithfulness", (measured.reads, digest(module), chosen), write)
-
-
-def alpha_at_prompt(rows: Sequence[dict[str, Any]]) -> float:
-    """The alpha chosen at the prompt's coherence, 0 where no other is as coherent; for what was not matched in coherence the
-    chosen one."""
-    return next(row["alpha"] for row in rows if row["point"] != "C80" and row["chosen"])
 
 
 def module_runs(study: Study, module: SteeringModule, chosen: float) -> list[Run]:

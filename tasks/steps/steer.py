@@ -12,7 +12,7 @@ from tasks.asking.answers import Answerer, write_questions
 from tasks.asking.models import open_model
 from tasks.asking.modules import digest
 from tasks.engine.progress import progress
-from tasks.tables.modules import candidate_rows
+from tasks.tables.modules import candidate_rows, chosen_alpha
 from tasks.tables.parquet import write_completions, write_table
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def answer_steered(
 
     module, pairs = load_module(folder), held_out_pairs(attribute, "evaluate", questions)
     rows = candidate_rows(search, seed, module.id)
-    alphas, chosen = sorted({row["alpha"] for row in rows}), chosen_alpha(rows)
+    alphas, chosen = sorted({row["alpha"] for row in rows}), shown_alpha(rows)
     prompted = module.origin["method"] in with_prompt
 
     def write(folder: Path) -> None:
@@ -96,10 +96,10 @@ def module_asks(
     ]
 
 
-def chosen_alpha(rows: Sequence[dict[str, Any]]) -> float:
-    """The chosen alpha; of persona's two points the prompt's coherence, or coherence 80 where the first is 0."""
-    chosen = {row["point"]: row["alpha"] for row in rows if row["chosen"]}
-    return next(alpha or chosen["C80"] for point, alpha in chosen.items() if point != "C80")
+def shown_alpha(rows: Sequence[dict[str, Any]]) -> float:
+    """The alpha whose token strengths are kept: the chosen one, or at coherence 80 where at the prompt's it is 0."""
+    at_80 = (row["alpha"] for row in rows if row["chosen"] and row["point"] == "C80")
+    return chosen_alpha(rows) or next(at_80, 0.0)
 
 
 def strength_rows(

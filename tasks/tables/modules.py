@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +24,9 @@ def candidate_rows(search: Path, seed: int, module: str) -> list[dict[str, Any]]
     """What the search found for a module in one repetition."""
     rows = read_table(search / "candidates.parquet", "candidates")
     return [row for row in rows if row["seed"] == seed and row["module"] == module]
+
+
+def chosen_alpha(rows: Sequence[Mapping[str, Any]]) -> float:
+    """The alpha of `candidates` that was chosen: of several points at the prompt's coherence, 0 where no other is as coherent."""
+    chosen = {row["point"]: row["alpha"] for row in rows if row["chosen"]}
+    return chosen["Cp"] if "Cp" in chosen else next(iter(chosen.values()))  # type: ignore[no-any-return]

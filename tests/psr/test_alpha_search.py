@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from psr.errors import PsrError
 from psr.evaluation.alpha_search import COARSE, Scores, candidates, choose_at, crossings, search
+from psr.evaluation.bootstrap import matched
 
 Curve = Callable[[float], float]
 QUESTIONS = 40
@@ -212,10 +213,41 @@ def test_cp_is_measured_against_the_prompt_with_its_own_standard_error():
     assert best("C80", scores, prompt) == 2.0
 
 
+def test_a_module_that_misses_the_prompt_by_a_fraction_of_a_point_is_reached_with_a_margin_of_two():
+    """The prompt: mean 97, standard error 1/3. At alpha 1 the module lies 0.8 below 97 − 1/3, at alpha 2 just below 95."""
+    prompt = np.array([96.0, 98.0] * 5)
+    assert prompt.std(ddof=1) / np.sqrt(10) == pytest.approx(1 / 3)
+    values = np.array([[97.0, 0.0], [97 - 1 / 3 - 0.8, 99.0], [94.99, 100.0]])[:, :, np.newaxis].repeat(10, axis=2)
+    scores = Scores((0.0, 1.0, 2.0), values[:, 1], values[:, 0])
+    chosen = {point: choose_at(point, scores, prompt) for point in ("Cp", "Cp2")}
+    assert [(scores.alphas[int(one.row[0])], bool(one.reached[0])) for one in chosen.values()] == [
+        (0, False),
+        (1, True),
+    ]
+    figures = {point: matched(scores, prompt, scores, point, resamples=50).value for point in chosen}
+    assert figures == {"Cp": 0.0, "Cp2": 99.0}
+    assert {(c.point, c.alpha) for c in candidates(scores, prompt) if c.chosen} >= {("Cp", 0.0), ("Cp2", 1.0)}
+
+
+def test_the_margin_stays_two_points_whatever_the_prompts_standard_error():
+    prompt = np.array([90.0, 100.0] * 5)  # standard error 5/3
+    for below, alpha in ((1.99, 1.0), (2.01, 0.0)):
+        coherence = np.array([[97.0] * 10, [95.0 - below] * 10])
+        assert best("Cp2", Scores((0.0, 1.0), coherence[::-1], coherence), prompt) == alpha, below
+
+
+def test_the_search_asks_for_no_alpha_more_than_the_two_points_of_the_paper_need():
+    """Crossings: the prompt's coherence at 0.17, 2 points below it at 0.33, 80 at 1.5."""
+    evaluate = Evaluate(rising, falling)
+    search(evaluate, PROMPT, refine=(1,))
+    assert evaluate.calls[0] == COARSE
+    assert len(evaluate.calls[1]) == 2
+
+
 def test_candidates_are_what_the_resamples_choose():
     scores = search(Evaluate(rising, falling), PROMPT)
     found = candidates(scores, PROMPT, resamples=500, seed=3)
-    for point in ("C80", "Cp"):
+    for point in ("C80", "Cp", "Cp2"):
         mine = [c for c in found if c.point == point]
         assert [c.alpha for c in mine if c.chosen] == [best(point, scores)]
         assert all(c.share >= 0.01 or c.chosen for c in mine)
@@ -255,5 +287,5 @@ def test_search_refuses_what_it_cannot_use():
         search(evaluate, np.full(QUESTIONS, np.nan))
     with pytest.raises(PsrError, match="other alphas"):
         search(lambda alphas: Evaluate(rising, falling)(alphas[:-1]), PROMPT)
-    with pytest.raises(PsrError, match="C80, Cp"):
+    with pytest.raises(PsrError, match="C80, Cp, Cp2"):
         choose_at("C90", evaluate(COARSE), PROMPT)

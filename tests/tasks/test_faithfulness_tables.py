@@ -19,8 +19,9 @@ from tasks.benchmarks.catalogue import load_attributes
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, study_of
 from tasks.shown.report_faithfulness import faithfulness, shown
-from tasks.steps.faithfulness import alpha_at_prompt, deviation_rows, module_runs, paraphrase_errors
-from tasks.tables.modules import candidate_rows
+from tasks.steps.faithfulness import deviation_rows, module_runs, paraphrase_errors
+from tasks.steps.steer import shown_alpha
+from tasks.tables.modules import candidate_rows, chosen_alpha
 from tasks.tables.parquet import SCHEMAS, read_table, write_table
 from tests.results_folder import SLUGS, module_id, write_results
 
@@ -137,7 +138,15 @@ def test_the_alpha_at_the_prompts_coherence_is_that_of_the_repetition_even_where
     rows = [
         {"module": "a", "seed": seed, "point": point, "alpha": alpha, "share": 0.5, "chosen": chosen}
         for seed, at_prompt in ((1, 0.0), (2, 0.5))
-        for point, alpha, chosen in (("Cp", at_prompt, True), ("Cp", 1.0, False), ("C80", 2.0, True))
+        for point, alpha, chosen in (
+            ("Cp2", 3.0, True),
+            ("Cp", at_prompt, True),
+            ("Cp", 1.0, False),
+            ("C80", 2.0, True),
+        )
     ]
     write_table(tmp_path / "candidates.parquet", "candidates", rows)
-    assert [alpha_at_prompt(candidate_rows(tmp_path, seed, "a")) for seed in (1, 2)] == [0.0, 0.5]
+    found = [candidate_rows(tmp_path, seed, "a") for seed in (1, 2)]
+    assert [chosen_alpha(rows) for rows in found] == [0.0, 0.5]
+    assert [shown_alpha(rows) for rows in found] == [2.0, 0.5]  # nothing is to be seen at 0
+    assert shown_alpha([{"point": "HM", "alpha": 1.5, "chosen": True}]) == 1.5

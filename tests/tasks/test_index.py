@@ -169,7 +169,7 @@ def test_a_column_that_one_profile_lacks_is_empty_there_and_not_lost(tmp_path: P
     pq.write_table(pq.read_table(path).drop_columns(["share"]), path)
     database = index.rebuild(tmp_path)
     assert ask(database, "select profile, count(share) from alphas group by all order by all").rows == (
-        ("quick", 8),
+        ("quick", 12),
         ("smoke", 0),
     )
 
@@ -241,7 +241,11 @@ def test_no_comment_is_for_a_column_that_is_not_there() -> None:
 
 def test_figures_side_by_side_and_their_means_are_those_of_the_long_table(finished: Path) -> None:
     rows = ask(finished, "select * from figures").dicts()
-    for view, figures in (("headline", ("ta_cp", "ta_c80")), ("ifeval", ("strict",)), ("axbench", ("overall",))):
+    for view, figures in (
+        ("headline", ("ta_cp", "ta_cp2", "ta_c80")),
+        ("ifeval", ("strict",)),
+        ("axbench", ("overall",)),
+    ):
         wide = ask(finished, f"select * from {view}").dicts()
         for name in figures:
             long = {(row["attribute"], row["slug"]): row for row in rows if row["figure"] == name}

@@ -80,7 +80,7 @@ def test_what_does_not_keep_the_contract_is_refused_and_what_it_lacks_is_listed(
 @pytest.mark.parametrize(("changes", "words"), [
     ({"name": "my songs"}, "a name of letters"),
     ({"measures": ()}, "at least one measure"),
-    ({"measures": (Measure("strict", "strict"),)}, r"songs\.measures\), expected figures of ta_cp, ta_c80, got strict"),
+    ({"measures": (Measure("strict", "strict"),)}, r"songs\.measures\), expected figures of ta_cp, ta_cp2, ta_c80, got strict"),
     ({"strength": BEST_FACTOR}, "expected figures of overall, singing, sense, got ta_cp"),
     ({"sense": "singing"}, "distinct dimensions"),
     ({"package": {"regulariser": 0.1}}, r"songs\.package\), expected regulariser and normalise, got regulariser"),
@@ -118,10 +118,9 @@ def rows(found: Sequence[Entry]) -> list[dict[str, object]]:
 def test_other_dimensions_are_figured_as_personas_trait_and_coherence() -> None:
     mine = rows(figured(SONGS, ("singing", "sense")))
     assert mine == rows(figured(PERSONA, ("trait", "coherence")))
-    assert {(row["method"], row["figure"]) for row in mine} == {
-        ("plain", "ta_cp"), ("prompt", "ta_cp"), ("a-psr-mse-qr", "ta_cp"), ("a-psr-mse-qr", "ta_c80"),
-        ("a-psr-mse-qr+prompt", "ta_cp"),
-    }  # fmt: skip
+    methods = ("plain", "prompt", "a-psr-mse-qr", "a-psr-mse-qr+prompt")
+    everywhere = {(method, figure) for method in methods for figure in ("ta_cp", "ta_cp2")}
+    assert {(row["method"], row["figure"]) for row in mine} == everywhere | {("a-psr-mse-qr", "ta_c80")}
 
 
 def test_at_one_gives_the_mean_of_every_measures_dimension() -> None:

@@ -28,8 +28,11 @@ def test_metrics_are_a_few_numbers_a_benchmark(data: Path) -> None:
         "persona ta_cp plain": TA_CP["plain"],
         "persona ta_cp prompt": TA_CP["prompt"],
         "persona ta_cp best": TA_CP["a-psr-mse-qr"],
+        "persona ta_cp2 plain": TA_CP["plain"] + 0.5,
+        "persona ta_cp2 prompt": TA_CP["prompt"] + 0.5,
+        "persona ta_cp2 best": TA_CP["a-psr-mse-qr"] + 0.5,
     }
-    assert len(values) == 9
+    assert len(values) == 12
     assert values["axbench overall best"] == round(0.02 * TA_CP["a-psr-mse-qr"], 3)
 
 
@@ -48,6 +51,11 @@ def test_the_headline_and_what_is_read_back_from_it_show_the_same_table(data: Pa
         tree[ATTRIBUTES[0]]["prompt"] | {"ta_cp": 95.0, "ta_c80": None, "n": 2, "n_unscored": 1}
         == tree[ATTRIBUTES[0]]["prompt"]
     )
+    older = {
+        name: {slug: {k: v for k, v in row.items() if "cp2" not in k} for slug, row in own.items()}
+        for name, own in tree.items()
+    }
+    assert {row["figure"] for row in figures_of_headline(older)} == {"ta_cp", "ta_c80"}
     other = tmp_path / "other"
     write_figures(other, list(figures_of_headline(tree)), ["persona"])
     assert figure_tables(other) == figure_tables(data)[:1]

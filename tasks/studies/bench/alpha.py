@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from psr.evaluation.alpha_search import POINTS, Point, Scores, crossings, search
+from psr.evaluation.alpha_search import REFINED, Point, Scores, crossings, search
 from psr.evaluation.bisection import bisect
 from psr.evaluation.resampling import Array
 from psr.types import INSTRUCTED
@@ -80,10 +80,10 @@ def alpha_search(material: Material) -> Iterator[Figure]:
 
 def costs(recorded: Scores, tokens: Array, prompt: Array, settings: Any) -> Costs:
     """The costs of the real search and of two bisections on one recorded curve. settings: the section `search`."""
-    batched, alone = Replay(recorded, tokens), [Replay(recorded, tokens) for _ in POINTS]
+    batched, alone = Replay(recorded, tokens), [Replay(recorded, tokens) for _ in REFINED]
     limit = settings["alpha_max"]
     scores = search(batched, prompt, coarse=settings["alphas"], alpha_max=limit, refine=settings["refine"])
-    for point, replay in zip(POINTS, alone, strict=True):
+    for point, replay in zip(REFINED, alone, strict=True):
         bisect(replay, recorded.at([0.0]), point, prompt, alpha_max=limit, width=width(point, scores, prompt))
     return Costs(batched.spent, batched.calls, tuple(r.spent for r in alone), tuple(r.calls for r in alone))
 
