@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from flows.sections import Benchmark, Judge
+from flows.sections import Benchmark, Judge, Model
+from tasks.asking.calibration import ready
+from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.benchmarks.judges import judges_named
 from tasks.engine.context import StepContext
 from tasks.steps.judge import judge_completions
 
 
-def judge(context: StepContext, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
+def judge(context: StepContext, model: Model, benchmarks: tuple[Benchmark, ...], judge: Judge) -> None:
     """Completions -> judgements, by the function that also judges the training data."""
-    judge_completions(
-        context, judges_named(attributes_of(benchmarks), **judge.model_dump()), context.output_of("steer")
-    )
+    judges = judges_named(attributes_of(benchmarks), **judge.model_dump())
+    able = ready(judges, context.output_of("select"), ModelSettings(**model.model_dump()))
+    judge_completions(context, able, context.output_of("steer"))

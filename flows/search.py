@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows.sections import Benchmark, Judge, Model, Sampling, Search
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
+from tasks.asking.calibration import ready
 from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of, benchmarks_of
 from tasks.benchmarks.judges import judges_named
@@ -27,8 +28,8 @@ def search(
 ) -> None:
     """Bracket alpha on the search questions; keep every alpha that a resample of them chooses."""
     attributes, distilled, by_name = attributes_of(benchmarks), context.output_of("distill"), benchmarks_of(benchmarks)
-    judges = judges_named(attributes, **judge.model_dump())
     lm = ModelSettings(**model.model_dump())
+    judges = ready(judges_named(attributes, **judge.model_dump()), context.output_of("select"), lm)
     answerer = Answerer(lm, context.cells, **sampling.model_dump(), batch_size=search.batch_size)
     grid = search.model_dump(exclude={"seed", "samples", "questions", "batch_size"})
     cells = []

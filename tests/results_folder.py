@@ -191,6 +191,11 @@ def _write_fitting(data: Path) -> None:
     tables.write_triplets(
         data / "select/triplets.parquet", [Triplet(pair, c, 0.9, 0.97) for pair, c in zip(asked, kept, strict=True)]
     )
+    calibration = {"judge": "likelihood", "rubric": "1", "auc": 0.99, "agreement": None, "spoilt": 0.96, "hardest": "cut",
+                   "marks": "{}"}  # fmt: skip
+    tables.write_table(
+        data / "select/calibrations.parquet", "calibrations", [{"attribute": one, **calibration} for one in ATTRIBUTES]
+    )
     tables.write_dropped(data / "select/dropped.parquet", [Dropped(c.id, "trait below 0.5") for c in refused])
     tables.write_table(
         data / "distill/modules.parquet",

@@ -2,8 +2,11 @@
 
 A judge is a frozen dataclass. Its first two fields are what it is to judge, `benchmark` and `attributes` (key ->
 Attribute); every further field is a setting of its own with a type and a default, which params.yaml may set beside its
-name. Its instances are judges as `psr.judges.judging.Judge` has them, with one more method: `refuses(attribute)` says why
-an attribute cannot be judged, or nothing where it can. That is asked before anything starts.
+name, but those with `metadata={"setting": False}`. Its instances are judges as `psr.judges.judging.Judge` has them, with
+one more method: `refuses(attribute)` says why an attribute cannot be judged, or nothing where it can. That is asked before
+anything starts.
+
+A judge that has to see answers of the model first has two methods more, `calibrate` and `ready` (tasks/asking/calibration.py).
 """
 
 from __future__ import annotations
@@ -23,7 +26,11 @@ from psr.types import Attribute
 if TYPE_CHECKING:
     from tasks.benchmarks.contract import Benchmark
 
-JUDGES = {"testbed": "psr.testbed.judges:TestbedJudge", "rules": "psr.judges.rules:RulesJudge"}
+JUDGES = {
+    "testbed": "psr.testbed.judges:TestbedJudge",
+    "rules": "psr.judges.rules:RulesJudge",
+    "likelihood": "psr.judges.likelihoods:Likelihoods",
+}
 GIVEN = ("benchmark", "attributes")  # fields that are no settings
 NEEDS = {
     "id": "its name in tables",
@@ -106,7 +113,8 @@ def check_judges(
 
 
 def _settings(judge: Any) -> list[Field[Any]]:
-    return [field for field in fields(judge) if field.name not in GIVEN and field.init]
+    own = [field for field in fields(judge) if field.name not in GIVEN and field.init]
+    return [field for field in own if field.metadata.get("setting", True)]
 
 
 def _value(judge: str, field: Field[Any], hint: Any, given: Mapping[str, Any]) -> Any:

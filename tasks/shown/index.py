@@ -24,6 +24,7 @@ FORMAT: dict[str, str | bool | int | float | list[str]] = {"storage_compatibilit
 KEYS: dict[str, tuple[str, ...]] = {  # beside the profile
     "pairs": ("stage", "id"),
     **dict.fromkeys(("completions", "judgements", "triplets", "modules"), ("id",)),
+    "calibrations": ("attribute",),
     "dropped": ("completion",),
     "curves": ("module", "epoch"),
     "candidates": ("module", "seed", "point", "alpha"),

@@ -41,6 +41,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         """id str, completion str, judge str, rubric str, dimension str, value float?, scale float, raw str,
         error str"""
     ),
+    "calibrations": _schema(
+        """attribute str, judge str, rubric str, auc float, agreement float?, spoilt float, hardest str, marks str"""
+    ),
     "triplets": _schema("""id str, pair str, completion str, trait float, coherence float"""),
     "dropped": _schema("""completion str, reason str"""),
     "modules": _schema(
@@ -116,6 +119,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "pairs": ("complete", "search", "steer", "faithfulness"),
     "completions": ("complete", "search", "steer", "faithfulness"),
     "judgements": ("select", "search", "judge"),
+    "calibrations": ("select",),
     "triplets": ("select",),
     "dropped": ("select",),
     "modules": ("distill",),

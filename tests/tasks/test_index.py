@@ -17,6 +17,7 @@ from tasks.tables.schemas import SCHEMAS
 from tests.results_folder import SLUGS, write_results
 
 VIEWS = (
+    "calibrations",
     "completions",
     "judgements",
     "headline",

@@ -214,9 +214,16 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('items.kind', 'pair, completion, judgement, triplet or module'),
     ('items.facts', 'what is worth knowing of it, by name'),
 
+    ('judge', 'who judged'),
+    ('rubric', 'version of the judge''s questions'),
+
+    ('calibrations.auc', 'how well it tells prompted answers from plain ones: the share of such pairs that it orders rightly'),
+    ('calibrations.agreement', 'the same of prompted answers that a rule gives less than half, and of the others; empty without a rule'),
+    ('calibrations.spoilt', 'the same of its coherence for sound and spoilt answers, of the kind that is hardest to tell'),
+    ('calibrations.hardest', 'that kind'),
+    ('calibrations.marks', 'what its values are computed from, as JSON'),
+
     ('judgements.method', 'plain, instructed, a method as parameters name it, or METHOD+prompt'),
-    ('judgements.judge', 'who judged'),
-    ('judgements.rubric', 'version of the judge''s questions'),
     ('judgements.dimension', 'what was rated'),
     ('judgements.value', 'the rating; empty where it failed'),
     ('judgements.scale', 'the highest rating that there is'),

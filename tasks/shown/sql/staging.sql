@@ -19,6 +19,11 @@ CREATE TABLE stg_judgements AS
     FROM staged('judgements') ORDER BY profile, id, stage;
 COMMENT ON TABLE stg_judgements IS 'Ratings.';
 
+CREATE TABLE stg_calibrations AS
+    SELECT profile, attribute, judge, rubric, auc, agreement, spoilt, hardest, marks
+    FROM staged('calibrations') ORDER BY profile, attribute;
+COMMENT ON TABLE stg_calibrations IS 'What judges by likelihood were calibrated to.';
+
 CREATE TABLE stg_triplets AS
     SELECT profile, id, pair, completion, trait, coherence FROM staged('triplets') ORDER BY profile, id;
 COMMENT ON TABLE stg_triplets IS 'Answers that were kept to learn from.';

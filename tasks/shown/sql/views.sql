@@ -33,6 +33,11 @@ CREATE VIEW judgements AS
     ORDER BY j.profile, j.stage, c.attribute, c.method, c.alpha, j.completion, j.dimension;
 COMMENT ON VIEW judgements IS 'Every rating of every dimension; a failed one has no value and says why.';
 
+CREATE VIEW calibrations AS
+    SELECT profile, attribute, judge, rubric, auc, agreement, spoilt, hardest, marks
+    FROM stg_calibrations ORDER BY profile, attribute;
+COMMENT ON VIEW calibrations IS 'How well a judge by likelihood tells answers apart, and the marks that it judges by.';
+
 CREATE VIEW figures AS
     SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
            value, low, high, alpha, coherence, reached, n, n_unscored, seeds, method AS slug, module, position

@@ -12,6 +12,7 @@ from psr.errors import PsrError
 from psr.judges.judging import Judge
 from psr.types import Attribute, PromptPair, Triplet
 from tasks.asking.answers import Answerer
+from tasks.asking.calibration import ready
 from tasks.asking.models import ModelSettings, open_model
 from tasks.benchmarks.catalogue import benchmark_named, load_attributes
 from tasks.benchmarks.judges import judges_named
@@ -87,7 +88,7 @@ def subjects(
     """Every attribute with its triplets. Raises PsrError where none are left after selection, or tables are damaged."""
     selected = (data / "select/triplets.parquet").is_file()
     selected_triplets = triplets_by_attribute(data / "complete", data / "select") if selected else {}
-    judges = judges_named(attributes, **settings["judge"])
+    judges = ready(judges_named(attributes, **settings["judge"]), data / "select", model)
     answerer = Answerer(model, cells, **settings["sampling"], batch_size=settings["complete"]["batch_size"])
     rows = []
     for attribute in attributes:

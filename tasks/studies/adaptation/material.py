@@ -11,6 +11,7 @@ from psr.answers.pairs import sampling_seeds
 from psr.errors import PsrError
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, PLAIN, AlignedTokens, Attribute, PromptPair
+from tasks.asking.calibration import ready
 from tasks.asking.models import ModelSettings, open_model
 from tasks.benchmarks.judges import judges_named
 from tasks.figures.sides import Side, sides
@@ -107,7 +108,7 @@ def wanted(attributes: Sequence[Attribute], names: Sequence[str]) -> tuple[Attri
 def load(data: Path, settings: Mapping[str, Any], model: ModelSettings, attributes: Sequence[Attribute]) -> list[Case]:
     """One case per attribute. Raises PsrError: missing or damaged tables, an attribute without triplets or answers."""
     lm, seed = open_model(model), settings["seeds"][0]
-    judge = judges_named(attributes, **settings["judge"])["persona"]
+    judge = ready(judges_named(attributes, **settings["judge"]), data / "select", model)["persona"]
     triplets = triplets_by_attribute(data / "complete", data / "select")
     searched, evaluated = sides(data / "search", data / "search"), sides(data / "steer", data / "judge")
     others = [side for (_, fit_seed), side in sorted(evaluated.items(), key=lambda one: one[0]) if fit_seed == seed]
