@@ -27,16 +27,28 @@ def fresh_cache(model: PreTrainedModel) -> DynamicCache:
 def next_logits(
     model: PreTrainedModel, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache | None = None
 ) -> Tensor:
-    """Logits [batch, vocabulary] after the last token; positions and cut logits only where the model takes them.
+    """Logits [batch, vocabulary] after the last token; the rest as in `last_logits`."""
+    return last_logits(model, ids, attention, positions, cache)[:, -1]
+
+
+def last_logits(
+    model: PreTrainedModel,
+    ids: Tensor,
+    attention: Tensor,
+    positions: Tensor,
+    cache: DynamicCache | None = None,
+    kept: int = 1,
+) -> Tensor:
+    """Logits [batch, kept, vocabulary] after the last `kept` tokens; positions and cut logits only where the model takes them.
 
     ids, positions: [batch, token]; attention: [batch, cached + token]. Raises PsrError when the model takes no cache.
     """
     parameters = arguments(type(model).forward)
-    options: dict[str, Any] = {"logits_to_keep": 1, "position_ids": positions}
+    options: dict[str, Any] = {"logits_to_keep": kept, "position_ids": positions}
     options = {name: value for name, value in options.items() if name in parameters}
     if cache is not None:
         options[cache_argument(model)] = cache
-    return model(input_ids=ids, attention_mask=attention, use_cache=cache is not None, **options).logits[:, -1]
+    return model(input_ids=ids, attention_mask=attention, use_cache=cache is not None, **options).logits[:, -kept:]
 
 
 def cache_argument(model: PreTrainedModel) -> str:
