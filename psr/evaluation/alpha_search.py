@@ -10,7 +10,7 @@ These two are the paper's (its table of persona vectors). Cp2 is ours: C as for 
 error. For a module that is as coherent as the prompt Cp is a knife's edge: one that misses by 0.8 points counts as
 unsteered, 0 instead of 99. A margin of 2 of 100 points is the same for every prompt and every number of questions.
 
-Trait and coherence are 0..100. A column is a question; nan means unscored.
+Trait and coherence are 0..100, the trait of a judge without ends any number. A column is a question; nan means unscored.
 """
 
 from __future__ import annotations

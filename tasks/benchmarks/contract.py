@@ -52,7 +52,8 @@ class Benchmark:
     """A benchmark. Raises PsrError when a field makes no sense.
 
     name: the first half of its attributes' keys. load: reads them (`Load`). asked, sense: what the judge rates, whether an
-    answer shows what was asked for and whether it makes sense; `more`: further dimensions. strength: how strongly a module
+    answer shows what was asked for and whether it makes sense; `more`: further dimensions; `optional`: those that not every
+    judge rates, and that are figures where one does, at the strength that is chosen. strength: how strongly a module
     steers (tasks/figures/strengths.py). measures: what is shown, the main one first. package: of the fit settings, the
     regulariser of dead gates and the normalised MSE. published: other people's figures, which a page prints beside.
 
@@ -69,6 +70,7 @@ class Benchmark:
     title: str
     about: str = ""
     more: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     package: Mapping[str, float | bool] = field(default_factory=lambda: dict(PACKAGE))
     published: Published | None = None
 
@@ -77,7 +79,8 @@ class Benchmark:
             re.fullmatch(r"[\w.-]+", self.name), self.name, "a name of letters, digits, dots and dashes", self.name
         )
         _require(self.measures, self.name, "at least one measure", "none")
-        _require(len(set(self.dimensions)) == len(self.dimensions), self.name, "distinct dimensions", self.dimensions)
+        rated = *self.dimensions, *self.optional
+        _require(len(set(rated)) == len(rated), self.name, "distinct dimensions", rated)
         unknown = sorted(set(self.package) ^ set(PACKAGE))
         _require(not unknown, f"{self.name}.package", " and ".join(PACKAGE), ", ".join(self.package))
         figures = self.strength.figures(self)
@@ -88,7 +91,7 @@ class Benchmark:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """All that the judge rates: what was asked for, the further ones, whether the answer makes sense."""
+        """All that every judge rates: what was asked for, the further ones, whether the answer makes sense."""
         return self.asked, *self.more, self.sense
 
     @property

@@ -221,11 +221,13 @@ IFEVAL = Benchmark(
     asked="accuracy",
     sense="coherence",
     more=("accuracy_loose",),
+    optional=("effect",),
     strength=AT_ONE,
     measures=(
         Measure("strict", "format instructions: strict accuracy", of="accuracy"),
         Measure("loose", "loose accuracy", of="accuracy_loose"),
         Measure("coherence", "coherence"),
+        Measure("effect", "effect of the instruction by the model's own likelihoods", "by likelihood"),
     ),
     title="Format instructions",
     about="Share of answers that obey (strict accuracy, 0–100) with its 95 % interval, at α = 1; nothing is chosen.",

@@ -105,8 +105,8 @@ def _mean_rows(group: Sequence[Entry]) -> Iterator[Row]:
     modules = {entry.facts["module"] for entry in group}
     module = modules.pop() if len(modules) == 1 else None
     figures: dict[str, Figure | None] = {}
-    for name in group[0].figures:
-        measured = [figure for entry in group if (figure := entry.figures[name]) is not None]
+    for name in dict.fromkeys(name for entry in group for name in entry.figures):
+        measured = [figure for entry in group if (figure := entry.figures.get(name)) is not None]
         figures[name] = over_seeds(measured) if measured else None
     for row in _rows(figures):
         yield {**group[0].facts, "module": module, "seeds": len(group), **row}

@@ -36,6 +36,10 @@ class Side:
         own = [c for c in self.of(method) if alpha in (None, c.alpha)]
         return by_question(own, self.values, dimension, self.pairs)
 
+    def rates(self, dimension: str) -> bool:
+        """Whether any of the completions has a value of it."""
+        return any(self.values.get((c.id, dimension)) is not None for c in self.completions)
+
     def rated(self, method: str, dimensions: Sequence[str]) -> Side:
         """The method's completions alone, with ratings from 0 to 2 as values and their harmonic mean as "harmonic"."""
         own = self.of(method)

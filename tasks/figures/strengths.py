@@ -56,6 +56,8 @@ class Judged(Protocol):
     @property
     def dimensions(self) -> tuple[str, ...]: ...
     @property
+    def optional(self) -> tuple[str, ...]: ...
+    @property
     def measures(self) -> tuple[Measure, ...]: ...
 
 
@@ -138,7 +140,7 @@ class Matched:
     taken: int = 3
 
     def figures(self, benchmark: Judged) -> Sequence[str]:
-        return tuple(POINTS_OF)
+        return *POINTS_OF, *benchmark.optional
 
     def needs(self) -> Sequence[str]:
         return ()
@@ -158,19 +160,33 @@ class Matched:
     def measure(
         self, benchmark: Judged, subject: Subject, search: Side, evaluation: Side, draws: Mapping[str, int]
     ) -> Figures:
-        asked, sense = benchmark.asked, benchmark.sense
+        label, asked, sense = subject.label, benchmark.asked, benchmark.sense
+        optional = [name for name in benchmark.optional if evaluation.rates(name)]
         if not subject.chosen:
-            values = (evaluation.mean(subject.label, dimension) for dimension in (asked, sense))
-            own = replace(plain_mean(*values, **draws), alpha=subject.alpha)
-            return {"ta_cp": own, "ta_cp2": own, "ta_c80": None}
-        prompt = search.mean(INSTRUCTED, sense)
-        searched, evaluated = (side.scores(subject.label, (asked, sense)) for side in (search, evaluation))
-        return {name: matched(searched, prompt, evaluated, point, **draws) for name, point in POINTS_OF.items()}
+            coherence = evaluation.mean(label, sense)
+
+            def mean(dimension: str) -> Figure:
+                figure = plain_mean(evaluation.mean(label, dimension), coherence, **draws)
+                return replace(figure, alpha=subject.alpha)
+
+            own = mean(asked)
+            return {"ta_cp": own, "ta_cp2": own, "ta_c80": None, **{name: mean(name) for name in optional}}
+        prompt, searched = search.mean(INSTRUCTED, sense), search.scores(label, (asked, sense))
+
+        def at(point: Point, dimension: str) -> Figure:
+            evaluated = evaluation.scores(label, (dimension, sense))
+            return matched(searched, prompt, evaluated, point, **draws)
+
+        figures = {name: at(point, asked) for name, point in POINTS_OF.items()}
+        return {**figures, **{name: at("Cp", name) for name in optional}}
 
 
 @dataclass(frozen=True)
 class BestFactor:
-    """The harmonic mean of all dimensions, 0 to 2 (overall), at the best factor, and each dimension there."""
+    """The harmonic mean of all dimensions, 0 to 2 (overall), at the best factor, and each dimension there.
+
+    What is optional is no part of the harmonic mean.
+    """
 
     name: str = "best factor"
     asks: bool = True
@@ -178,7 +194,7 @@ class BestFactor:
     taken: int = 3
 
     def figures(self, benchmark: Judged) -> Sequence[str]:
-        return "overall", *benchmark.dimensions
+        return "overall", *benchmark.dimensions, *benchmark.optional
 
     def needs(self) -> Sequence[str]:
         return ("factors",)
@@ -203,9 +219,11 @@ class BestFactor:
             harmonic, sense = (evaluated.mean(label, name) for name in shown)
             figure = replace(plain_mean(harmonic, sense, **draws), alpha=subject.alpha)
         parts: Figures = {"overall": figure}
-        for dimension in benchmark.dimensions:
-            values = evaluated.mean(label, dimension, figure.alpha)
-            parts[dimension] = replace(plain_mean(values, values, **draws), alpha=figure.alpha)
+        rated = [(evaluated, name) for name in benchmark.dimensions]
+        rated += [(evaluation, name) for name in benchmark.optional if evaluation.rates(name)]
+        for side, name in rated:
+            values = side.mean(label, name, figure.alpha)
+            parts[name] = replace(plain_mean(values, values, **draws), alpha=figure.alpha)
         return parts
 
 
@@ -219,7 +237,8 @@ class AtOne:
     taken: int = 1
 
     def figures(self, benchmark: Judged) -> Sequence[str]:
-        return tuple(measure.figure for measure in benchmark.measures if measure.dimension in benchmark.dimensions)
+        rated = *benchmark.dimensions, *benchmark.optional
+        return tuple(measure.figure for measure in benchmark.measures if measure.dimension in rated)
 
     def needs(self) -> Sequence[str]:
         return ()
@@ -238,6 +257,7 @@ class AtOne:
         means = {
             measure.figure: plain_mean(evaluation.mean(subject.label, measure.dimension), coherence, **draws)
             for measure in benchmark.measures
+            if measure.dimension not in benchmark.optional or evaluation.rates(measure.dimension)
         }
         return {name: replace(figure, alpha=alpha) for name, figure in means.items()}
 

@@ -19,8 +19,8 @@ from tasks.tables.modules import module_rows
 from tasks.tables.parquet import read_curves, read_table
 
 Row = dict[str, Any]
-SUFFIXES = ("cp", "cp2", "c80")  # of persona's figures
-POINTS = {"value": "ta_{}", "low": "ta_{}_low", "high": "ta_{}_high", "coherence": "coherence_{}", "alpha": "alpha_{}"}
+MATCHED = ("ta_cp", "ta_cp2", "ta_c80")  # persona's figures, each at its own strength
+COLUMNS = ("value", "low", "high", "coherence", "alpha")
 UNSTEERED = ("plain", "prompt")
 
 
@@ -40,10 +40,9 @@ def headline(figures: Sequence[Row]) -> dict[str, dict[str, Row]]:
     tree: dict[str, dict[str, Row]] = {}
     for row in figures:
         if row["benchmark"] == "persona":
-            empty = {name.format(suffix): None for suffix in SUFFIXES for name in POINTS.values()}
+            empty = {key: None for figure in MATCHED for key in _keys(figure).values()}
             own = tree.setdefault(row["attribute"], {}).setdefault(row["method"], {"name": row["name"], **empty})
-            suffix = row["figure"].removeprefix("ta_")
-            own |= {name.format(suffix): _rounded(row[column]) for column, name in POINTS.items()}
+            own |= {key: _rounded(row[column]) for column, key in _keys(row["figure"]).items()}
             if row["figure"] == "ta_cp":
                 own |= {name: row[name] for name in ("n", "n_unscored")}
     return tree
@@ -54,11 +53,19 @@ def figures_of_headline(tree: Mapping[str, Mapping[str, Row]]) -> Iterator[Row]:
     for attribute, methods in tree.items():
         for position, (method, row) in enumerate(methods.items()):
             whose = {"benchmark": "persona", "model": "", "attribute": attribute, "method": method, "name": row["name"]}
-            for suffix in (one for one in SUFFIXES if f"ta_{one}" in row):
-                values = {column: row[name.format(suffix)] for column, name in POINTS.items()}
+            for figure in (key for key in row if f"{key}_low" in row):
+                values = {column: row[key] for column, key in _keys(figure).items()}
                 counts = {name: row[name] for name in ("n", "n_unscored")}
                 facts = {**dict.fromkeys((*FACTS, "module")), "position": position, "reached": True, "seeds": 1}
-                yield {**whose, **facts, "figure": f"ta_{suffix}", **values, **counts}
+                yield {**whose, **facts, "figure": figure, **values, **counts}
+
+
+def _keys(figure: str) -> dict[str, str]:
+    """column of `figures` -> its key in the headline: ta_cp, ta_cp_low, ta_cp_high, coherence_cp, alpha_cp."""
+    suffix = figure.removeprefix("ta_")
+    return dict(
+        zip(COLUMNS, (figure, f"{figure}_low", f"{figure}_high", f"coherence_{suffix}", f"alpha_{suffix}"), strict=True)
+    )
 
 
 def metrics(figures: Sequence[Row], measures: Sequence[Row]) -> dict[str, float]:

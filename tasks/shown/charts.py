@@ -1,6 +1,6 @@
 """The report's charts: trait alignment by method, trait against coherence, training. drawing.py draws them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from tasks.shown.drawing import Axis, Line, Mark, Panel
@@ -10,7 +10,8 @@ from tasks.shown.order import Names, Row, by_method, grouped, short
 def alignment(figures: Sequence[Row], style: Names) -> list[Panel]:
     """Per attribute, a row a method: its figure (value) with its interval, and where the prompt stands."""
     place = {slug: i for i, (slug, _) in enumerate(by_method(figures))}
-    x, y = Axis("", 0, 100), Axis("", -0.5, len(place) - 0.5)
+    x = trait_axis("", (row[name] for row in figures for name in ("value", "low", "high")))
+    y = Axis("", -0.5, len(place) - 0.5)
 
     def line(row: Row) -> Line:
         low, high = row["low"], row["high"]
@@ -26,11 +27,17 @@ def alignment(figures: Sequence[Row], style: Names) -> list[Panel]:
     return panels
 
 
+def trait_axis(label: str, values: Iterable[float | None]) -> Axis:
+    """0 to 100; where a judge without ends went beyond, as far as that, and at most half as far again."""
+    known = [value for value in values if value is not None]
+    return Axis(label, max(-50, min([0, *known])), min(150, max([100, *known])))
+
+
 def coherence(curve: Sequence[Row], names: Names, style: Names) -> list[Panel]:
     """Per attribute: trait against coherence, a line a method along alpha, the prompt and the plain model as dots."""
     measured = [row for row in curve if None not in (row["trait"], row["coherence"])]
     lowest = min((row["coherence"] // 20 * 20 for row in measured), default=0)
-    x, y = Axis("coherence", min(lowest, 60), 100), Axis("trait", 0, 100)
+    x, y = Axis("coherence", min(lowest, 60), 100), trait_axis("trait", (row["trait"] for row in measured))
 
     def mark(row: Row) -> Mark:
         alpha = "" if row["alpha"] is None else f", alpha {row['alpha']:g}"

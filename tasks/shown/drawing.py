@@ -7,6 +7,7 @@ choice. Text stays text in the reader's font. Equal charts give equal bytes.
 
 import io
 import json
+import math
 import re
 import textwrap
 import warnings
@@ -132,7 +133,7 @@ def rows(panels: Sequence[Panel], names: Sequence[str], title: str, css: str = "
         for i, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
             _lines(axes, panel, 10, across=True)
             axes.set_title(textwrap.fill(clean(panel.title), 36))
-            axes.set_xticks(range(0, 101, 25))
+            axes.set_xticks(range(math.ceil(panel.x.low / 25) * 25, math.floor(panel.x.high) + 1, 25))
             axes.invert_yaxis()
             labels = ["" if i % columns else clean(name) for name in names]
             axes.set_yticks(range(len(names)), labels, color=COLOUR["ink"], size=12)

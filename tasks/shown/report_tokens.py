@@ -1,5 +1,6 @@
 """An answer with its tokens shaded by λ: which token was steered how strongly, by which layer."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def shaded(tables: Mapping[str, Sequence[Row]], scores: Mapping[str, float], nam
     best: dict[str, Row] = {}
     for answer in (answers[key] for key in strengths if key in answers and answers[key]["method"] in modules):
         chosen = best.setdefault(modules[answer["method"]]["attribute"], answer)
-        if scores.get(answer["method"], -1.0) > scores.get(chosen["method"], -1.0):
+        if scores.get(answer["method"], -math.inf) > scores.get(chosen["method"], -math.inf):
             best[modules[answer["method"]]["attribute"]] = answer
     return [
         {

@@ -243,8 +243,8 @@ def test_no_comment_is_for_a_column_that_is_not_there() -> None:
 def test_figures_side_by_side_and_their_means_are_those_of_the_long_table(finished: Path) -> None:
     rows = ask(finished, "select * from figures").dicts()
     for view, figures in (
-        ("headline", ("ta_cp", "ta_cp2", "ta_c80")),
-        ("ifeval", ("strict",)),
+        ("headline", ("ta_cp", "ta_cp2", "ta_c80", "words")),
+        ("ifeval", ("strict", "effect")),
         ("axbench", ("overall",)),
     ):
         wide = ask(finished, f"select * from {view}").dicts()

@@ -14,7 +14,7 @@ import pytest
 from psr.errors import PsrError
 from psr.types import Attribute, Completion, Judgement, PromptPair
 from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named, benchmarks_of, load_attributes
-from tasks.benchmarks.contract import AT_ONE, BEST_FACTOR, MATCHED, Benchmark, Loaded, Measure, Read, divide
+from tasks.benchmarks.contract import AT_ONE, BEST_FACTOR, MATCHED, Benchmark, Loaded, Measure, Read, Strength, divide
 from tasks.figures.entries import Entry, entries, mean_rows, seed_rows
 from tasks.figures.scores import values_of
 from tasks.figures.sides import Side
@@ -83,6 +83,7 @@ def test_what_does_not_keep_the_contract_is_refused_and_what_it_lacks_is_listed(
     ({"measures": (Measure("strict", "strict"),)}, r"songs\.measures\), expected figures of ta_cp, ta_cp2, ta_c80, got strict"),
     ({"strength": BEST_FACTOR}, "expected figures of overall, singing, sense, got ta_cp"),
     ({"sense": "singing"}, "distinct dimensions"),
+    ({"optional": ("singing",)}, "distinct dimensions"),
     ({"package": {"regulariser": 0.1}}, r"songs\.package\), expected regulariser and normalise, got regulariser"),
 ])  # fmt: skip
 def test_fields_that_make_no_sense_are_refused(changes: dict[str, object], words: str) -> None:
@@ -95,12 +96,18 @@ def test_ours_are_registered_by_their_own_name() -> None:
 
 
 def side(names: tuple[str, ...], alphas: Sequence[float], seed: int) -> Side:
-    """Answers of plain, prompt, a module at `alphas` and on top of the prompt, rated at random on the dimensions `names`."""
+    """Answers of plain, prompt, a module at `alphas` and on top of the prompt, rated at random on the dimensions `names`; the
+    values of "effect" lie around the ends."""
     generator = np.random.default_rng(seed)
     pairs = [PromptPair("songs/sea", f"{seed} {i}?", "Sing.") for i in range(6)]
     asked = [("plain", 0.0), ("instructed", 0.0), *(("m", alpha) for alpha in alphas), ("m+instructed", 1.0)]
     made = [Completion(pair.id, method, a, 1, "f", "s", (1,), "", True) for method, a in asked for pair in pairs]
-    rated = [Judgement(c.id, "j", "1", name, generator.uniform(0, 9), 10.0) for c in made for name in names]
+    ends = {"effect": (-90, 200)}
+    rated = [
+        Judgement(c.id, "j", "1", name, generator.uniform(*ends.get(name, (0, 9))), 10.0)
+        for c in made
+        for name in names
+    ]
     return Side(pairs, made, values_of(rated))
 
 
@@ -121,6 +128,67 @@ def test_other_dimensions_are_figured_as_personas_trait_and_coherence() -> None:
     methods = ("plain", "prompt", "a-psr-mse-qr", "a-psr-mse-qr+prompt")
     everywhere = {(method, figure) for method in methods for figure in ("ta_cp", "ta_cp2")}
     assert {(row["method"], row["figure"]) for row in mine} == everywhere | {("a-psr-mse-qr", "ta_c80")}
+
+
+RHYMING = replace(SONGS, optional=("effect", "rhyme"))
+
+
+def test_what_a_judge_rates_beyond_the_benchmark_is_a_figure_at_the_strength_that_is_chosen() -> None:
+    """Both sets of questions are redrawn by hand: the trait and sense of one choose, the effect in the other is the figure."""
+    names, alphas = ("singing", "sense", "effect"), (0.0, 0.5, 1.0, 2.0)
+    found = {entry.key[1]: entry.figures for entry in figured(RHYMING, names)}
+    assert set(found["plain"]) == {"ta_cp", "ta_cp2", "ta_c80", "effect"}  # no rhyme
+    search, evaluation = side(names, alphas[1:], 1), side(names, alphas[1:], 2)
+    trait, sense, effect = (
+        np.stack([where.mean("m" if alpha else "plain", name, alpha) for alpha in alphas])
+        for where, name in ((search, "singing"), (search, "sense"), (evaluation, "effect"))
+    )
+    prompt = search.mean("instructed", "sense")
+
+    def chosen(at: np.ndarray) -> int:
+        bar = prompt[at].mean() - prompt[at].std(ddof=1) / np.sqrt(len(at))
+        able = [i for i in range(4) if sense[i, at].mean() >= bar]
+        return max(able, key=lambda i: trait[i, at].mean()) if any(able) else 0
+
+    draws = [np.random.default_rng([DRAWS["seed"], stream]).multinomial(6, [1 / 6] * 6, size=40) for stream in (0, 1)]
+    redrawn = [
+        effect[chosen(np.repeat(range(6), a)), np.repeat(range(6), b)].mean() for a, b in zip(*draws, strict=True)
+    ]
+    figure = found["a-psr-mse-qr"]["effect"]
+    assert figure is not None
+    assert figure.value == pytest.approx(effect[chosen(np.arange(6))].mean())
+    assert figure.samples == pytest.approx(np.array(redrawn))
+    assert figure.alpha == found["a-psr-mse-qr"]["ta_cp"].alpha  # type: ignore[union-attr]
+    assert found["prompt"]["effect"].value == pytest.approx(evaluation.mean("instructed", "effect").mean())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("strength", "shown"), [
+    (AT_ONE, (Measure("how", "how", of="singing"), Measure("effect", "effect"), Measure("rhyme", "rhyme"))),
+    (BEST_FACTOR, (Measure("overall", "overall"), Measure("effect", "effect"))),
+])  # fmt: skip
+def test_at_other_strengths_it_is_the_mean_there(strength: Strength, shown: tuple[Measure, ...]) -> None:
+    benchmark, names = replace(RHYMING, strength=strength, measures=shown), ("singing", "sense", "effect")
+    found = {entry.key[1]: entry.figures for entry in figured(benchmark, names, (1.0,))}["a-psr-mse-qr"]
+    effect = found["effect"]
+    assert "rhyme" not in found
+    assert effect is not None
+    assert effect.alpha == found[benchmark.main.figure].alpha  # type: ignore[union-attr]
+    assert effect.value == pytest.approx(side(names, (1.0,), 2).mean("m", "effect").mean())
+
+
+def test_a_dimension_that_no_answer_has_a_value_of_is_no_figure() -> None:
+    """A judge whose rule does not know this attribute says so with every answer."""
+    search, evaluation = side(("singing", "sense"), (1.0,), 1), side(("singing", "sense"), (1.0,), 2)
+    unknown = {(c.id, "rhyme"): None for c in evaluation.completions}
+    evaluation = replace(evaluation, values={**evaluation.values, **unknown})
+    found = list(entries(RHYMING, "songs/sea", 1, [MODULE], search, evaluation, DRAWS))
+    assert not any("rhyme" in entry.figures for entry in found)
+
+
+def test_a_figure_that_one_repetition_lacks_is_the_mean_of_the_others() -> None:
+    with_it, without = figured(RHYMING, ("singing", "sense", "effect")), figured(RHYMING, ("singing", "sense"))
+    (row,) = [r for r in mean_rows([without[0], with_it[0]]) if r["figure"] == "effect"]
+    assert row["value"] == with_it[0].figures["effect"].value  # type: ignore[union-attr]
 
 
 def test_at_one_gives_the_mean_of_every_measures_dimension() -> None:

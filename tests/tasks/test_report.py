@@ -97,6 +97,33 @@ def test_what_was_not_reached_or_not_measured_says_so(data: Path) -> None:
     assert (found["A-PSR MSE·QR"][1], found["A-PSR MSE·QR"][3]) == ("–", "–")  # and no mean over the others
 
 
+def test_figures_beyond_0_and_100_are_shown_as_they_are(data: Path) -> None:
+    """As a judge whose 0 and 100 are marks on a line gives them."""
+    beyond = {"plain": (-12.0, -30.0, 5.0), "a-psr-mse-qr": (120.0, 90.0, 140.0)}
+    rows = figure_rows("persona")
+    for row in rows:
+        row.update(zip(("value", "low", "high"), beyond.get(str(row["method"]), (50.0, 40.0, 60.0)), strict=True))
+    write_figures(data, rows, ["persona"])
+    edit(data / "results/curve.parquet", "curve", trait=-400.0)
+    found = {row[0]: row for row in Page(built(data)).rows}
+    assert found["plain"][1] == "-12.0 (-30 to 5)|coherence 97.0"
+    assert found["A-PSR MSE·QR"][1].startswith("120.0 (90–140)")
+    drawn = report.figure_svg(data)
+    texts = {str(e.text) for e in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")}
+    assert {"−25", "0", "125"} <= texts
+    assert len(set(re.findall(r'<use [^>]*\bx="([\d.]+)"', drawn)[:4])) == 3  # two methods stand at 50
+
+
+def test_what_only_some_judges_rate_is_a_column_where_there_are_figures_of_it(data: Path) -> None:
+    assert "by words" not in Page(built(data)).rows[1]
+    rows = figure_rows("persona")
+    words = [{**row, "figure": "words", "value": 30.0} for row in rows if row["figure"] == "ta_cp"]
+    write_figures(data, [*rows, *words], ["persona"])
+    found = {row[0]: row for row in Page(built(data)).rows}
+    assert found["method"][3:7] == ["mean", "mean at Cp−2", "mean at C80", "by words"]
+    assert found["A-PSR MSE·QR"][6] == "30.0"
+
+
 def test_model_text_stays_text(data: Path) -> None:
     page = Page(built(data))
     assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object", "link", "a", "form"}

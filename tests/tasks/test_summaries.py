@@ -61,6 +61,15 @@ def test_the_headline_and_what_is_read_back_from_it_show_the_same_table(data: Pa
     assert figure_tables(other) == figure_tables(data)[:1]
 
 
+def test_what_a_judge_finds_by_words_is_kept_in_the_headline(tmp_path: Path) -> None:
+    rows = figure_rows("persona")
+    words = [{**row, "figure": "words", "value": 30.0} for row in rows if row["figure"] == "ta_cp"]
+    tree = headline([*rows, *words])
+    assert tree[ATTRIBUTES[0]]["prompt"]["words"] == 30.0
+    write_figures(tmp_path / "other", list(figures_of_headline(tree)), ["persona"])
+    assert figure_tables(tmp_path / "other")[0].head[-1] == "by words"
+
+
 def test_plots_are_of_one_repetition_and_name_the_columns_that_dvc_draws(data: Path) -> None:
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["results"]["do"]
     drawn = {name.rsplit("/")[-1]: axes for entry in stage["plots"] for name, axes in entry.items()}

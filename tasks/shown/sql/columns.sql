@@ -201,6 +201,9 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('headline.coherence_c80', 'coherence reached there'),
     ('headline.alpha_c80', 'the strength there'),
     ('headline.reached_c80', 'false where only the unsteered model had a coherence of 80'),
+    ('headline.words', 'the trait by a word rule at the strength of ta_cp, 0 to 100; empty where the judge has none'),
+    ('headline.words_low', 'lower end of its 95 % interval'),
+    ('headline.words_high', 'upper end of its 95 % interval'),
 
     ('ifeval.strict', 'share of answers that obey, 0 to 100'),
     ('ifeval.strict_low', 'lower end of its 95 % interval'),
@@ -208,6 +211,9 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('ifeval.loose', 'the same by IFEval''s loose rule'),
     ('ifeval.loose_low', 'lower end of its 95 % interval'),
     ('ifeval.loose_high', 'upper end of its 95 % interval'),
+    ('ifeval.effect', 'the prompt''s effect by likelihood: 0 as plain answers, 100 as prompted ones; empty without such a judge'),
+    ('ifeval.effect_low', 'lower end of its 95 % interval'),
+    ('ifeval.effect_high', 'upper end of its 95 % interval'),
     ('ifeval.coherence_low', 'lower end of its 95 % interval'),
     ('ifeval.coherence_high', 'upper end of its 95 % interval'),
 

@@ -71,10 +71,10 @@ CREATE VIEW published AS
     FROM stg_published ORDER BY profile, benchmark, method, position;
 COMMENT ON VIEW published IS 'What others measured, a row a column of their table.';
 
--- A number as text, – where there is none; a figure with its interval: 93.0 (90–96).
+-- A number as text, – where there is none; a figure with its interval: 93.0 (90–96), 1.0 (-2 to 3).
 CREATE MACRO shown(x, digits) AS coalesce(format('{:.' || digits || 'f}', x), '–');
 CREATE MACRO interval_shown(x, low, high, digits, interval_digits) AS
-    shown(x, digits) || coalesce(' (' || shown(low, interval_digits) || '–' || shown(high, interval_digits) || ')', '');
+    shown(x, digits) || coalesce(' (' || shown(low, interval_digits) || if(low < 0, ' to ', '–') || shown(high, interval_digits) || ')', '');
 
 CREATE VIEW cells AS
     SELECT f.profile, f.benchmark, 'figure' AS block, f.attribute AS heading,
@@ -115,6 +115,8 @@ CREATE MACRO side_by_side_persona(source) AS TABLE
            taken('ta_c80', value, figure) AS ta_c80, taken('ta_c80', low, figure) AS ta_c80_low,
            taken('ta_c80', high, figure) AS ta_c80_high, taken('ta_c80', coherence, figure) AS coherence_c80,
            taken('ta_c80', alpha, figure) AS alpha_c80, taken('ta_c80', reached, figure) AS reached_c80,
+           taken('words', value, figure) AS words, taken('words', low, figure) AS words_low,
+           taken('words', high, figure) AS words_high,
            taken('ta_cp', n, figure) AS n, taken('ta_cp', n_unscored, figure) AS n_unscored,
            method AS slug, module, COLUMNS('^seeds?$')
     FROM query_table(source) WHERE benchmark = 'persona' GROUP BY ALL;
@@ -126,6 +128,8 @@ CREATE MACRO side_by_side_ifeval(source) AS TABLE
            taken('loose', value, figure) AS loose, taken('loose', low, figure) AS loose_low,
            taken('loose', high, figure) AS loose_high, taken('coherence', value, figure) AS coherence,
            taken('coherence', low, figure) AS coherence_low, taken('coherence', high, figure) AS coherence_high,
+           taken('effect', value, figure) AS effect, taken('effect', low, figure) AS effect_low,
+           taken('effect', high, figure) AS effect_high,
            taken('strict', n, figure) AS n, taken('strict', n_unscored, figure) AS n_unscored,
            method AS slug, module, COLUMNS('^seeds?$')
     FROM query_table(source) WHERE benchmark = 'ifeval' GROUP BY ALL;
