@@ -81,6 +81,7 @@ def _module(attribute: str, slug: str, seed: int | None) -> dict[str, object]:
         "triplets": 2,
         "folder": f"modules/{key}",
         "model": MODEL,
+        "fits_likelihoods": method_named(slug).learning.fits_likelihoods,
     }
 
 

@@ -226,6 +226,7 @@ def _module_row(attribute: str, method: Method) -> dict[str, object]:
         "triplets": 2,
         "folder": f"modules/{attribute.replace('/', '-')}/{method.slug}",
         "model": MODEL,
+        "fits_likelihoods": False,
     }
 
 
@@ -450,7 +451,7 @@ def figure_rows(benchmark: str, scale: float = 1.0, **more: object) -> list[dict
                 "benchmark": benchmark, "model": MODEL, "attribute": attribute.replace("persona", benchmark),
                 "position": position, "method": slug, "name": slug, "figure": main, "value": ta * scale,
                 "low": max(0.0, ta - 3) * scale, "high": min(100.0, ta + 3) * scale, "coherence": 97.0, "reached": True,
-                "n": 2, "n_unscored": 1 if slug == "prompt" else 0, "seeds": 1,
+                "n": 2, "n_unscored": 1 if slug == "prompt" else 0, "seeds": 1, "favoured": False,
             }  # fmt: skip
             if method:
                 row |= {

@@ -62,7 +62,7 @@ def default_settings(method: Method) -> FitSettings:
 def learning(method: Method) -> Learning:
     """How LoRA and full fine-tuning are learnt."""
     settings = default_settings(method)
-    return Learning(_learn, presets={"paper": settings, "fast": settings})
+    return Learning(_learn, presets={"paper": settings, "fast": settings}, fits_likelihoods=True)
 
 
 def _learn(request: FitRequest) -> Adapted:

@@ -80,6 +80,7 @@ class Objective:
     normalises: whether the settings' `normalise` is about it: it is divided by its mean without steering. A benchmark's
     package, which sets the dead-gate regulariser with it, counts for such objectives only.
     imitates_runs: whether it follows what the model computes on x' y', so that any y' will do, and not y' itself.
+    fits_likelihoods: whether it makes tokens likely, which is what a judge of likelihoods measures; tables mark such methods then.
     label_span: its labels, whatever the settings say. from_frozen: whether all its forwards run on the batch's own x y',
     so that they may begin at the lowest steered block.
 
@@ -95,6 +96,7 @@ class Objective:
     strengths: Callable[[FitSettings, Tensor, torch.Generator], Tensor] = ones
     normalises: bool = False
     imitates_runs: bool = False
+    fits_likelihoods: bool = False
     label_span: LabelSpan | None = None
     from_frozen: bool = True
 

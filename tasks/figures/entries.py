@@ -13,6 +13,7 @@ from tasks.figures.sides import WITH_PROMPT, Side
 from tasks.figures.strengths import Judged, Strength, Subject
 
 UNSTEERED = {PLAIN: "plain", INSTRUCTED: "prompt"}
+LIKELIHOOD = "likelihood"  # the judge that measures what some objectives fit (psr/judges/likelihood.py)
 FACTS = ("scope", "form", "objective", "span", "layer")
 Row = dict[str, Any]
 
@@ -54,9 +55,11 @@ def entries(
     model = evaluation.completions[0].model
     subjects = [(unsteered_facts(attribute, model, name), Subject(name, False, None)) for name in (PLAIN, INSTRUCTED)]
     for row in modules:
-        subjects.append((module_facts(row), Subject(row["id"], True, None)))
+        facts = module_facts(row, judge=evaluation.judge)
+        subjects.append((facts, Subject(row["id"], True, None)))
         if evaluation.of(row["id"] + WITH_PROMPT):
-            subjects.append((module_facts(row, with_prompt=True), Subject(row["id"] + WITH_PROMPT, False, 1.0)))
+            facts = module_facts(row, judge=evaluation.judge, with_prompt=True)
+            subjects.append((facts, Subject(row["id"] + WITH_PROMPT, False, 1.0)))
     for position, (facts, subject) in enumerate(subjects):
         yield Entry(
             {**facts, "position": position},
@@ -68,11 +71,17 @@ def entries(
 def unsteered_facts(attribute: str, model: str, method: str) -> Row:
     """The plain model or the prompt."""
     name = UNSTEERED[method]
-    return {**_whose(attribute, model), "method": name, "name": name, **dict.fromkeys((*FACTS, "module"))}
+    return {
+        **_whose(attribute, model),
+        "method": name,
+        "name": name,
+        **dict.fromkeys((*FACTS, "module")),
+        "favoured": False,
+    }
 
 
-def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
-    """A module of modules.parquet, alone or on top of the prompt (METHOD+prompt)."""
+def module_facts(row: Mapping[str, Any], *, judge: str = "", with_prompt: bool = False) -> Row:
+    """A module of modules.parquet, alone or on top of the prompt (METHOD+prompt). judge: the id of whoever rated it."""
     method = Method.of(row)
     slug, name = (f"{method.slug}+prompt", f"{method.name} + prompt") if with_prompt else (method.slug, method.name)
     return {
@@ -81,6 +90,7 @@ def module_facts(row: Mapping[str, Any], *, with_prompt: bool = False) -> Row:
         "name": name,
         **{n: row[n] for n in FACTS},
         "module": row["id"],
+        "favoured": judge == LIKELIHOOD and row["fits_likelihoods"],
     }
 
 

@@ -17,11 +17,15 @@ WITH_PROMPT = "+instructed"  # how completions of a module on top of the prompt 
 
 @dataclass(frozen=True)
 class Side:
-    """One set of questions with its completions. values: (completion, dimension) -> 0 to 100, None where the judge failed."""
+    """One set of questions with its completions. values: (completion, dimension) -> 0 to 100, None where the judge failed.
+
+    judge: the id of the one who judged.
+    """
 
     pairs: Sequence[PromptPair]
     completions: Sequence[Completion]
     values: Values
+    judge: str = ""
 
     def of(self, method: str) -> list[Completion]:
         """The completions of plain, instructed, or a module by its id."""
@@ -48,7 +52,8 @@ class Side:
 
 def sides(answered: Path, judged: Path) -> dict[tuple[str, int], Side]:
     """(attribute, fit seed) -> its side, from what `answered` asked and sampled and the judgements in `judged`."""
-    values = values_of(read_judgements(judged / "judgements.parquet"))
+    judgements = read_judgements(judged / "judgements.parquet")
+    values, judges = values_of(judgements), {one.completion: one.judge for one in judgements}
     pairs: dict[str, list[PromptPair]] = {}
     attribute_of: dict[str, str] = {}
     for pair in read_pairs(answered / "pairs.parquet"):
@@ -61,4 +66,7 @@ def sides(answered: Path, judged: Path) -> dict[tuple[str, int], Side]:
     for completion in read_completions(answered / "completions.parquet"):
         attribute = attribute_of[completion.pair]
         completions[attribute, seeds[attribute, completion.seed]].append(completion)
-    return {key: Side(pairs.get(key[0], ()), own, values) for key, own in completions.items()}
+    return {
+        key: Side(pairs.get(key[0], ()), own, values, judges.get(own[0].id, "") if own else "")
+        for key, own in completions.items()
+    }

@@ -43,6 +43,8 @@ def headline(figures: Sequence[Row]) -> dict[str, dict[str, Row]]:
             empty = {key: None for figure in MATCHED for key in _keys(figure).values()}
             own = tree.setdefault(row["attribute"], {}).setdefault(row["method"], {"name": row["name"], **empty})
             own |= {key: _rounded(row[column]) for column, key in _keys(row["figure"]).items()}
+            if row["favoured"]:
+                own["favoured"] = True
             if row["figure"] == "ta_cp":
                 own |= {name: row[name] for name in ("n", "n_unscored")}
     return tree
@@ -56,7 +58,8 @@ def figures_of_headline(tree: Mapping[str, Mapping[str, Row]]) -> Iterator[Row]:
             for figure in (key for key in row if f"{key}_low" in row):
                 values = {column: row[key] for column, key in _keys(figure).items()}
                 counts = {name: row[name] for name in ("n", "n_unscored")}
-                facts = {**dict.fromkeys((*FACTS, "module")), "position": position, "reached": True, "seeds": 1}
+                facts = {**dict.fromkeys((*FACTS, "module")), "position": position, "reached": True, "seeds": 1,
+                         "favoured": row.get("favoured", False)}  # fmt: skip
                 yield {**whose, **facts, "figure": figure, **values, **counts}
 
 

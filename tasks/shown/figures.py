@@ -17,6 +17,7 @@ from tasks.shown.tables import Table, table
 if TYPE_CHECKING:
     from tasks.shown.query import Question
 
+FAVOURED = "† fitted to likelihoods, which the judge of these answers measures too: only figures by words or checkers compare fairly."
 TABLES = ("figures", "measures", "published", "benchmarks")  # what the tables are made from
 CELLS = """SELECT block, heading, slug, method, text, detail FROM cells WHERE benchmark = ?
     ORDER BY block, column_position, position"""
@@ -76,6 +77,7 @@ def _section(ask: Question, row: dict[str, Any], marks: Mapping[str, str] | None
             [[name, *(at.get((slug, *column), "–") for column in columns)] for slug, name in methods.items()],
             above=[] if marks is None else [("", 1), *((heads[block], count) for block, count in counts.items())],
             marks=() if marks is None else [marks.get(slug, "") for slug in methods],
+            below=FAVOURED if any(name.endswith(FAVOURED[0]) for name in methods.values()) else "",
         ),
         f"n = {row['n']} {per} a figure; {row['unscored']} answers without a score, left out of the means.",
         row["attributes"],

@@ -23,7 +23,7 @@ class Table:
     """A head and rows of cells; align: "l" or "r", a letter a column.
 
     The first line of a cell is what it says, further lines are details. above: heads over several columns, as (text, how
-    many). strong: the rows that are headings. marks: a class of the page's style sheet for every row.
+    many). strong: the rows that are headings. marks: a class of the page's style sheet for every row. below: a line about it.
     """
 
     head: tuple[str, ...]
@@ -32,6 +32,7 @@ class Table:
     above: tuple[tuple[str, int], ...] = ()
     strong: frozenset[int] = frozenset()
     marks: tuple[str, ...] = ()
+    below: str = ""
 
 
 def table(
@@ -42,15 +43,18 @@ def table(
     above: Sequence[tuple[str, int]] = (),
     strong: Iterable[int] = (),
     marks: Iterable[str] = (),
+    below: str = "",
 ) -> Table:
     """A table whose columns but the first stand at the right, unless `align` says otherwise."""
     align = align or "l" + "r" * (len(head) - 1)
-    return Table(tuple(head), tuple(map(tuple, rows)), align, tuple(above), frozenset(strong), tuple(marks))
+    return Table(tuple(head), tuple(map(tuple, rows)), align, tuple(above), frozenset(strong), tuple(marks), below)
 
 
 def terminal(table: Table) -> rich.table.Table:
     """For people at a terminal: verdicts in colour, details dim below."""
-    shown = rich.table.Table(box=None, pad_edge=False, header_style="bold")
+    shown = rich.table.Table(
+        box=None, pad_edge=False, header_style="bold", caption=table.below or None, caption_justify="left"
+    )
     for name, letter in zip(table.head, table.align, strict=True):
         shown.add_column(Text(name), justify="right" if letter == "r" else "left", no_wrap=letter == "r")
     for i, row in enumerate(table.rows):
@@ -71,7 +75,8 @@ def markdown(table: Table) -> str:
         [f"**{text}**" if i in table.strong and text else text for text in map(_one_line, row)]
         for i, row in enumerate(table.rows)
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [[_one_line(name) for name in table.head], rule, *rows])
+    lines = [f"| {' | '.join(line)} |" for line in [[_one_line(name) for name in table.head], rule, *rows]]
+    return "\n".join([*lines, *(["", table.below] if table.below else [])])
 
 
 def _one_line(cell: str) -> str:

@@ -88,7 +88,7 @@ def material_of(attribute: str, complete: Path, select: Path, model: ModelSettin
 class Fit:
     """One module to fit: its settings, its id (a hash of what it is made from) and where it lies in the output.
 
-    code: a hash of the package that the method comes from, where it is not psr's own.
+    code: a hash of the package that the method comes from, where it is not psr's own. fits_likelihoods: as its Learning says.
     """
 
     material: Material
@@ -97,6 +97,7 @@ class Fit:
     settings: FitSettings | None
     seed: int | None
     code: str = ""
+    fits_likelihoods: bool = False
 
     @property
     def id(self) -> str:
@@ -130,6 +131,7 @@ class Fit:
             "id": module.id, "attribute": self.material.attribute, "method": self.method.slug, **asdict(self.method),
             "layer": self.layers[0] if self.method.scope == "S" else None, "seed": self.seed,
             "triplets": len(self.material.triplets), "folder": self.home.as_posix(), "model": module.model,
+            "fits_likelihoods": self.fits_likelihoods,
         }  # fmt: skip
         write_table(folder / "modules.parquet", "modules", [row])
 
@@ -190,7 +192,7 @@ def _fit_of(
     layers = (layer,) if method.method.scope == "S" else tuple(range(material.lm.n_layers))
     own = fit_settings(method, {**settings, "seed": seed}, package)
     code = plug_code([method.path]).get(method.path, "")
-    return Fit(material, method.method, layers, own, seed, code)
+    return Fit(material, method.method, layers, own, seed, code, method.learning.fits_likelihoods)
 
 
 def _fitted(fits: Sequence[Fit], method: MethodPlug, sources: Sources) -> Iterable[Fitted | PsrError]:

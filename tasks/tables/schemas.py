@@ -17,7 +17,7 @@ _TYPES = {
 
 
 _WHOSE = """benchmark str, model str, attribute str, position int32, method str, name str, scope str?, form str?, objective str?, span str?,
-        layer int32?, module str?"""
+        layer int32?, module str?, favoured bool"""
 
 
 def _schema(columns: str) -> pa.Schema:
@@ -48,7 +48,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "dropped": _schema("""completion str, reason str"""),
     "modules": _schema(
         """id str, attribute str, method str, scope str, form str, objective str, span str, layer int32?, seed int?,
-        triplets int, folder str, model str"""
+        triplets int, folder str, model str, fits_likelihoods bool"""
     ),
     "curves": _schema("""module str, epoch int32, loss float, objective float, regulariser float, dead float"""),
     "candidates": _schema("""module str, seed int, point str, alpha float, share float, chosen bool"""),

@@ -16,6 +16,7 @@ from psr.fitting.joint import fit_many
 from psr.fitting.learning import learn
 from psr.fitting.loop import pose
 from psr.fitting.methods import METHODS, parse_method
+from psr.fitting.methods.gradient import by_gradients
 from psr.fitting.methods.named import method_named, methods_named, plug_of
 from psr.fitting.presets import FAST_LL, FitSettings
 from psr.lm.recording import recorded
@@ -45,6 +46,14 @@ def test_a_closed_form_of_ones_own_is_learnt_and_steers(tmp_path):
         lm.base(input_ids=ids, attention_mask=torch.ones_like(ids))
     by_hand = hand.run(lm.model, (1, 2, 3, 4), {1: lambda h: 0.5 * z.expand_as(h)}, 2)[0][1]
     torch.testing.assert_close(A[1][0], by_hand)
+
+
+def test_a_method_says_whether_it_fits_likelihoods():
+    fits = {method.objective for method in METHODS if plug_of(method).learning.fits_likelihoods}
+    assert fits == {"LL", "KL", "RePS", "ReFT-r1"}
+    assert not method_named(f"{HERE}:TWICE").learning.fits_likelihoods
+    own = replace(own_methods.ABSOLUTE, fits_likelihoods=True)
+    assert by_gradients(own_methods.ABSOLUTE_PSR.method, own).learning.fits_likelihoods
 
 
 def l1_by_hand(model, data, form, live, layers, settings, scale):

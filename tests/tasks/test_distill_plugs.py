@@ -11,6 +11,7 @@ import torch
 from psr.errors import PsrError
 from psr.fitting.methods.named import method_named
 from psr.fitting.presets import FAST_MSE
+from psr.judges.likelihood import LikelihoodJudge
 from psr.steering.module import SteeringModule
 from psr.types import short_hash
 from tasks.figures.entries import module_facts
@@ -51,6 +52,23 @@ def test_a_module_of_ones_own_method_is_stored_and_shown_by_its_row(tmp_path):
         ("s-const-twice-r", "S-Const Twice·R"),
         ("s-const-twice-r+prompt", "S-Const Twice·R + prompt"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"), [("a-psr-mse-r", False), ("a-psr-ll-r", True), ("s-reft-r1-r", True), (TWICE, False)]
+)
+def test_whether_a_module_was_fitted_to_likelihoods_is_stored_and_counts_with_a_judge_of_likelihoods(
+    text, fits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(distill, "material_of", lambda *_: MATERIAL)
+    sources = SimpleNamespace(complete=None, select=None, model=None)
+    fit = distill._fit_of("persona/pirate", 5, method_named(text), sources, 1, CHANGES, {})
+    fit.write(tmp_path, SteeringModule(fit.id, "Const", (1,), "R", "toy", {"z": torch.ones(1, D)}, fit.origin), ())
+    [row] = read_table(tmp_path / "modules.parquet", "modules")
+    assert row["fits_likelihoods"] == fits
+    assert module_facts(row, judge=LikelihoodJudge.id)["favoured"] == fits
+    assert module_facts(row, judge=LikelihoodJudge.id, with_prompt=True)["favoured"] == fits
+    assert not module_facts(row, judge="rules")["favoured"]
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def _write_modules(distill: Path, attribute: Attribute, model: str) -> None:
                 "triplets": 4,
                 "folder": name,
                 "model": model,
+                "fits_likelihoods": False,
             }
         )
     write_table(distill / "modules.parquet", "modules", rows)

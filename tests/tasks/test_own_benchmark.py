@@ -27,7 +27,7 @@ from tasks.tables import parquet as tables
 DRAWS = {"resamples": 40, "seed": 3}
 MODULE = {
     "id": "m", "attribute": "songs/sea", "method": "a-psr-mse-qr", "scope": "A", "form": "PSR", "objective": "MSE",
-    "span": "QR", "layer": None, "seed": 1, "triplets": 2, "folder": "m", "model": "f",
+    "span": "QR", "layer": None, "seed": 1, "triplets": 2, "folder": "m", "model": "f", "fits_likelihoods": True,
 }  # fmt: skip
 
 

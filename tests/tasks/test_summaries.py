@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from tasks.figures.summaries import figures_of_headline, headline, metrics, write_summaries
-from tasks.shown.figures import figure_tables
+from tasks.shown import report
+from tasks.shown.figures import FAVOURED, figure_tables
+from tasks.shown.tables import markdown
 from tasks.tables import parquet as tables
 from tests.results_folder import ATTRIBUTES, TA_CP, figure_rows, write_figures, write_results
 
@@ -68,6 +70,22 @@ def test_what_a_judge_finds_by_words_is_kept_in_the_headline(tmp_path: Path) -> 
     assert tree[ATTRIBUTES[0]]["prompt"]["words"] == 30.0
     write_figures(tmp_path / "other", list(figures_of_headline(tree)), ["persona"])
     assert figure_tables(tmp_path / "other")[0].head[-1] == "by words"
+
+
+def test_methods_that_fit_what_the_judge_measures_are_marked_in_every_table(data: Path, tmp_path: Path) -> None:
+    rows = [{**row, "favoured": row["method"] == "a-psr-mse-qr"} for row in figure_rows("persona")]
+    write_figures(data, rows, ["persona"])
+    tree = headline(rows)
+    write_figures(tmp_path / "other", list(figures_of_headline(tree)), ["persona"])
+    for shown in (*figure_tables(data), *figure_tables(tmp_path / "other")):
+        assert [row[0] for row in shown.rows] == ["plain", "prompt", "S-Const DiM·R", "A-PSR MSE·QR †"]
+        assert markdown(shown).splitlines()[-2:] == ["", FAVOURED]
+    page = (report.build(data, tmp_path / "page")).read_text(encoding="utf-8")
+    assert page.count(FAVOURED) == 1
+    write_figures(data, figure_rows("persona"), ["persona"])
+    assert "†" not in markdown(figure_tables(data)[0]) + report.build(data, tmp_path / "page").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_plots_are_of_one_repetition_and_name_the_columns_that_dvc_draws(data: Path) -> None:

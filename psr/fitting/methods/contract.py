@@ -32,6 +32,7 @@ class Learning:
     presets: "paper" and "fast" -> settings; none for a method without training. changes: which of their fields an
     experiment may change; packaged: whether a benchmark's package (regulariser, normalise) is for this method.
     imitates_runs: whether it follows what the model computes on x' y', so that any y' will do, and not y' itself.
+    fits_likelihoods: whether it makes tokens likely, which is what a judge of likelihoods measures.
     """
 
     learn: Callable[[FitRequest], Any]
@@ -42,6 +43,7 @@ class Learning:
     changes: tuple[str, ...] = CHANGES
     packaged: bool = False
     imitates_runs: bool = False
+    fits_likelihoods: bool = False
 
     def settings(
         self, preset: str = "fast", changes: Mapping[str, Any] | None = None, package: Mapping[str, Any] | None = None

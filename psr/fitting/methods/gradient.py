@@ -37,6 +37,7 @@ def _by(objective: Objective) -> Learning:
         presets=objective.presets,
         packaged=objective.normalises,
         imitates_runs=objective.imitates_runs,
+        fits_likelihoods=objective.fits_likelihoods,
     )
 
 

@@ -190,4 +190,9 @@ def _learn(request: FitRequest) -> Fitted:
     )  # fmt: skip
 
 
-REFT_R1 = Learning(_learn, presets={"paper": SETTINGS, "fast": SETTINGS}, changes=("seed",))  # its authors' schedule
+REFT_R1 = Learning(
+    _learn,
+    presets={"paper": SETTINGS, "fast": SETTINGS},
+    changes=("seed",),  # its authors' schedule
+    fits_likelihoods=True,
+)

@@ -35,4 +35,11 @@ def rows(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
     return divergence(logits(problem, batch, steering), problem.prepared.logits(batch), label_mask(batch))
 
 
-KL = Objective(name="KL", presets={"paper": PAPER_LL, "fast": FAST_LL}, rows=rows, prepare=prepare, imitates_runs=True)
+KL = Objective(
+    name="KL",
+    presets={"paper": PAPER_LL, "fast": FAST_LL},
+    rows=rows,
+    prepare=prepare,
+    imitates_runs=True,
+    fits_likelihoods=True,
+)

@@ -28,4 +28,4 @@ def rows(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
     return negative_log_likelihood(logits(problem, batch, steering), labels_of(batch), label_mask(batch))
 
 
-LL = Objective(name="LL", presets={"paper": PAPER_LL, "fast": FAST_LL}, rows=rows)
+LL = Objective(name="LL", presets={"paper": PAPER_LL, "fast": FAST_LL}, rows=rows, fits_likelihoods=True)

@@ -91,6 +91,7 @@ REPS = Objective(
     rows=rows,
     prepare=prepare,
     strengths=drawn_factors,
+    fits_likelihoods=True,
     label_span="response",
     from_frozen=False,  # the plain answers have streams of their own
 )

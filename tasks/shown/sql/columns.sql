@@ -11,6 +11,8 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('slug', 'the method as parameters name it; on top of the prompt METHOD+prompt'),
     ('position', 'the method''s row in every table of its benchmark'),
     ('module', 'id of the steering module; empty for plain and prompt, and for means over several modules'),
+    ('favoured', 'whether the judge measures what it was fitted to: likelihoods'),
+    ('fits_likelihoods', 'whether it was fitted to make tokens likely'),
     ('scope', 'S: one layer, A: all layers'),
     ('form', 'what the module adds: Const, PSR, Proj, …'),
     ('objective', 'what it was fitted to: DiM, MSE, LL, …'),

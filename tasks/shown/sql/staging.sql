@@ -33,7 +33,7 @@ CREATE TABLE stg_dropped AS
 COMMENT ON TABLE stg_dropped IS 'Answers that were not, and why.';
 
 CREATE TABLE stg_modules AS
-    SELECT profile, id, attribute, method, scope, form, objective, span, layer, seed, triplets, folder, model
+    SELECT profile, id, attribute, method, scope, form, objective, span, layer, seed, triplets, folder, model, fits_likelihoods
     FROM staged('modules') ORDER BY profile, attribute, method, id;
 COMMENT ON TABLE stg_modules IS 'Fitted modules.';
 

@@ -40,13 +40,13 @@ COMMENT ON VIEW calibrations IS 'How well a judge by likelihood tells answers ap
 
 CREATE VIEW figures AS
     SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
-           value, low, high, alpha, coherence, reached, n, n_unscored, seeds, method AS slug, module, position
+           value, low, high, alpha, coherence, reached, n, n_unscored, seeds, method AS slug, module, favoured, position
     FROM stg_figures ORDER BY profile, benchmark, model, attribute, position, figure;
 COMMENT ON VIEW figures IS 'Every figure with its 95 % interval, a row each: a method on an attribute, over seeds.';
 
 CREATE VIEW figures_seeds AS
     SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
-           value, low, high, alpha, coherence, reached, n, n_unscored, seed, method AS slug, module, position
+           value, low, high, alpha, coherence, reached, n, n_unscored, seed, method AS slug, module, favoured, position
     FROM stg_figures_seeds ORDER BY profile, benchmark, model, attribute, position, figure, seed;
 COMMENT ON VIEW figures_seeds IS 'The rows of figures seed by seed; module and prompt of one seed answered with the same random numbers.';
 
@@ -79,7 +79,7 @@ CREATE MACRO interval_shown(x, low, high, digits, interval_digits) AS
 CREATE VIEW cells AS
     SELECT f.profile, f.benchmark, 'figure' AS block, f.attribute AS heading,
            dense_rank() OVER (PARTITION BY f.profile, f.benchmark ORDER BY f.attribute) AS column_position,
-           f.position, f.name AS method, f.method AS slug,
+           f.position, f.name || if(f.favoured, ' †', '') AS method, f.method AS slug,
            if(f.value IS NULL, '–', interval_shown(f.value, f.low, f.high, m.digits, m.interval_digits)) AS text,
            if(f.value IS NULL, '', concat_ws(', ',
                CASE WHEN f.reached THEN b.sense || ' ' || shown(f.coherence, m.digits) ELSE 'not reached' END,
@@ -118,7 +118,7 @@ CREATE MACRO side_by_side_persona(source) AS TABLE
            taken('words', value, figure) AS words, taken('words', low, figure) AS words_low,
            taken('words', high, figure) AS words_high,
            taken('ta_cp', n, figure) AS n, taken('ta_cp', n_unscored, figure) AS n_unscored,
-           method AS slug, module, COLUMNS('^seeds?$')
+           method AS slug, module, favoured, COLUMNS('^seeds?$')
     FROM query_table(source) WHERE benchmark = 'persona' GROUP BY ALL;
 
 CREATE MACRO side_by_side_ifeval(source) AS TABLE
@@ -131,7 +131,7 @@ CREATE MACRO side_by_side_ifeval(source) AS TABLE
            taken('effect', value, figure) AS effect, taken('effect', low, figure) AS effect_low,
            taken('effect', high, figure) AS effect_high,
            taken('strict', n, figure) AS n, taken('strict', n_unscored, figure) AS n_unscored,
-           method AS slug, module, COLUMNS('^seeds?$')
+           method AS slug, module, favoured, COLUMNS('^seeds?$')
     FROM query_table(source) WHERE benchmark = 'ifeval' GROUP BY ALL;
 
 CREATE MACRO side_by_side_axbench(source) AS TABLE
@@ -141,7 +141,7 @@ CREATE MACRO side_by_side_axbench(source) AS TABLE
            taken('concept', value, figure) AS concept, taken('instruction', value, figure) AS instruction,
            taken('fluency', value, figure) AS fluency,
            taken('overall', n, figure) AS n, taken('overall', n_unscored, figure) AS n_unscored,
-           method AS slug, module, COLUMNS('^seeds?$')
+           method AS slug, module, favoured, COLUMNS('^seeds?$')
     FROM query_table(source) WHERE benchmark = 'axbench' GROUP BY ALL;
 
 CREATE VIEW headline AS
@@ -169,7 +169,7 @@ CREATE VIEW axbench_seeds AS
 COMMENT ON VIEW axbench_seeds IS 'The rows of axbench seed by seed.';
 
 CREATE VIEW modules AS
-    SELECT profile, id, attribute, method, scope, form, objective, span, layer, seed, triplets, folder, model
+    SELECT profile, id, attribute, method, scope, form, objective, span, layer, seed, triplets, folder, model, fits_likelihoods
     FROM stg_modules ORDER BY profile, attribute, method, id;
 COMMENT ON VIEW modules IS 'Fitted modules, and what they were fitted on.';
 
