@@ -252,8 +252,9 @@ class Talk:
 
 
 def _shown(answer: Answer) -> Text:
-    """The answer's text, never as markup; … where it was cut off."""
-    return Text(clean(answer.text) + ("" if answer.finished else " …"))
+    """The answer's text, never as markup, with what was thought dim before it; … where it was cut off."""
+    said = Text(clean(answer.text) + ("" if answer.finished else " …"))
+    return Text("\n\n").join([Text(clean(answer.thinking), style="dim"), said]) if answer.thinking else said
 
 
 def _ask(console: Console, alpha: float) -> str | None:

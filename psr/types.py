@@ -100,6 +100,9 @@ class PromptPair:
 class Completion:
     """An answer with the ids that were sampled (the stop token included when there is one); text is never re-tokenised.
 
+    thinking: what a model that thinks wrote before it; the ids hold both. One that never ended its thinking has an empty
+    text and is not finished.
+
     method: "plain", "instructed" or a steering module's id. `pair` is the parent PromptPair's id,
     `model` the fingerprint of model and tokenizer, `sampling` what the sampler was told (temperature, max tokens).
     """
@@ -113,6 +116,7 @@ class Completion:
     token_ids: tuple[int, ...]
     text: str
     finished: bool
+    thinking: str = ""
 
     @property
     def id(self) -> str:
@@ -272,13 +276,24 @@ class Usage:
 
 @dataclass(frozen=True)
 class JudgeItem:
-    """What a judge is shown: never the method, never alpha. finished: the answer ended by itself, and not where it had to."""
+    """What a judge is shown: never the method, never alpha, never the thinking.
+
+    finished: the answer ended by itself, and not where it had to. missing: why there is no answer; judge_all then asks no judge.
+    """
 
     completion: str
     attribute: str
     question: str
     text: str
     finished: bool = True
+    missing: str = ""
+
+    @classmethod
+    def of(cls, completion: Completion, pair: PromptPair) -> JudgeItem:
+        """A completion as a judge is shown it."""
+        cut = completion.thinking and not completion.text and not completion.finished
+        missing = "it was cut off before it had thought to the end and answered" if cut else ""
+        return cls(completion.id, pair.attribute, pair.question, completion.text, completion.finished, missing)
 
 
 @dataclass(frozen=True)

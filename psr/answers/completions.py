@@ -107,4 +107,5 @@ def _completion(lm: LanguageModel, ask: Ask, answer: Answer, sampling: Sampling)
         token_ids=answer.token_ids,
         text=answer.text,
         finished=answer.finished,
+        thinking=answer.thinking,
     )

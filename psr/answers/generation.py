@@ -19,6 +19,7 @@ from psr.lm.cached import fresh_cache, next_logits
 from psr.lm.chats import Prompt
 from psr.lm.models import LanguageModel
 from psr.lm.padding import check_ids, pad
+from psr.lm.thinking import Marks, marks, split
 from psr.steering.hooks import Live, Steer, steered
 from psr.steering.module import SteeringModule, check_model
 from psr.steering.terms import with_alphas
@@ -54,12 +55,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered. token_ids: as sampled, the stop token included when there is one; text: without it. finished:
-    whether it stopped by itself."""
+    """What was answered. token_ids: as sampled, the stop token included when there is one; text: without it, and without the
+    thinking in front of it. finished: whether it stopped by itself, and not while it was thinking."""
 
     token_ids: tuple[int, ...]
     text: str
     finished: bool
+    thinking: str = ""
 
 
 def generate(
@@ -113,7 +115,8 @@ def _answer(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> l
                 if len(running) < _SHRINK_AT * len(batch.rows):
                     _shrink(batch, running, live)
         _running(batch)
-    return [_read(lm, row) for row in tokens.tolist()]
+    own = marks(lm.tokenizer)
+    return [_read(lm, own, one.prompt, row) for one, row in zip(requests, tokens.tolist(), strict=True)]
 
 
 @dataclass(eq=False)
@@ -184,11 +187,11 @@ def _shrink(batch: _Batch, running: Tensor, live: Live) -> None:
     live.keep(running)
 
 
-def _read(lm: LanguageModel, row: list[int]) -> Answer:
-    """The ids up to the first stop token and the text before it."""
+def _read(lm: LanguageModel, own: Marks | None, prompt: Prompt, row: list[int]) -> Answer:
+    """The ids up to the first stop token, and what is thought and said before it."""
     stop = next((i for i, token in enumerate(row) if token in lm.stop_ids), None)
-    text = lm.tokenizer.decode(row[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Answer(tuple(row if stop is None else row[: stop + 1]), str(text), stop is not None)
+    thinking, text, ended = split(lm.tokenizer, own, prompt.ids, row[:stop])
+    return Answer(tuple(row if stop is None else row[: stop + 1]), text, stop is not None and ended, thinking)
 
 
 def _check(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, batch_size: int) -> None:

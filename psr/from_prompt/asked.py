@@ -47,11 +47,7 @@ class Asked:
 
     def items(self, completions: Sequence[Completion]) -> list[JudgeItem]:
         """The completions as a judge is shown them."""
-        pairs = [self.pairs[one.pair] for one in completions]
-        return [
-            JudgeItem(one.id, pair.attribute, pair.question, one.text, one.finished)
-            for one, pair in zip(completions, pairs, strict=True)
-        ]
+        return [JudgeItem.of(one, self.pairs[one.pair]) for one in completions]
 
     def judge(self, step: str, judge: Judge, completions: Sequence[Completion]) -> tuple[Array, Array]:
         """Effect and coherence of each completion, 100 being the judge's scale; nan where it gave none."""

@@ -55,11 +55,12 @@ def judge_all(
 ) -> Verdicts:
     """Judge every item: one judgement per item and dimension, in the order of `items`, and the summed usage.
 
-    A completion that occurs twice is judged once. A JudgeError is tried again up to `retries` times if it says that
-    this may help, after `wait` seconds, then twice as long. One that stays, a verdict that is missing, a value that is no
-    number in [0, scale] (text, a truth value, a list, nan; any finite number is one on a dimension that is unbounded) and
-    a scale that is no positive number become judgements without a value that say why. Values are returned as floats,
-    those of numpy and torch too. progress(n) is called with the number of items just judged.
+    A completion that occurs twice is judged once. Of an item that is `missing` the judge is not asked: its judgements have
+    no value and say why. A JudgeError is tried again up to `retries` times if it says that this may help, after `wait`
+    seconds, then twice as long. One that stays, a verdict that is missing, a value that is no number in [0, scale] (text, a
+    truth value, a list, nan; any finite number is one on a dimension that is unbounded) and a scale that is no positive
+    number become judgements without a value that say why. Values are returned as floats, those of numpy and torch too.
+    progress(n) is called with the number of items just judged.
     Raises PsrError, with the judge's name, for a judge that raises anything but JudgeError, answers with anything but
     Verdicts, or names completions or dimensions that it was not asked about.
     """
@@ -74,9 +75,13 @@ def judge_all(
     usages: list[Usage] = []
     for at in range(0, len(unique), batch_size):
         batch = unique[at : at + batch_size]
-        verdicts, error = _ask(judge, batch, retries, wait)
-        usages.append(verdicts.usage)
-        judgements |= _accept(judge, batch, verdicts, error)
+        given = [item for item in batch if not item.missing]
+        if given:
+            verdicts, error = _ask(judge, given, retries, wait)
+            usages.append(verdicts.usage)
+            judgements |= _accept(judge, given, verdicts, error)
+        keys = {(item.completion, name): item.missing for item in batch if item.missing for name in judge.dimensions}
+        judgements |= {key: _missing(judge, key, why) for key, why in keys.items()}
         if progress is not None:
             progress(len(batch))
     scales = {judgement.dimension: judgement.scale for judgement in judgements.values() if judgement.scale > 0}

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from psr.lm.chats import encode_chat
 from psr.lm.surprise import BATCH, token_losses
+from psr.lm.thinking import past_thinking
 from psr.types import JudgeItem, PromptPair
 
 if TYPE_CHECKING:
@@ -85,8 +86,10 @@ def _stop(lm: LanguageModel) -> int:
 
 
 def _prompt(lm: LanguageModel, question: str, wording: str | None) -> _Ids:
+    """The prompt that an answer follows, thinking left out."""
     pair = PromptPair("", question, wording or "")
-    return encode_chat(lm.tokenizer, pair.plain if wording is None else pair.instructed).ids
+    prompt = encode_chat(lm.tokenizer, pair.plain if wording is None else pair.instructed)
+    return past_thinking(lm.tokenizer, prompt.ids)
 
 
 def _reading(losses: Tensor, ids: _Ids, ended: bool) -> Reading:

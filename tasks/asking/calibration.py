@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
 from psr.judges.judging import Judge
-from psr.types import INSTRUCTED, PLAIN
-from tasks.asking.judgements import judge_item, judged_by
+from psr.types import INSTRUCTED, PLAIN, JudgeItem
+from tasks.asking.judgements import judged_by
 from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import Cells
 from tasks.engine.context import StepContext
@@ -49,7 +49,7 @@ def calibrate_attribute(attribute: str, judge: Any, source: Path, model: ModelSe
     pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet") if pair.attribute == attribute}
     answers = [one for one in read_completions(source / "completions.parquet") if one.pair in pairs]
     items = {
-        method: [judge_item(one, pairs[one.pair]) for one in answers if one.method == method]
+        method: [JudgeItem.of(one, pairs[one.pair]) for one in answers if one.method == method]
         for method in (PLAIN, INSTRUCTED)
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +21,13 @@ def judge_once(
 ) -> list[Judgement]:
     """Every judgement of every completion, in order. The judge sees question and answer, never the method or α."""
     completions = list(completions)
-    items = list({c.id: judge_item(c, pairs[c.pair]) for c in completions}.values())
+    items = list({c.id: JudgeItem.of(c, pairs[c.pair]) for c in completions}.values())
     made: dict[str, list[Judgement]] = {}
     with progress(label, len(items), "completions judged") as advance:
         for at in range(0, len(items), JUDGED_AT_ONCE):
             batch = items[at : at + JUDGED_AT_ONCE]
-            reads = [(item.completion, item.attribute, item.question, item.text) for item in batch]
             by = judged_by(judge, {item.attribute for item in batch})
-            cell = cells.keep("judgements", (by, reads), partial(_judge, judge=judge, items=batch))
+            cell = cells.keep("judgements", (by, [astuple(item) for item in batch]), partial(_judge, judge=judge, items=batch))
             for judgement in read_judgements(cell / "judgements.parquet"):
                 made.setdefault(judgement.completion, []).append(judgement)
             advance(len(batch))
@@ -42,8 +42,3 @@ def judged_by(judge: Judge, attributes: Iterable[str]) -> tuple[object, ...]:
 
 def _judge(folder: Path, judge: Judge, items: Sequence[JudgeItem]) -> None:
     write_judgements(folder / "judgements.parquet", judge_all(judge, items, batch_size=len(items)).judgements)
-
-
-def judge_item(completion: Completion, pair: PromptPair) -> JudgeItem:
-    """What a judge is shown of a completion."""
-    return JudgeItem(completion.id, pair.attribute, pair.question, completion.text, completion.finished)

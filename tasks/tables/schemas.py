@@ -35,7 +35,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "pairs": _schema("""id str, attribute str, question str, instruction str, question_set str, instruction_set str"""),
     "completions": _schema(
         """id str, pair str, method str, alpha float, seed int, model str, sampling str, token_ids ids, text str,
-        finished bool"""
+        finished bool, thinking str"""
     ),
     "judgements": _schema(
         """id str, completion str, judge str, rubric str, dimension str, value float?, scale float, raw str,

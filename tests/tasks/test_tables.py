@@ -15,7 +15,7 @@ from tasks.tables import parquet as tables
 from tasks.tables.schemas import SCHEMAS
 
 PAIR = PromptPair("persona/pirate", "What is ice?", "Talk like a pirate.")
-ANSWER = Completion(PAIR.id, "instructed", 0.0, 7, "f" * 16, "t1", (3, 1, 2), "Arr, ice.", True)
+ANSWER = Completion(PAIR.id, "instructed", 0.0, 7, "f" * 16, "t1", (3, 1, 2), "Arr, ice.", True, "Ice?")
 
 
 def judgement(value: float | None) -> Judgement:
@@ -40,11 +40,14 @@ def test_every_record_comes_back_equal(tmp_path: Path) -> None:
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"])),
+    thinking=st.text(st.characters(exclude_categories=["Cs"])),
     ids=st.lists(st.integers(0, 2**31 - 1), max_size=9),
     alpha=st.floats(-4, 4),
 )
-def test_any_completion_survives_the_round_trip(tmp_path: Path, text: str, ids: list[int], alpha: float) -> None:
-    answer = Completion(PAIR.id, "m", alpha, 1, "model", "s", tuple(ids), text, False)
+def test_any_completion_survives_the_round_trip(
+    tmp_path: Path, text: str, thinking: str, ids: list[int], alpha: float
+) -> None:
+    answer = Completion(PAIR.id, "m", alpha, 1, "model", "s", tuple(ids), text, False, thinking)
     path = tables.write_completions(tmp_path / "c.parquet", [answer])
     assert tables.read_completions(path) == (answer,)
 

@@ -136,9 +136,10 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('completions.module', 'id of the module that steered; empty for plain and instructed'),
     ('completions.seed', 'seed of sampling'),
     ('completions.fit_seed', 'the repetition it belongs to; of answers to learn from empty'),
-    ('completions.tokens', 'tokens of the answer, the stop token included'),
+    ('completions.tokens', 'tokens of the answer, thinking and the stop token included'),
     ('completions.finished', 'whether it ended by itself'),
     ('completions.text', 'the answer'),
+    ('completions.thinking', 'what the model thought before it; empty for models that do not think'),
     ('completions.sampling', 'how it was sampled'),
 
     ('curves.method', 'the method as parameters name it'),

@@ -10,7 +10,7 @@ CREATE TABLE stg_pairs AS
 COMMENT ON TABLE stg_pairs IS 'Questions with their instructions.';
 
 CREATE TABLE stg_completions AS
-    SELECT profile, stage, id, pair, method, alpha, seed, model, sampling, token_ids, text, finished
+    SELECT profile, stage, id, pair, method, alpha, seed, model, sampling, token_ids, text, finished, thinking
     FROM staged('completions') ORDER BY profile, id, stage;
 COMMENT ON TABLE stg_completions IS 'Answers.';
 

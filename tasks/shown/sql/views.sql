@@ -16,7 +16,7 @@ CREATE VIEW completions AS
     SELECT c.profile, c.stage, c.id, p.attribute, p.question, p.instruction, p.question_set,
            coalesce(m.method || if(c.method LIKE '%+instructed', '+prompt', ''), c.method) AS method, m.id AS module,
            c.alpha, c.seed, d.seed AS fit_seed, s.trait, s.coherence,
-           len(c.token_ids) AS tokens, c.finished, c.text, c.pair, c.model, c.sampling
+           len(c.token_ids) AS tokens, c.finished, c.text, c.thinking, c.pair, c.model, c.sampling
     FROM stg_completions c
     LEFT JOIN stg_pairs p ON p.profile = c.profile AND p.stage = c.stage AND p.id = c.pair
     LEFT JOIN stg_modules m ON m.profile = c.profile AND m.id = split_part(c.method, '+', 1)

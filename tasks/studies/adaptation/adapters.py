@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from psr.evaluation.alpha_search import Scores, candidates, search
 from psr.fitting.presets import FAST_ADAPTER, FitSettings
 from psr.judges.judging import judge_all
-from psr.types import INSTRUCTED, PLAIN, Completion, Method
-from tasks.asking.judgements import judge_item
+from psr.types import INSTRUCTED, PLAIN, Completion, JudgeItem, Method
 from tasks.engine.progress import progress
 from tasks.figures.scores import scores_of, values_of
 from tasks.figures.sides import Side
@@ -71,7 +70,7 @@ def scored(case: Case, adapter: Adapter, alphas: Sequence[float], side: Side, sa
     """Trait and coherence at `alphas` on the side's questions; at alpha 0 the side's plain answers."""
     completions = [c for alpha in alphas if alpha for c in answers(case, adapter, alpha, side, sampled)]
     pairs = {pair.id: pair for pair in side.pairs}
-    judged = values_of(judge_all(case.judge, [judge_item(c, pairs[c.pair]) for c in completions]).judgements)
+    judged = values_of(judge_all(case.judge, [JudgeItem.of(c, pairs[c.pair]) for c in completions]).judgements)
     plain = side.of(PLAIN) if 0 in alphas else []
     return scores_of([*plain, *completions], {**side.values, **judged}, side.pairs)
 
