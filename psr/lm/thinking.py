@@ -51,9 +51,7 @@ def marks(tokenizer: PreTrainedTokenizerBase) -> Marks | None:
     return Marks(begin, end, tokens) if end else None
 
 
-def split(
-    tokenizer: PreTrainedTokenizerBase, own: Marks | None, prompt: Sequence[int], ids: Sequence[int]
-) -> Said:
+def split(tokenizer: PreTrainedTokenizerBase, own: Marks | None, prompt: Sequence[int], ids: Sequence[int]) -> Said:
     """Thinking and answer in `ids`, what was sampled behind `prompt` (the stop token left out). own: the tokenizer's `marks`."""
     if own is None:
         return Said("", _decoded(tokenizer, ids), True)
@@ -76,9 +74,9 @@ def past_thinking(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tup
 def _own(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
     """The marks in the tokenizer's response template, where it has one and they are plain texts."""
     template: Any = getattr(tokenizer, "response_template", None) or {}
-    fields = template.get("fields", {})
-    pairs = ((fields[name].get("open"), fields[name].get("close")) for name in _FIELDS if name in fields)
-    return next(((begin, end) for begin, end in pairs if isinstance(begin, str) and isinstance(end, str) and begin and end), None)
+    field: dict[str, Any] = next((one for name, one in template.get("fields", {}).items() if name in _FIELDS), {})
+    begin, end = field.get("open"), field.get("close")
+    return (begin, end) if begin and end and isinstance(begin, str) and isinstance(end, str) else None
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, own: Marks, ids: Sequence[int]) -> str:

@@ -27,7 +27,9 @@ def judge_once(
         for at in range(0, len(items), JUDGED_AT_ONCE):
             batch = items[at : at + JUDGED_AT_ONCE]
             by = judged_by(judge, {item.attribute for item in batch})
-            cell = cells.keep("judgements", (by, [astuple(item) for item in batch]), partial(_judge, judge=judge, items=batch))
+            cell = cells.keep(
+                "judgements", (by, [astuple(item) for item in batch]), partial(_judge, judge=judge, items=batch)
+            )
             for judgement in read_judgements(cell / "judgements.parquet"):
                 made.setdefault(judgement.completion, []).append(judgement)
             advance(len(batch))

@@ -184,6 +184,8 @@ def test_likelihoods_read_an_answer_behind_thinking_that_has_ended(kind):
 
 def test_a_reading_is_the_one_behind_a_template_that_ends_thinking_itself():
     item = JudgeItem("a", PAIR.attribute, PAIR.question, "the sky is in the sun")
-    one, other = (wrap(FAMILIES["llama"](), thinks("text", template)) for template in (OPENS + "{# </think> #}", CLOSES))
+    one, other = (
+        wrap(FAMILIES["llama"](), thinks("text", template)) for template in (OPENS + "{# </think> #}", CLOSES)
+    )
     (read,), (expected,) = (read_answers(lm, ["Be brief."], [item]) for lm in (one, other))
-    assert read.effect == pytest.approx(expected.effect, abs=1e-3)
+    assert read.effect == pytest.approx(expected.effect, abs=1e-5)

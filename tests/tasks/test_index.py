@@ -2,6 +2,7 @@
 
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -107,6 +108,14 @@ def test_completions_carry_their_verdicts_and_their_method(finished: Path) -> No
         ("instructed", None, 97.0),
         ("s-const-dim-r", 20.0, 97.0),
     )
+
+
+def test_completions_tell_what_was_thought_from_the_answer(tmp_path: Path) -> None:
+    path = write_results(tmp_path) / "steer/completions.parquet"
+    first, *others = tables.read_completions(path)
+    tables.write_completions(path, [replace(first, thinking="Ice? <b>\n\x1b", text="Arr."), *others])
+    asked = "select id, text, thinking from completions where stage = 'steer' and thinking != ''"
+    assert ask(index.rebuild(tmp_path), asked).rows == ((first.id, "Arr.", "Ice? <b>\n\x1b"),)
 
 
 def test_a_failed_judgement_stays_null_and_is_counted(finished: Path) -> None:
