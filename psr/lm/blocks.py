@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,6 +55,38 @@ def recorded(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
             handles.append(blocks[layer].register_forward_hook(hook_for(layer)))
         with eager():
             yield activations
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Ended(Exception):
+    """A forward has gone as far as it is wanted."""
+
+
+@contextmanager
+def ending_after(model: nn.Module, layer: int) -> Iterator[None]:
+    """While open, a forward does not run the blocks after `layer`: it leaves the context, and returns nothing.
+
+    Where others have hooks on the blocks, such as steering that checks that each was called, it runs to its end as always.
+
+    Example:
+        with ending_after(model, 3), recorded(model, (3,)) as activations:
+            model(input_ids=ids)  # blocks 0 … 3
+    """
+    own = threading.get_ident()
+
+    def end(block: nn.Module, args: tuple[Any, ...]) -> None:
+        if threading.get_ident() == own:  # another thread may be answering
+            raise _Ended
+
+    blocks = decoder_blocks(model)
+    watched = any(block._forward_hooks for block in blocks)
+    handles = [block.register_forward_pre_hook(end) for block in blocks[layer + 1 : layer + 2] if not watched]
+    try:
+        yield
+    except _Ended:
+        pass
     finally:
         for handle in handles:
             handle.remove()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from psr.errors import PsrError
-from psr.lm.blocks import recorded
+from psr.lm.blocks import ending_after, recorded
 from psr.lm.padding import check_ids, pad
 
 if TYPE_CHECKING:
@@ -115,8 +115,9 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """One right-padded batch: activations [layer, kept, d] and where each kept token goes in the ragged values."""
     ids, attention = pad(sequences, lm.pad_id, side="right", device=lm.device)
-    with torch.inference_mode(), recorded(lm.model, layers) as activations:
-        lm.base(input_ids=ids, attention_mask=attention, use_cache=False)
+    with torch.inference_mode():
+        with ending_after(lm.model, max(layers)), recorded(lm.model, layers) as activations:
+            lm.base(input_ids=ids, attention_mask=attention, use_cache=False)
         position = torch.arange(ids.shape[1])
         start = torch.tensor(starts).unsqueeze(-1)
         inside = (position >= start) & attention.bool().cpu()

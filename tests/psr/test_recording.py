@@ -1,5 +1,8 @@
 """Recorded activations are the residual stream after each block, before the final norm, at the span's tokens."""
 
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 import torch
 from families import FAMILIES, LAYERS, family
@@ -7,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
-from psr.lm.recording import Targets, record, recorded
+from psr.lm.blocks import ending_after, recorded
+from psr.lm.recording import Targets, record
 
 families = pytest.mark.parametrize("name", list(FAMILIES))
 SEQUENCES = [(5, 40, 61, 90, 33, 12), (9, 21, 35), (7, 8, 9, 10, 11, 12, 13, 14, 15)]
@@ -34,6 +38,57 @@ def test_the_last_layer_is_recorded_before_the_final_norm(name):
     assert not torch.allclose(values, after_norm, atol=1e-3)
     norm = next(m for n, m in lm.base.named_modules() if n.split(".")[-1] in ("norm", "ln_f"))
     torch.testing.assert_close(norm(values), after_norm, rtol=1e-4, atol=1e-5)
+
+
+@families
+@pytest.mark.parametrize("layers", [(0,), (1,), (2,), (0, 1)])
+def test_some_layers_are_recorded_as_all_are_and_later_blocks_do_not_run(name, layers):
+    lm, whole = family(name), record(family(name), SEQUENCES, STARTS, range(LAYERS), span="R")
+    calls = []
+
+    def counted(i, forward):
+        return lambda *args, **kwargs: (calls.append(i), forward(*args, **kwargs))[1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        for i, block in enumerate(lm.blocks):
+            patched.setattr(block, "_forward_hooks", OrderedDict())  # those of transformers, which an earlier test set
+            patched.setattr(block, "forward", counted(i, block.forward))
+        some = record(lm, SEQUENCES, STARTS, layers, span="R")
+    assert torch.equal(some.values, whole.values[list(layers)])
+    assert calls == list(range(max(layers) + 1))
+
+
+def test_whoever_watches_the_blocks_sees_every_one_of_them():
+    lm = family("qwen2")
+    with recorded(lm.model, range(LAYERS)) as seen:
+        record(lm, SEQUENCES, STARTS, [0], span="R")
+    assert sorted(seen) == list(range(LAYERS))
+
+
+def test_another_threads_forward_goes_on_to_its_end(monkeypatch):
+    lm = family("qwen2")
+    for block in lm.blocks:
+        monkeypatch.setattr(block, "_forward_hooks", OrderedDict())
+    with ThreadPoolExecutor(1) as other, ending_after(lm.model, 0), torch.no_grad():
+        theirs = other.submit(lm.model, torch.tensor([[5, 6, 7]]))
+        wait([theirs])
+        lm.model(torch.tensor([[5, 6, 7]]))
+        pytest.fail("this thread's forward ends after block 0")
+    assert theirs.result().logits.shape == (1, 3, lm.vocabulary)
+
+
+def test_an_error_in_a_shortened_forward_is_not_lost():
+    lm = family("llama")
+
+    def fail(*_):
+        raise RuntimeError("mine")
+
+    handle = lm.blocks[0].register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="mine"):
+            record(lm, SEQUENCES, STARTS, [0], span="R")
+    finally:
+        handle.remove()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
