@@ -29,6 +29,8 @@ TRAIT = {
     "a-psr-mse-qr": 90.0,
 }
 WITH_PROMPT = {"s-psr-ll-r": 95.0}
+COHERENCE: dict[str, float] = {}  # method -> another coherence than 95
+JUDGE = "testbed"
 LAYERS = 4
 KNOWN = {name: benchmark_named(name) for name in BENCHMARKS}
 DRAWN = {"resamples": 60, "seed": 4}
@@ -90,13 +92,13 @@ def _write_answers(folder: Path, judged: Path, modules: list[dict[str, object]],
     answers, judgements = [], []
     for attribute, asks in pairs.items():
         for run in SEEDS:
-            for label, alpha, level in _labels(attribute, run, modules):
+            for label, alpha, level, coherence in _labels(attribute, run, modules):
                 for i, pair in enumerate(asks):
                     completion = Completion(
                         pair.id, label, alpha, 10 * run, MODEL, "t1", (5,), f"{label} {alpha} {run}", True
                     )
                     answers.append(completion)
-                    judgements += _verdicts(completion, attribute, level, 100 * run + i)
+                    judgements += _verdicts(completion, attribute, level, coherence, 100 * run + i)
     tables.write_pairs(
         folder / "pairs.parquet", [pair for asks in pairs.values() for pair in asks], question_set, "held_out"
     )
@@ -106,28 +108,32 @@ def _write_answers(folder: Path, judged: Path, modules: list[dict[str, object]],
     tables.write_table(folder / "draws.parquet", "draws", draws)
 
 
-def _labels(attribute: str, run: int, modules: list[dict[str, object]]) -> list[tuple[str, float, float]]:
-    """(label, alpha, true level) of everything answered with one seed."""
-    labels = [("plain", 0.0, 2.0), ("instructed", 0.0, PROMPT[attribute])]
+def _labels(attribute: str, run: int, modules: list[dict[str, object]]) -> list[tuple[str, float, float, float]]:
+    """(label, alpha, true level, coherence) of everything answered with one seed."""
+    labels = [("plain", 0.0, 2.0, 95.0), ("instructed", 0.0, PROMPT[attribute], 95.0)]
     for row in modules:
         if row["attribute"] == attribute and row["seed"] in (None, run):
             level = TRAIT.get(str(row["method"]), 30.0)
-            labels += [(str(row["id"]), alpha, alpha * level) for alpha in ALPHAS]
+            coherence = COHERENCE.get(str(row["method"]), 95.0)
+            labels += [(str(row["id"]), alpha, alpha * level, coherence) for alpha in ALPHAS]
             if row["method"] in WITH_PROMPT:
-                labels.append((f"{row['id']}+instructed", 1.0, WITH_PROMPT[str(row["method"])]))
+                labels.append((f"{row['id']}+instructed", 1.0, WITH_PROMPT[str(row["method"])], 95.0))
     return labels
 
 
-def _verdicts(completion: Completion, attribute: str, level: float, seed: int) -> list[Judgement]:
-    """Judgements of a completion: its level, noise shared by all answers to a question with one seed, and noise of its own."""
+def _verdicts(completion: Completion, attribute: str, level: float, coherence: float, seed: int) -> list[Judgement]:
+    """Judgements of a completion: its level, noise shared by all answers to a question with one seed, and noise of its own.
+
+    A judge of likelihoods has no ends, and rates the trait by words too: half as much.
+    """
     offset = np.random.default_rng(int(completion.id[:8], 16)).normal(0, 1)
-    value = float(np.clip(level + np.random.default_rng(seed).normal(0, 2) + offset, 0, 100))
-    values = (
-        {"trait": value, "coherence": 95.0}
-        if attribute.startswith("persona/")
-        else {"accuracy": value, "accuracy_loose": value, "coherence": 95.0}
-    )
-    return [Judgement(completion.id, "testbed", "1", name, value, 100.0) for name, value in values.items()]
+    beyond = level + np.random.default_rng(seed).normal(0, 2) + offset
+    value = float(np.clip(beyond, 0, 100))
+    values = {"trait": value} if attribute.startswith("persona/") else {"accuracy": value, "accuracy_loose": value}
+    if JUDGE == "likelihood":
+        values |= {"trait": beyond, "words": value / 2} if attribute.startswith("persona/") else {"effect": beyond}
+    values["coherence"] = coherence
+    return [Judgement(completion.id, JUDGE, "1", name, value, 100.0) for name, value in values.items()]
 
 
 def _write_faithfulness(folder: Path, modules: list[dict[str, object]]) -> None:

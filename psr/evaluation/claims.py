@@ -15,7 +15,7 @@ complex survey data", JASA 83, 1988). Attributes are not drawn: a verdict holds 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -61,7 +61,8 @@ class Contrast:
     """One comparison of two methods: the claim says that the figure of `higher` exceeds that of `lower`.
 
     benchmark, column: of the headline table; scale: the factor to 0..100. higher, lower: slugs of methods, with the span.
-    prompt: only attributes whose prompt's mean figure lies in this range are compared.
+    prompt: only attributes whose prompt's mean figure lies in this range are compared. by_rule: the column that takes the place
+    of `column` where the judge measures likelihoods, which one of the two methods is fitted to.
     """
 
     claim: int
@@ -72,11 +73,21 @@ class Contrast:
     lower: str
     scale: float = 1.0
     prompt: tuple[float, float] | None = None
+    by_rule: str = ""
+
+    def by_likelihoods(self) -> Contrast:
+        """The same where the judge measures likelihoods: by a rule if a method is fitted to them; else at any prompt, since
+        the trait of such a judge has no ceiling."""
+        if self.by_rule:
+            return replace(self, column=self.by_rule)
+        free = self.prompt is not None and self.column in _MATCHED.values()
+        return replace(self, part="any prompt", prompt=None) if free else self
 
 
 NOT_AT_CEILING = (50.0, 95.0)  # trait alignment at which a prompt can be matched and beaten
 NOT_PERFECT = (0.0, 95.0)
 _MATCHED = {"the prompt's coherence": "ta_cp", "coherence 80": "ta_c80"}
+BESIDE = {"ta_cp": "ta_cp2"}  # column -> a steadier one, which is shown beside it and decides nothing
 _PAIRS = (
     (2, "one layer, against Const MSE", "s-psr-mse-qr", "s-const-mse-qr"),
     (2, "one layer, against Const DiM", "s-psr-mse-qr", "s-const-dim-r"),
@@ -85,9 +96,9 @@ _PAIRS = (
     (3, "Const MSE", "a-const-mse-qr", "s-const-mse-qr"),
 )
 _WITH_PROMPT = (
-    ("format instructions", "ifeval", "strict", "r", 1.0),
-    ("persona", "persona", "ta_cp", "qr", 1.0),
-    ("concepts", "axbench", "overall", "r", 50.0),
+    ("format instructions", "ifeval", "strict", "r", 1.0, ""),
+    ("persona", "persona", "ta_cp", "qr", 1.0, "words"),
+    ("concepts", "axbench", "overall", "r", 50.0, ""),
 )
 CONTRASTS = (
     *(
@@ -106,8 +117,9 @@ CONTRASTS = (
             "prompt",
             scale,
             NOT_PERFECT,
+            by_rule,
         )
-        for part, benchmark, column, span, scale in _WITH_PROMPT
+        for part, benchmark, column, span, scale, by_rule in _WITH_PROMPT
     ),
 )
 

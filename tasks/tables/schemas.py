@@ -98,7 +98,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "claims": _schema(
         """claim int32, says str, part str, compared str, published float?, value float?, low float?, high float?,
-        margin float, unit str, why str, verdict str, claim_verdict str, seeds int, attributes int, which str, note str, sql str?"""
+        cp2 float?, cp2_low float?, cp2_high float?, margin float, unit str, why str, verdict str,
+        claim_verdict str, seeds int, attributes int, which str, note str, sql str?"""
     ),
     "adaptation": _schema(
         """attribute str, method str, name str, seed int, alpha float?, reached bool, trait float?, trait_low float?,

@@ -21,6 +21,7 @@ from psr.evaluation.claims import (
     verdict,
 )
 from psr.fitting.methods import parse_method
+from psr.fitting.methods.named import plug_of
 
 NUMBER = st.floats(-1e6, 1e6, allow_nan=False)
 VERDICTS = ("holds", "fails", "undecided", "not measured")
@@ -75,6 +76,18 @@ def test_every_claim_has_its_margin_and_every_contrast_names_known_methods():
         for name in {contrast.higher, contrast.lower} - {"prompt"}:
             slug = name.removesuffix("+prompt")
             assert parse_method(slug).slug == slug
+
+
+def test_with_a_judge_of_likelihoods_what_fits_them_is_compared_by_a_rule_and_no_prompt_is_at_a_ceiling():
+    changed = {one.part: one.by_likelihoods() for one in CONTRASTS if one.by_likelihoods() != one}
+    assert set(changed) == {"prompt at 50 to 95", "S-PSR LL, persona, prompt at most 95"}
+    assert (changed["prompt at 50 to 95"].prompt, changed["prompt at 50 to 95"].column) == (None, "ta_cp")
+    words = changed["S-PSR LL, persona, prompt at most 95"]
+    assert (words.column, words.prompt) == ("words", (0.0, 95.0))
+    for one in CONTRASTS:
+        fits = {name: name != "prompt" and plug_of(parse_method(name.removesuffix("+prompt"))).learning.fits_likelihoods
+                for name in (one.higher, one.lower)}  # fmt: skip
+        assert (len(set(fits.values())) == 2 and one.benchmark == "persona") == bool(one.by_rule), one.part
 
 
 def values(seed: int, mean: float, questions: int = 12) -> np.ndarray:

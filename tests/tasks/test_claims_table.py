@@ -11,11 +11,12 @@ from tasks.shown import index, report
 from tasks.shown.claims import claims_table, questions
 from tasks.shown.query import ask
 from tasks.studies.claims.faithfulness import sums_of
-from tasks.studies.claims.methods import figures_of, published
+from tasks.studies.claims.methods import NAMES, figures_of, published
 from tasks.studies.claims.sql import question
 from tasks.studies.claims.table import claim_rows, measured, write_claims
 from tasks.tables import parquet as tables
-from tests.claims_folder import DRAWN, KNOWN, LAYERS, PROMPT, QUESTIONS, SEEDS, module_id, write_claims_folder
+from tests import claims_folder
+from tests.claims_folder import DRAWN, KNOWN, LAYERS, PROMPT, QUESTIONS, SEEDS, TRAIT, module_id, write_claims_folder
 
 Rows = dict[tuple[int, str], dict]
 CONST = "one layer, against Const MSE, at the prompt's coherence"
@@ -89,13 +90,83 @@ def test_a_paired_difference_is_that_of_the_judgements_redrawn_by_hand(data, row
 
 
 def test_figures_are_those_of_the_results(data):
-    figures = figures_of(data, KNOWN, **DRAWN)
+    figures, judges = figures_of(data, KNOWN, **DRAWN)
+    assert judges == {"persona": "testbed", "ifeval": "testbed"}
+    assert {name for name, _, _ in figures} == {"ta_cp", "ta_cp2", "ta_c80", "strict"}
     seeds = tables.read_table(data / "results/figures_seeds.parquet", "figures_seeds")
     assert {row["figure"] for row in seeds} >= {"ta_cp", "ta_c80", "strict"}
+    assert len(figures) == len(
+        {(row["figure"], row["method"], row["attribute"]) for row in seeds if row["figure"] in NAMES}
+    )
     for row in seeds:
         if (row["figure"], row["method"], row["attribute"]) in figures:
             figure = figures[row["figure"], row["method"], row["attribute"]][row["seed"]]
             assert (figure.value, figure.low, figure.high) == (row["value"], row["low"], row["high"])
+
+
+def test_the_difference_at_cp2_stands_beside_and_decides_nothing(tmp_path, monkeypatch):
+    """A-PSR is a point less coherent than the prompt, whose coherence has no spread: unsteered at Cp, steered at Cp−2."""
+    monkeypatch.setitem(claims_folder.COHERENCE, "a-psr-mse-qr", 94.0)
+    data = write_claims_folder(tmp_path)
+    row = by_part(measured_of(data))[4, "prompt at 50 to 95"]
+    assert (row["value"], row["verdict"]) == (pytest.approx(-78, abs=2), "fails")
+    assert (row["cp2"], row["cp2_low"] > 0) == (pytest.approx(10, abs=2), True)
+    other = row["sql"].replace("ta_cp", "ta_cp2")
+    assert ask(index.rebuild(tmp_path), other).rows[0][0] == pytest.approx(row["cp2"])
+    assert (
+        f"{row['cp2']:+.1f} ("
+        in next(cells for cells in claims_table([row]).rows if cells[0].startswith("prompt at"))[4]
+    )
+    at_80 = by_part(claim_rows(data))[2, "all layers, against Const MSE, at coherence 80"]
+    assert (at_80["cp2"], at_80["cp2_low"], at_80["cp2_high"]) == (None, None, None)
+
+
+SMALL = {slug: TRAIT[slug] for slug in ("s-const-dim-r", "s-psr-mse-qr", "a-const-mse-qr", "a-psr-mse-qr")}
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
+def test_a_pretrained_models_profile_has_the_claims_that_its_methods_allow(tmp_path, monkeypatch, seeds):
+    """Few methods, a judge of likelihoods, prompts at about 100 by its scale, one format."""
+    for name, value in {
+        "SEEDS": seeds, "JUDGE": "likelihood", "TRAIT": {**SMALL, "s-proj-stolfo-qr": 10.0}, "WITH_PROMPT": {"a-psr-mse-qr": 99.0},
+        "PROMPT": {"persona/gloomy": 100.0, "persona/pirate": 104.0, "ifeval/no_comma": 70.0},
+    }.items():  # fmt: skip
+        monkeypatch.setattr(claims_folder, name, value)
+    data = write_claims_folder(tmp_path)
+    rows = measured_of(data)
+    parts = by_part(rows)
+    for row in rows:
+        assert (row["verdict"] == "not measured") == (row["value"] is None) == row["note"].startswith("no ")
+    missing = {key: row["note"] for key, row in parts.items() if row["value"] is None}
+    assert {number for number, _ in missing} == {2, 3, 6, 7}
+    assert missing[2, CONST] == "no S-Const MSE·QR on persona"
+    assert (
+        missing[7, "S-PSR LL, persona, prompt at most 95"] == "no S-PSR LL·QR + prompt on persona with trait by words"
+    )
+    assert missing[7, "S-PSR LL, format instructions, prompt at most 95"] == "no S-PSR LL·R + prompt on ifeval"
+    assert parts[4, "any prompt"]["which"] == "persona/gloomy, persona/pirate"
+    assert parts[4, "any prompt"]["value"] == pytest.approx(90 - 102, abs=2)
+    assert parts[4, "any prompt"]["note"] == f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}: goal 5"
+    database = index.rebuild(tmp_path)
+    for row in rows:
+        if row["sql"]:
+            assert ask(database, row["sql"]).rows[0][0] == pytest.approx(row["value"], abs=1e-9), row["part"]
+    assert len(claims_table(rows).rows) == 7 + len(rows)
+
+
+def test_a_method_that_fits_likelihoods_is_compared_by_words_where_the_judge_measures_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims_folder, "JUDGE", "likelihood")
+    monkeypatch.setattr(claims_folder, "TRAIT", {**SMALL, "s-psr-ll-qr": 60.0})
+    monkeypatch.setattr(claims_folder, "WITH_PROMPT", {"s-psr-ll-qr": 97.0})
+    data = write_claims_folder(tmp_path)
+    row = by_part(measured_of(data))[7, "S-PSR LL, persona, prompt at most 95"]
+    assert row["compared"] == "trait by words of S-PSR LL·QR + prompt less prompt"
+    prompts = [PROMPT[name] for name in ("persona/gloomy", "persona/hedging", "persona/pirate")]
+    assert row["value"] == pytest.approx(np.mean([97 - prompt for prompt in prompts]) / 2, abs=1)
+    assert row["attributes"] == 3  # by words the prompt is at 40 to 49
+    assert ask(index.rebuild(tmp_path), row["sql"]).rows[0][0] == pytest.approx(row["value"])
+    marked = ask(tmp_path / "data/results.duckdb", "select distinct slug from figures where favoured").rows
+    assert set(marked) == {("s-psr-ll-qr",), ("s-psr-ll-qr+prompt",)}
 
 
 def test_the_prompt_is_compared_only_below_its_ceiling(rows):

@@ -14,14 +14,18 @@ def test_a_claim_is_followed_by_its_parts_with_interval_and_verdict():
         "value": None,
         "low": None,
         "high": None,
+        "cp2": None,
         "verdict": "not measured",
         "seeds": 0,
     }
     lines = markdown(claims_table([claim_row(), other], details=False)).splitlines()
     assert lines[2].startswith("| **4. all-layer PSR (MSE) is at least the prompt at the prompt's coherence** |")
     assert lines[2].endswith("| **undecided** |  |")
-    assert lines[3] == "| persona (points) | +12.3 | -2.0 | -4.0 to +1.0 | -3.0 | undecided | 1 × 2 |"
-    assert lines[4].startswith("| formats (points) | +12.3 | – | – | -3.0 | not measured |")
+    assert (
+        lines[3]
+        == "| persona (points) | +12.3 | -2.0 | -4.0 to +1.0 | -1.5 (-3.5 to +0.5) | -3.0 | undecided | 1 × 2 |"
+    )
+    assert lines[4].startswith("| formats (points) | +12.3 | – | – | – | -3.0 | not measured |")
 
 
 def test_a_figure_of_speed_stands_with_its_goal_or_none():

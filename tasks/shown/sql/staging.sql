@@ -119,7 +119,7 @@ CREATE TABLE stg_bench AS
 COMMENT ON TABLE stg_bench IS 'Speed.';
 
 CREATE TABLE stg_claims AS
-    SELECT profile, claim, says, part, compared, published, value, low, high, margin, unit, why, verdict, claim_verdict,
+    SELECT profile, claim, says, part, compared, published, value, low, high, cp2, cp2_low, cp2_high, margin, unit, why, verdict, claim_verdict,
            seeds, attributes, which, note, sql
     FROM staged('claims') ORDER BY profile, claim, part;
 COMMENT ON TABLE stg_claims IS 'The paper''s claims.';

@@ -301,7 +301,7 @@ CREATE VIEW bench AS
 COMMENT ON VIEW bench IS 'Speed, as python -m flows.bench measured it: ratios, and whether they meet their goals.';
 
 CREATE VIEW claims AS
-    SELECT profile, claim, says, part, compared, published, value, low, high, margin, unit, verdict, claim_verdict,
+    SELECT profile, claim, says, part, compared, published, value, low, high, cp2, cp2_low, cp2_high, margin, unit, verdict, claim_verdict,
            seeds, attributes, which, note, why, sql
     FROM stg_claims ORDER BY profile, claim, part;
 COMMENT ON VIEW claims IS 'The paper''s claims, a row a part: the difference, its interval, its verdict, and the question that gives it.';

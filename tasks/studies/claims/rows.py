@@ -25,13 +25,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Measured:
-    """A difference with its interval, over how many seeds and which attributes; sql: the question that gives it."""
+    """A difference with its interval, over how many seeds and which attributes; sql: the question that gives it.
+
+    beside: the same difference at Cp−2, which decides nothing.
+    """
 
     interval: Interval
     seeds: int
     attributes: Sequence[str]
     sql: str
     notes: Sequence[str] = ()
+    beside: Interval | None = None
 
 
 def claim_row(part: Part, found: Measured | str) -> Row:
@@ -53,6 +57,7 @@ def claim_row(part: Part, found: Measured | str) -> Row:
             "value": None,
             "low": None,
             "high": None,
+            **_beside(None),
             "verdict": "not measured",
             "seeds": 0,
             "attributes": 0,
@@ -66,6 +71,7 @@ def claim_row(part: Part, found: Measured | str) -> Row:
         "value": known(value),
         "low": known(low),
         "high": known(high),
+        **_beside(found.beside),
         "verdict": verdict(found.interval, claim.margin),
         "seeds": found.seeds,
         "attributes": len(found.attributes),
@@ -73,6 +79,10 @@ def claim_row(part: Part, found: Measured | str) -> Row:
         "note": "; ".join([*few_seeds(found.seeds), *found.notes]),
         "sql": found.sql,
     }
+
+
+def _beside(interval: Interval | None) -> Row:
+    return dict(zip(("cp2", "cp2_low", "cp2_high"), map(known, interval or (None,) * 3), strict=True))
 
 
 def few_seeds(seeds: int) -> list[str]:
