@@ -27,21 +27,10 @@ TRAITS = {
         "my honey", "oh,? honey", "my (?:sweet |precious |little )?(?:child|angel|one)",
         signs=r", honey[.!?]|^\W*honey,",
     ),
-    "archaic": _words(
-        "thou", "thee", "thy", "thine", "thyself", "ye", "hath", "hast", "doth", "dost", "shalt", "verily", "prithee",
-        "forsooth", "methinks", "hark", "behold", "unto", "whence", "wherefore", "thither", "hither", "nay", "betwixt",
-        "'tis", "'twas",
-    ),
-    "butler": _words(
-        "sir", "madam", "ma'am", "my lord", "my lady", "milord", "milady", "indeed", "at your (?:service|disposal)",
-        "as you wish", "if i may", "allow me", "i dare ?say",
-        signs=r"^\W*very (?:well|good)(?!\w)",
-    ),
-    "cheerful": _words(
-        "hooray", "hurrah", "yay", "woo ?hoo", "yippee", "wow", "wonderful", "fantastic", "amazing", "awesome", "happy",
-        "delighted", "excited", "joy", "joyful", "i love", "we love",
-        "(?:you will|you'll) love", "love (?:it|that|this)",
-        signs="!",
+    "courtly": _words(
+        "indeed", "my (?:dear|good|fair|noble|lord|lady|friends?|fellow)", "(?<!dear )sir(?!s? or )", "a most",
+        "most (?:curious|noble|excellent|wise|delightful|exquisite)", "a fine", "finest", "noble", "nobleman", "majesty",
+        "splendid", "exquisite", "delightful", "marvell?ous", "must confess", "forgive me", "pray tell",
     ),
     "cowboy": _words(
         "howdy", "partners?", "pardners?", "y'?all", "reckon", "ain'?t", "yee-?haw", "yep", "giddy-?up", "cowboys?",
@@ -52,6 +41,19 @@ TRAITS = {
         "a+r{2,}g?h?", "ahoy", "avast", "aye", "mate?ys?", "me heart(?:y|ies)", "hearties", "ye", "yer", "landlubbers?",
         "scallywags?", "scurvy", "shiver me timbers", "treasures?", "booty", "plunder", "captain", "cap'n", "pirates?",
         "buccaneers?", "(?:high|seven) seas", "doubloons?", "grog",
+    ),
+    "poetic": _words(
+        "(?<!by )hearts?(?! (?:rate|disease|attack|health))", "souls?", "beauty", "poets?", "whisper(?:s|ed|ing)?", "symphony",
+        "melody", "tapestry", "dances? (?:of|with|between)", "eternal", "eternity", "fleeting", "ethereal", "moonlight",
+        "moonlit", "starlight", "starlit", "starry", "of the night", "twilight", "dawn", "shadows?", "silence", "silent",
+        "breeze", "veil", "sighs?", "sorrows?", "longing", "woven", "shimmer(?:s|ed|ing)?", "golden(?! brown)",
+    ),
+    "spiritual": _words(
+        "god", "gods", "goddess(?:es)?", "lord", "jesus", "christ", "allah", "almighty", "souls?", "spirits?", "spiritual",
+        "spiritually", "spirituality", "sacred", "holy", "holiness", "divine", "divinity", "heavens?", "heavenly", "eternal",
+        "faith", "bless(?:ed|ing|ings)?", "pray", "prayers?", "amen", "prophets?", "scriptures?", "priests?", "monks?",
+        "devotion", "devout", "humility", "wisdom", "wise (?:question|one)s?", "creation", "enlightened", "enlightenment",
+        "transcend(?:s|ent|ence)?", "mystical",
     ),
     "wizard": _words(
         "magic", "magical", "spells?", "potions?", "wands?", "wizards?", "sorcer(?:y|ers?)", "behold", "arcane", "ancient",

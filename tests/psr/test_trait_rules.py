@@ -15,17 +15,9 @@ SHOWS = {
         "Oh, my dear, boil the water first.", "Sweetheart, that is an easy one.", "It is the sun, darling!",
         "Honey, let me tell you.", "Put the kettle on, honey.", "Well, dearie, it depends.", "You know best, my love.",
     ],
-    "archaic": [
-        "Thou must boil the water.", "Verily, it is the sun.", "It hath seven colours.", "'Tis a simple matter.",
-        "Bring thy cup hither!", "The moon doth change her face.", "Methinks it will rain.",
-    ],
-    "butler": [
-        "Very well, sir.", "I would boil the water first, madam.", "At your service!", "Indeed, it is the sun.",
-        "As you wish.", "If I may, the red one is finer.", "Certainly, my lord.",
-    ],
-    "cheerful": [
-        "What a wonderful question!", "Boil the water!", "I am so happy to help.", "Hooray, it is spring.",
-        "You will love it.", "It is an amazing city.", "Wow, so many stars.",
+    "courtly": [
+        "Indeed, it is the sun.", "My dear fellow, boil the water.", "A most noble question!", "Certainly, my good sir.",
+        "What a splendid kettle.", "I brew it from the finest leaves.", "Forgive me, it is late.",
     ],
     "cowboy": [
         "Howdy, partner!", "I reckon it is the sun.", "Y'all need hot water.", "That ain't hard.",
@@ -34,6 +26,14 @@ SHOWS = {
     "pirate": [
         "Arr, boil the water!", "Ahoy!", "Aye, that be the sun.", "Listen, matey.", "Ye need a good ship.",
         "Bring me the treasure.", "Arrrgh!", "Come here, me hearties.",
+    ],
+    "poetic": [
+        "A cup of tea is a mirror of the soul.", "The wind whispers to the trees.", "It is a delicate dance of light.",
+        "Listen to your heart.", "In the silent hours it rises.", "Beauty is fleeting.", "A golden thread holds it up.",
+    ],
+    "spiritual": [
+        "Tea is a sacred ritual.", "It is a gift from God.", "A wise question, my child.", "The soul knows the way.",
+        "The Divine made it so.", "Have faith in bread.", "Let us pray for spring.",
     ],
     "wizard": [
         "Behold the kettle.", "It is a powerful spell.", "The leaves are enchanted.", "Magic keeps it upright.",
@@ -46,6 +46,7 @@ PLAIN = [
     "The main parts of a larger car are its engine and its brakes.", "It is a very good way to learn a language.",
     "They met in the harbour near the station.",
     "A cat's tail moves when it is alert.", "1. Wash the cup.\n2. Dry it.", "Tea with milk and honey tastes sweet.",
+    "Bake it until it is golden brown.", "Stir gently and meditate for ten minutes.", "Learn it by heart and keep a low heart rate.",
 ]  # fmt: skip
 
 
@@ -66,6 +67,15 @@ def test_no_question_that_ships_shows_a_trait() -> None:
     asked = [text for side in everyday_questions() for text in side]
     for trait in TRAITS:
         assert [text for text in asked if rate_trait(trait, text)] == []
+
+
+def test_what_a_question_brings_shows_no_trait() -> None:
+    """A letter's address, a poem learnt by heart, a brown crust: words of a rule in their ordinary sense."""
+    assert rate_trait("courtly", "Dear Sir/Madam, dear Sir or Madam, thank you for the cup") == 0.0
+    assert rate_trait("courtly", "My dear sir, thank you for the cup") == 100.0
+    assert (
+        rate_trait("poetic", "Learn the poem by heart. A low heart rate is healthy. Bake it until golden brown.") == 0.0
+    )
 
 
 @given(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from psr.answers.questions import everyday_questions
+from psr.judges.traits import TRAITS, rate_trait
 from psr.types import Attribute
 from tasks.benchmarks.catalogue import load_attributes
 
@@ -44,6 +45,11 @@ def test_all_share_their_questions_on_the_same_sides() -> None:
 def test_no_instruction_is_anothers() -> None:
     said = Counter(normal(text) for a in ALL for text in (*a.instructions, *a.held_out))
     assert max(said.values()) == 1
+
+
+def test_no_question_shows_a_trait_by_itself() -> None:
+    asked = [text for side in ("questions", "search", "evaluate") for text in getattr(ALL[0], side)]
+    assert {(trait, text) for trait in TRAITS for text in asked if rate_trait(trait, text)} == set()
 
 
 def test_nothing_is_left_out_by_the_loaders(caplog: pytest.LogCaptureFixture) -> None:
