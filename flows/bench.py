@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     add = parser.add_argument
     add("--profile", default=params.DEFAULT_PROFILE, help="whose outputs to work on (default: %(default)s)")
     add("--only", action="append", default=[], metavar="NAME", help=f"{', '.join(MEASURES)}; may be given again")
-    add("--repeats", type=int, help="alternating pairs a figure (default: 5 to 31, as the figure needs)")
+    add("--repeats", type=int, help="alternating pairs a figure (default: 1 to 31, as figure and model need)")
     add("--device", help="as torch names it (default: the profile's)")
     options = parser.parse_args(argv)
     root = root or environment.repository()

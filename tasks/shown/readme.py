@@ -1,7 +1,7 @@
 """The parts of README.md and docs/ that come from a run or from the code, so that they cannot drift from either.
 
 A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, in whichever pages want it. `headline` is drawn from the
-committed metrics, `sql-…` are answers of results.duckdb, `claims` and `speed` are what flows.claims and flows.bench stored,
+committed metrics, `sql-…` are answers of results.duckdb, `claims` and `speed…` are what flows.claims and flows.bench stored,
 `tree` is every folder's own first paragraph.
 """
 
@@ -33,6 +33,7 @@ from tasks.tables.parquet import write_table
 METRICS = "data/{profile}/headline.json"
 NONE = "<!-- not measured yet -->"
 SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
+SPEED = {"speed": SHOWN, "speed-pretrained": "smollm2-quick"}
 QUESTIONS = {
     "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_cp2), 1) AS ta_cp2,
 round(avg(ta_c80), 1) AS ta_c80, bool_and(reached_cp) AS reached
@@ -93,13 +94,13 @@ def answered_parts(root: Path) -> dict[str, str]:
 
 
 def measured_parts(root: Path) -> dict[str, str]:
-    """The parts that flows.claims and flows.bench measured on the profile that the tables show."""
-    data = root / "data" / SHOWN
-    claims, speed = claim_rows(data), [row for row in bench_rows(data) if row["device"] == "cpu"]
-    return {
-        "claims": markdown(claims_table(claims, details=False)) if claims else NONE,
-        "speed": markdown(bench_table(speed, details=False)) if speed else NONE,
-    }
+    """The parts that flows.claims and flows.bench measured."""
+    claims = claim_rows(root / "data" / SHOWN)
+    parts = {"claims": markdown(claims_table(claims, details=False)) if claims else NONE}
+    for name, profile in SPEED.items():
+        rows = [row for row in bench_rows(root / "data" / profile) if row["device"] == "cpu"]
+        parts[name] = markdown(bench_table(rows, details=False)) if rows else NONE
+    return parts
 
 
 def read_metrics(root: Path, profile: str) -> dict[str, Any]:

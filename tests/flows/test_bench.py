@@ -39,7 +39,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         goal = 0.9 if name == "fit" else None
         return [Figure(f"{name}-x", "a <b>: 1/s", "c: 1/s", Ratio(0.5, 0.4, 0.6, 3), "note", at_least=goal)]
 
-    known = {function: partial(figures, name) for name, (_, function, _) in measures.MEASURES.items()}
+    known = {function: partial(figures, name) for name, (_, function, *_) in measures.MEASURES.items()}
+    monkeypatch.setattr(material.Material, "large", False)
     monkeypatch.setattr(measures, "import_module", lambda file: SimpleNamespace(**known))
     return tmp_path
 
@@ -71,6 +72,17 @@ def test_a_whole_run_is_stored_indexed_and_shown(root, capsys):
     printed = capsys.readouterr().out
     assert all(f"{name}-x" in printed for name in measures.MEASURES)
     assert "2 torch threads" in printed
+
+
+def test_what_takes_hundreds_of_passes_is_measured_on_a_large_model_only_where_it_is_asked_for(
+    root, capsys, monkeypatch
+):
+    monkeypatch.setattr(material.Material, "large", True)
+    assert bench.main([], root) == 0
+    names = [row["name"] for row in bench_rows(root / "data/quick")]
+    assert names == ["fit-x", "alpha-x", "generate-x", "judge-x", "record-x"]
+    assert bench.main(["--only", "scale"], root) == 0
+    assert "scale-x" in capsys.readouterr().out
 
 
 def test_only_some_measures_are_printed_and_not_stored(root, capsys):
@@ -113,7 +125,7 @@ def test_git_leaves_timings_out():
 def test_every_measure_has_a_door():
     from importlib import import_module
 
-    for file, function, _ in measures.MEASURES.values():
+    for file, function, *_ in measures.MEASURES.values():
         assert callable(getattr(import_module(f"tasks.studies.bench.{file}"), function))
 
 

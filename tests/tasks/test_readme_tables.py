@@ -4,6 +4,7 @@ from tasks.shown.claims import claims_table
 from tasks.shown.readme import NONE, measured_parts
 from tasks.shown.studies import bench_table
 from tasks.shown.tables import markdown, table
+from tasks.tables.parquet import write_table
 from tests.results_folder import bench_row, claim_row
 
 
@@ -35,7 +36,14 @@ def test_a_figure_of_speed_stands_with_its_goal_or_none():
 
 
 def test_what_was_never_measured_says_so(tmp_path):
-    assert measured_parts(tmp_path) == {"claims": NONE, "speed": NONE}
+    assert measured_parts(tmp_path) == {"claims": NONE, "speed": NONE, "speed-pretrained": NONE}
+
+
+def test_each_model_has_its_own_table_of_speed(tmp_path):
+    write_table(tmp_path / "data/smollm2-quick/bench/bench.parquet", "bench", [bench_row("fit", 0.95)])
+    parts = measured_parts(tmp_path)
+    assert parts["speed"] == NONE
+    assert "| fit: a/s |" in parts["speed-pretrained"]
 
 
 def test_cells_cannot_break_out_of_their_table():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from psr.steering.module import SteeringModule
 
 TABLES = ("complete/completions", "select/triplets", "distill/modules", "search/completions")
+LARGE = 30_000_000  # parameters, from where one pass over a profile's triplets takes seconds
 NEEDED = tuple(f"{name}.parquet" for name in TABLES)
 
 
@@ -42,6 +43,11 @@ class Material:
     def layers(self) -> tuple[int, ...]:
         """All layers of the model."""
         return tuple(range(self.lm.n_layers))
+
+    @property
+    def large(self) -> bool:
+        """Whether the model is too large for measures of hundreds of passes."""
+        return sum(parameter.numel() for parameter in self.lm.model.parameters()) >= LARGE
 
     @property
     def attribute(self) -> str:
