@@ -1,6 +1,6 @@
 """The site: `sphinx-build -W --keep-going docs site` builds it into site/ and fails at the first dead link.
 
-Sphinx with MyST reads the pages' Markdown. What follows from the code is written when the site is built: a line
+Sphinx with MyST reads the pages' Markdown and the tutorial's. What follows from the code is written when the site is built: a line
 `<!-- generated: NAME -->` in a page gives way to `generated.PARTS[NAME]()`.
 """
 
@@ -15,7 +15,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from generated import PARTS  # noqa: E402
 
 project = html_title = "Prompt Steering Replacement"
-extensions = ["myst_parser"]
+extensions = ["myst_nb"]  # MyST, of pages and of notebooks
+nb_execution_mode = "off"  # a test runs them
 myst_heading_anchors = 3
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -73,7 +73,8 @@ def pages(site: Path) -> Iterator[tuple[Path, Page]]:
 
 def test_every_page_of_docs_is_in_it(site):
     built = {file.relative_to(site).with_suffix("") for file in site.rglob("*.html")}
-    assert {file.relative_to(ROOT / "docs").with_suffix("") for file in (ROOT / "docs").rglob("*.md")} <= built
+    pages = [file for kind in ("*.md", "*.ipynb") for file in (ROOT / "docs").rglob(kind)]
+    assert {file.relative_to(ROOT / "docs").with_suffix("") for file in pages} <= built
 
 
 def test_nothing_is_loaded_from_another_host(site):
