@@ -1,8 +1,8 @@
 """The parts of README.md and docs/ that come from a run or from the code, so that they cannot drift from either.
 
 A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, in whichever pages want it. `headline` is drawn from the
-committed metrics, `sql-…` are answers of results.duckdb, `claims` and `speed…` are what flows.claims and flows.bench stored,
-`tree` is every folder's own first paragraph.
+committed metrics, `sql-…` are answers of results.duckdb, `claims` and `speed` are what flows.claims and flows.bench stored,
+`tree` is every folder's own first paragraph. A part of a profile that was not run here stays as it stands.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from tasks.studies.claims.table import claim_rows
 from tasks.tables.parquet import write_table
 
 METRICS = "data/{profile}/headline.json"
-NONE = "<!-- not measured yet -->"
-SHOWN, PRINTED = "full", "quick"  # the profiles of the tables of results, and of the printed output
-SPEED = {"speed": SHOWN, "speed-pretrained": "smollm2-quick"}
+PRINTED = "quick"  # the profile of the printed output
+SHOWN = {"headline": "smollm2", "headline-testbed": "full"}  # part -> whose table of results it is
+CLAIMS = {"claims": "smollm2", "claims-testbed": "full"}
+SPEED = {"speed": "full", "speed-pretrained": "smollm2-quick"}
 QUESTIONS = {
     "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_cp2), 1) AS ta_cp2,
 round(avg(ta_c80), 1) AS ta_c80, bool_and(reached_cp) AS reached
@@ -78,7 +79,7 @@ def fill(texts: Mapping[Path, str], parts: Mapping[str, str]) -> dict[Path, str]
 
 def steady_parts(root: Path) -> dict[str, str]:
     """The parts that follow from what is committed."""
-    return {"headline": headline(read_metrics(root, SHOWN)), "tree": tree(root)}
+    return {name: headline(read_metrics(root, profile)) for name, profile in SHOWN.items()} | {"tree": tree(root)}
 
 
 def answered_parts(root: Path) -> dict[str, str]:
@@ -87,6 +88,8 @@ def answered_parts(root: Path) -> dict[str, str]:
     with asking(database(root)) as question:
         for name, sql in QUESTIONS.items():
             answer = question(sql)
+            if not answer.rows:
+                continue
             rows = [["–" if value is None else str(value).replace("\n", "⏎") for value in row] for row in answer.rows]
             shown = markdown(table(answer.columns, rows, align="l" * len(answer.columns)))
             parts[name] = f'```\npython -m flows.sql "{sql}"\n```\n\n{shown}'
@@ -95,12 +98,13 @@ def answered_parts(root: Path) -> dict[str, str]:
 
 def measured_parts(root: Path) -> dict[str, str]:
     """The parts that flows.claims and flows.bench measured."""
-    claims = claim_rows(root / "data" / SHOWN)
-    parts = {"claims": markdown(claims_table(claims, details=False)) if claims else NONE}
-    for name, profile in SPEED.items():
-        rows = [row for row in bench_rows(root / "data" / profile) if row["device"] == "cpu"]
-        parts[name] = markdown(bench_table(rows, details=False)) if rows else NONE
-    return parts
+    claims = {name: claim_rows(root / "data" / profile) for name, profile in CLAIMS.items()}
+    speed = {
+        name: [row for row in bench_rows(root / "data" / profile) if row["device"] == "cpu"]
+        for name, profile in SPEED.items()
+    }
+    parts = {name: markdown(claims_table(rows, details=False)) for name, rows in claims.items() if rows}
+    return parts | {name: markdown(bench_table(rows, details=False)) for name, rows in speed.items() if rows}
 
 
 def read_metrics(root: Path, profile: str) -> dict[str, Any]:
@@ -117,7 +121,7 @@ def read_metrics(root: Path, profile: str) -> dict[str, Any]:
 def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Trait alignment at the prompt's coherence, with 95 % intervals; then the means at the other points."""
     with tempfile.TemporaryDirectory() as spare:
-        results = Path(spare) / SHOWN / "results"
+        results = Path(spare) / "shown" / "results"
         write_table(results / "figures.parquet", "figures", figures_of_headline(metrics))
         write_table(results / "measures.parquet", "measures", measure_rows(benchmark_named("persona"), 0))
         return markdown(*figure_tables(results.parent))
@@ -137,5 +141,7 @@ def promise(folder: Path) -> str:
 
 
 def write_figure(root: Path) -> None:
-    """docs/figure.svg, drawn from the headline of the profile that the tables show."""
-    (root / "docs" / "figure.svg").write_text(figure_svg(root / "data" / SHOWN), encoding="utf-8")
+    """docs/figure.svg, drawn from the results of the profile that README shows, where it was run here."""
+    data = root / "data" / SHOWN["headline"]
+    if (data / "results").is_dir():
+        (root / "docs" / "figure.svg").write_text(figure_svg(data), encoding="utf-8")
