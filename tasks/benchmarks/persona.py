@@ -82,13 +82,14 @@ PERSONA = Benchmark(
         ),
         Measure("ta_c80", "trait alignment at coherence 80", "mean at C80", interval_digits=0),
         Measure("words", "share of sentences that a word rule finds it in", "by words", interval_digits=0),
+        Measure("words_c80", "the same at coherence 80", "by words at C80", interval_digits=0),
     ),
     title="Traits",
     about="Trait alignment (0–100) at the strength α whose coherence is as good as the prompt's (TA@Cp), with its 95 % interval. "
     "α is chosen on search questions; the figures are of other questions, and the intervals repeat the choice. “Not reached”: "
     "only α = 0 is as coherent, so the unsteered figure stands. Cp−2: at most 2 points less coherent than the prompt, where for Cp "
     "a standard error decides. C80: at coherence 80. By words, where a judge has a rule: "
-    "the share of sentences that it finds the trait in, at the α of Cp.",
+    "the share of sentences that it finds the trait in, at the α of Cp and at that of C80.",
     package={"regulariser": 0.1, "normalise": True},  # as psr.fitting.presets has it
     published=Published(
         "Qwen2.5-7B, persona vectors, mean of 5 traits",

@@ -132,7 +132,7 @@ class Strength(Protocol):
 @dataclass(frozen=True)
 class Matched:
     """Trait alignment where a module is as coherent as the prompt (ta_cp: by a standard error, ta_cp2: by 2 points), and where
-    its coherence is 80 (ta_c80)."""
+    its coherence is 80 (ta_c80). What is optional has two figures: at the strength of ta_cp, and at that of ta_c80 (NAME_c80)."""
 
     name: str = "matched"
     asks: bool = True
@@ -140,7 +140,7 @@ class Matched:
     taken: int = 3
 
     def figures(self, benchmark: Judged) -> Sequence[str]:
-        return *POINTS_OF, *benchmark.optional
+        return *POINTS_OF, *benchmark.optional, *(f"{name}_c80" for name in benchmark.optional)
 
     def needs(self) -> Sequence[str]:
         return ()
@@ -170,7 +170,8 @@ class Matched:
                 return replace(figure, alpha=subject.alpha)
 
             own = mean(asked)
-            return {"ta_cp": own, "ta_cp2": own, "ta_c80": None, **{name: mean(name) for name in optional}}
+            at_80 = dict.fromkeys(["ta_c80", *(f"{name}_c80" for name in optional)])
+            return {"ta_cp": own, "ta_cp2": own, **{name: mean(name) for name in optional}, **at_80}
         prompt, searched = search.mean(INSTRUCTED, sense), search.scores(label, (asked, sense))
 
         def at(point: Point, dimension: str) -> Figure:
@@ -178,7 +179,8 @@ class Matched:
             return matched(searched, prompt, evaluated, point, **draws)
 
         figures = {name: at(point, asked) for name, point in POINTS_OF.items()}
-        return {**figures, **{name: at("Cp", name) for name in optional}}
+        figures |= {name: at("Cp", name) for name in optional}
+        return {**figures, **{f"{name}_c80": at("C80", name) for name in optional}}
 
 
 @dataclass(frozen=True)

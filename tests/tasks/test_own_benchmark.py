@@ -137,7 +137,7 @@ def test_what_a_judge_rates_beyond_the_benchmark_is_a_figure_at_the_strength_tha
     """Both sets of questions are redrawn by hand: the trait and sense of one choose, the effect in the other is the figure."""
     names, alphas = ("singing", "sense", "effect"), (0.0, 0.5, 1.0, 2.0)
     found = {entry.key[1]: entry.figures for entry in figured(RHYMING, names)}
-    assert set(found["plain"]) == {"ta_cp", "ta_cp2", "ta_c80", "effect"}  # no rhyme
+    assert set(found["plain"]) == {"ta_cp", "ta_cp2", "ta_c80", "effect", "effect_c80"}  # no rhyme
     search, evaluation = side(names, alphas[1:], 1), side(names, alphas[1:], 2)
     trait, sense, effect = (
         np.stack([where.mean("m" if alpha else "plain", name, alpha) for alpha in alphas])
@@ -159,6 +159,11 @@ def test_what_a_judge_rates_beyond_the_benchmark_is_a_figure_at_the_strength_tha
     assert figure.value == pytest.approx(effect[chosen(np.arange(6))].mean())
     assert figure.samples == pytest.approx(np.array(redrawn))
     assert figure.alpha == found["a-psr-mse-qr"]["ta_cp"].alpha  # type: ignore[union-attr]
+    at_80 = found["a-psr-mse-qr"]["effect_c80"]
+    assert at_80 is not None
+    assert at_80.alpha == found["a-psr-mse-qr"]["ta_c80"].alpha  # type: ignore[union-attr]
+    assert at_80.value == pytest.approx(effect[alphas.index(at_80.alpha)].mean())
+    assert found["prompt"]["effect_c80"] is None
     assert found["prompt"]["effect"].value == pytest.approx(evaluation.mean("instructed", "effect").mean())  # type: ignore[union-attr]
 
 

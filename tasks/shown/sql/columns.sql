@@ -210,6 +210,9 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('headline.words', 'the trait by a word rule at the strength of ta_cp, 0 to 100; empty where the judge has none'),
     ('headline.words_low', 'lower end of its 95 % interval'),
     ('headline.words_high', 'upper end of its 95 % interval'),
+    ('headline.words_c80', 'the same at the strength of ta_c80'),
+    ('headline.words_c80_low', 'lower end of its 95 % interval'),
+    ('headline.words_c80_high', 'upper end of its 95 % interval'),
 
     ('ifeval.strict', 'share of answers that obey, 0 to 100'),
     ('ifeval.strict_low', 'lower end of its 95 % interval'),

@@ -117,6 +117,8 @@ CREATE MACRO side_by_side_persona(source) AS TABLE
            taken('ta_c80', alpha, figure) AS alpha_c80, taken('ta_c80', reached, figure) AS reached_c80,
            taken('words', value, figure) AS words, taken('words', low, figure) AS words_low,
            taken('words', high, figure) AS words_high,
+           taken('words_c80', value, figure) AS words_c80, taken('words_c80', low, figure) AS words_c80_low,
+           taken('words_c80', high, figure) AS words_c80_high,
            taken('ta_cp', n, figure) AS n, taken('ta_cp', n_unscored, figure) AS n_unscored,
            method AS slug, module, favoured, COLUMNS('^seeds?$')
     FROM query_table(source) WHERE benchmark = 'persona' GROUP BY ALL;
