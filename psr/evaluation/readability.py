@@ -86,7 +86,9 @@ def _ridge(A: Tensor, lam: Tensor, weight: Tensor, ridge: float) -> tuple[Tensor
     squares = X.transpose(1, 2) @ (A - centre.unsqueeze(1))
     size = squares.diagonal(dim1=1, dim2=2).mean(dim=-1).clamp_min(1e-12)
     squares = squares + torch.diag_embed((ridge * size).unsqueeze(-1).expand(-1, A.shape[-1]))
-    w = torch.linalg.solve(squares, (X * (lam - height).unsqueeze(-1)).sum(dim=1))
+    # positive definite; LU of a batch this wide fails in MKL on two threads ("Pivots given to lu_solve", torch 2.13)
+    moments = (X * (lam - height).unsqueeze(-1)).sum(dim=1, keepdim=True).transpose(1, 2)
+    w = torch.cholesky_solve(moments, torch.linalg.cholesky(squares)).squeeze(-1)
     return w, height.squeeze(-1) - (w * centre).sum(dim=-1)
 
 

@@ -73,3 +73,18 @@ def test_what_cannot_be_read_is_refused_or_has_no_figure():
         read_out(A, EXACT[:, :5], "linear")
     flat = torch.ones_like(EXACT)
     assert np.isnan(r_squared(*sums(read_out(A, flat, "linear"), flat), once(4))).all()
+
+
+def test_many_wide_layers_are_read_on_two_threads_as_each_alone():
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(30, 60, 576, generator=generator)
+    lam = torch.randn(30, 60, generator=generator)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        read = read_out(A, lam, "linear")
+    finally:
+        torch.set_num_threads(threads)
+    for layer in (0, 29):
+        alone = read_out(A[layer : layer + 1], lam[layer : layer + 1], "linear")
+        assert torch.allclose(read.w[layer], alone.w[0], rtol=1e-6, atol=1e-12)
