@@ -32,8 +32,8 @@ from tasks.tables.parquet import write_table
 
 METRICS = "data/{profile}/headline.json"
 PRINTED = "quick"  # the profile of the printed output
-SHOWN = {"headline": "smollm2", "headline-testbed": "full"}  # part -> whose table of results it is
-CLAIMS = {"claims": "smollm2", "claims-testbed": "full"}
+SHOWN = {"headline": "smollm2-quick", "headline-testbed": "full"}  # part -> whose table of results it is
+CLAIMS = {"claims": "smollm2-quick", "claims-testbed": "full"}
 SPEED = {"speed": "full", "speed-pretrained": "smollm2-quick"}
 QUESTIONS = {
     "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_cp2), 1) AS ta_cp2,
@@ -141,7 +141,7 @@ def promise(folder: Path) -> str:
 
 
 def write_figure(root: Path) -> None:
-    """docs/figure.svg, drawn from the results of the profile that README shows, where it was run here."""
-    data = root / "data" / SHOWN["headline"]
-    if (data / "results").is_dir():
-        (root / "docs" / "figure.svg").write_text(figure_svg(data), encoding="utf-8")
+    """docs/testbed.svg, drawn from the testbed's results, where they were made here."""
+    data = root / "data" / SHOWN["headline-testbed"]
+    if (data / "results/figures.parquet").is_file():
+        (root / "docs" / "testbed.svg").write_text(figure_svg(data), encoding="utf-8")
