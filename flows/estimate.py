@@ -1,7 +1,7 @@
 """What a run will make and how long it may take, said before it starts: counts, sizes, seconds.
 
 Seconds come from the stage's last run in this checkout; without one, from rates measured on two cores with the shipped
-model. Counts are upper bounds where the run decides (triplets that are kept, alphas that are searched).
+model, and there are none for another. Counts are upper bounds where the run decides (triplets that are kept, alphas that are searched).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tasks.engine.files import read_json
 from tasks.engine.pipeline import Step
 from tasks.engine.timings import seconds_of
 
+SHIPPED = Path("data/testbed/model")
 STARTING = 2.0  # seconds around a step: DVC, Prefect
 ALL = 48  # questions, where a profile asks all that a benchmark has
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -100,7 +101,8 @@ def plan_table(root: Path, steps: Sequence[Step], settings: Profile) -> Table:
     words = {"run": "run", "maybe": "run if its inputs change", "cached": "up to date"}
     for step in steps:
         amount = known.get(step.flow)
-        time = f"{seconds(root, step, settings):.0f}" if step.state != "cached" else ""
+        expected = seconds(root, step, settings)
+        time = "" if step.state == "cached" else "?" if expected is None else f"{expected:.0f}"
         why = ", ".join(step.reasons[:3]) + (f" and {len(step.reasons) - 3} more" if len(step.reasons) > 3 else "")
         table.add_row(step.name, words[step.state], Text(amount.text if amount else ""), time, Text(why))
     return table
@@ -111,11 +113,16 @@ def total_line(root: Path, steps: Sequence[Step], settings: Profile) -> str:
     pending = [step for step in steps if step.state != "cached"]
     if not pending:
         return "Nothing to do."
-    total = sum(seconds(root, step, settings) for step in pending)
+    expected = [seconds(root, step, settings) for step in pending]
+    if None in expected:
+        return "How long it takes is not known before a first run with this model."
+    total = sum(one for one in expected if one is not None)
     return f"About {total / 60:.0f} min." if total >= 90 else f"About {total:.0f} s."
 
 
-def seconds(root: Path, step: Step, settings: Profile) -> float:
-    """How long a step may take, starting included."""
+def seconds(root: Path, step: Step, settings: Profile) -> float | None:
+    """How long a step may take, starting included; None where that is not known."""
     last, amount = seconds_of(root, step.name), amounts(settings, root).get(step.flow)
+    if last is None and Path(settings.model.path) != SHIPPED:
+        return None
     return STARTING + (last if last is not None else amount.count * SECONDS[step.flow] if amount else 0.0)
