@@ -45,6 +45,11 @@ def test_each_prompt_once_and_each_answer_once_or_each_answer_behind_its_prompt(
     assert {ids[len(prompt) :] for prompt in prompts for ids in whole if ids[: len(prompt)] == prompt} == set(answers)
 
 
+def test_an_attribute_whose_strength_was_not_searched_is_passed_over(material):
+    triplets = {"ifeval/none": material.triplets["persona/pirate"], **material.triplets}
+    assert {item.attribute for item in judging.answers(replace(material, triplets=triplets))} == {"persona/pirate"}
+
+
 def test_a_search_without_answers_to_the_attribute_is_refused(material):
     with pytest.raises(PsrError, match="the bench needs answers"):
         judging.answers(replace(material, triplets={"persona/none": material.triplets["persona/pirate"]}))

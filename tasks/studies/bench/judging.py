@@ -24,9 +24,9 @@ QUESTIONS, ANSWERS, WORDINGS = 8, 8, 3  # of an attribute; of a question; wordin
 
 def likelihood_judging(material: Material) -> Iterator[Figure]:
     """Reading the search's answers to some questions, plain, instructed and steered, behind each wording of the prompt."""
-    lm, pairs = material.lm, [triplet.pair for triplet in material.triplets[material.attribute]]
+    lm, items = material.lm, answers(material)
+    pairs = [triplet.pair for triplet in material.triplets[items[0].attribute]]
     wordings = list(dict.fromkeys(pair.instruction for pair in pairs))[:WORDINGS]
-    items = answers(material)
     asked = [PromptPair("", item.question, wording) for item in items for wording in wordings]
     plain = [PromptPair("", item.question, "") for item in items]
     chats = [*(pair.instructed for pair in asked), *(pair.plain for pair in plain)]
@@ -64,14 +64,18 @@ def likelihood_judging(material: Material) -> Iterator[Figure]:
 
 
 def answers(material: Material) -> list[JudgeItem]:
-    """Answers to the attribute's first questions of the search, at most so many each. Raises PsrError where there is none."""
+    """Answers to the first questions of the search, at most so many each, of the first attribute that was searched (one whose
+    strength is fixed was not). Raises PsrError where there is none."""
     folder = material.data / "search"
-    of_attribute = [(seed, side) for (key, seed), side in sides(folder, folder).items() if key == material.attribute]
     items = []
-    for _, side in sorted(of_attribute, key=lambda both: both[0])[:1]:
+    of_seed = {
+        key: side for key, side in sides(folder, folder).items() if side.completions and key[0] in material.triplets
+    }
+    for attribute, seed in sorted(of_seed)[:1]:
+        side = of_seed[attribute, seed]
         for pair in side.pairs[:QUESTIONS]:
             own = [one for one in side.completions if one.pair == pair.id and one.text.strip()][:ANSWERS]
-            items += [JudgeItem(one.id, material.attribute, pair.question, one.text, one.finished) for one in own]
+            items += [JudgeItem(one.id, attribute, pair.question, one.text, one.finished) for one in own]
     if not items:
         raise PsrError("the bench needs answers", where=folder, expected="completions of the search", got="none")
     return items
