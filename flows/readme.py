@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flows.environment import repository
 from psr.errors import PsrError
-from tasks.shown.readme import answered_parts, fill, measured_parts, pages, steady_parts, write_figure
+from tasks.shown.readme import answered_parts, fill, measured_parts, pages, steady_parts, write_figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for file in stale:
             print(f"{file.relative_to(root)} is stale: run python -m flows.readme", file=sys.stderr)
         return int(bool(stale))
-    write_figure(root)
+    write_figures(root)
     for file in stale:
         file.write_text(after[file], encoding="utf-8")
     return 0

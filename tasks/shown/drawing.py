@@ -20,6 +20,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from tasks.engine.progress import clean
@@ -108,17 +109,33 @@ class Panel(NamedTuple):
 def plot(panel: Panel, size: float = 7) -> Markup:
     """A chart of lines with intervals along y. size: of a dot that is part of a line, in pixels."""
     with _figure(310, 250) as figure:
-        axes = figure.subplots()
-        _lines(axes, panel, size)
-        axes.set_title(textwrap.fill(clean(panel.title), 40), y=1.06, pad=0)
-        axes.set_xlabel(panel.x.label, loc="right")
-        axes.set_ylabel(panel.y.label, rotation=0, ha="right", va="baseline")
-        axes.yaxis.set_label_coords(-0.03, 1.06)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)) if panel.y.log else MaxNLocator(6))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.minorticks_off()
+        _panel(figure.subplots(), panel, size)
         return _svg(figure, f"{panel.title}: {panel.y.label} against {panel.x.label}")
+
+
+def plots(panels: Sequence[Panel], title: str, css: str = "") -> Markup:
+    """Such charts side by side over one legend. css: a style sheet, for an image of its own."""
+    width = 40 + 330 * len(panels)
+    with _figure(width, 340) as figure:
+        legend: dict[str, Line2D] = {}
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+            legend |= _panel(axes, panel, 7)
+        figure.legend(legend.values(), legend.keys(), loc="outside lower left", ncols=2 * len(panels), frameon=False)
+        return _svg(figure, title, css, {"class": "figure", "width": str(width)})
+
+
+def _panel(axes: Axes, panel: Panel, size: float) -> dict[str, Line2D]:
+    """Draw a chart's lines, title, axes and their labels. Returns the lines by name."""
+    drawn = _lines(axes, panel, size)
+    axes.set_title(textwrap.fill(clean(panel.title), 40), y=1.06, pad=0)
+    axes.set_xlabel(panel.x.label, loc="right")
+    axes.set_ylabel(panel.y.label, rotation=0, ha="right", va="baseline")
+    axes.yaxis.set_label_coords(-0.03, 1.06)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)) if panel.y.log else MaxNLocator(6))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.minorticks_off()
+    return drawn
 
 
 def rows(panels: Sequence[Panel], names: Sequence[str], title: str, css: str = "") -> Markup:
@@ -140,7 +157,9 @@ def rows(panels: Sequence[Panel], names: Sequence[str], title: str, css: str = "
         return _svg(figure, title, css, {"class": "figure", "width": str(width)})
 
 
-def _lines(axes: Axes, panel: Panel, size: float, across: bool = False) -> None:
+def _lines(axes: Axes, panel: Panel, size: float, across: bool = False) -> dict[str, Line2D]:
+    """Draw a panel's guide and lines. Returns the lines by name."""
+    drawn: dict[str, Line2D] = {}
     if panel.guide is not None:
         axes.axvline(panel.guide, color=COLOUR["muted"], linewidth=1, dashes=(3, 3), clip_on=False)
     for line in panel.lines:
@@ -153,7 +172,7 @@ def _lines(axes: Axes, panel: Panel, size: float, across: bool = False) -> None:
             if mark.low is not None and mark.high is not None:
                 ends, at = [inside(mark.low), inside(mark.high)], [mark.y if across else mark.x] * 2
                 axes.plot(*((ends, at) if across else (at, ends)), color=colour, **stroke)
-        axes.plot(
+        [drawn[clean(line.name)]] = axes.plot(
             [panel.x(mark.x) for mark in line.marks],
             [panel.y(mark.y) for mark in line.marks],
             gid=json.dumps([clean(mark.title) for mark in line.marks]),
@@ -168,6 +187,7 @@ def _lines(axes: Axes, panel: Panel, size: float, across: bool = False) -> None:
     axes.set(yscale="log" if panel.y.log else "linear")
     axes.set(xlim=panel.x.limits, ylim=panel.y.limits)
     axes.grid(axis="x" if across else "y", clip_on=False)
+    return drawn
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tasks.shown.claims import claims_table
 from tasks.shown.figures import figure_tables
 from tasks.shown.index import database
 from tasks.shown.query import asking
-from tasks.shown.report import figure_svg
+from tasks.shown.report import coherence_svg, figure_svg
 from tasks.shown.studies import bench_table
 from tasks.shown.tables import markdown, table
 from tasks.steps.results import measure_rows
@@ -34,6 +34,7 @@ METRICS = "data/{profile}/headline.json"
 PRINTED = "quick"  # the profile of the printed output
 SHOWN = {"headline": "smollm2-quick", "headline-testbed": "full"}  # part -> whose table of results it is
 CLAIMS = {"claims": "smollm2-quick", "claims-testbed": "full"}
+FIGURES = {"coherence.svg": (SHOWN["headline"], coherence_svg), "testbed.svg": (SHOWN["headline-testbed"], figure_svg)}
 SPEED = {"speed": "full", "speed-pretrained": "smollm2-quick"}
 QUESTIONS = {
     "sql-means": """SELECT method, round(avg(ta_cp), 1) AS ta_cp, round(avg(ta_cp2), 1) AS ta_cp2,
@@ -140,8 +141,9 @@ def promise(folder: Path) -> str:
     return " ".join(docstring.split("\n\n")[0].split())
 
 
-def write_figure(root: Path) -> None:
-    """docs/testbed.svg, drawn from the testbed's results, where they were made here."""
-    data = root / "data" / SHOWN["headline-testbed"]
-    if (data / "results/figures.parquet").is_file():
-        (root / "docs" / "testbed.svg").write_text(figure_svg(data), encoding="utf-8")
+def write_figures(root: Path) -> None:
+    """The pages' figures, each drawn from its profile's results where they were made here."""
+    for page, (profile, draw) in FIGURES.items():
+        data = root / "data" / profile
+        if (data / "results/figures.parquet").is_file():
+            (root / "docs" / page).write_text(draw(data), encoding="utf-8")

@@ -42,6 +42,10 @@ ALIGNMENT = "Trait alignment at the prompt's coherence, by method, with 95 % int
 FIGURES = (*figures.TABLES, "figures_seeds")
 ALIGNED = """SELECT f.benchmark, f.attribute, f.method AS name, f.slug AS method, f.value, f.low, f.high
     FROM figures f JOIN measures m USING (profile, benchmark, figure) WHERE m.position = 0 ORDER BY f.attribute, f.position"""
+COHERENCE = "Trait against coherence on search questions, along alpha"
+COMMON = """SELECT attribute, method, alpha, avg(trait) AS trait, avg(coherence) AS coherence, sum(n)::INT AS n
+    FROM trait_coherence WHERE starts_with(attribute, 'persona/') GROUP BY ALL
+    HAVING count(*) = (SELECT count(DISTINCT seed) FROM trait_coherence) ORDER BY ALL"""
 OF_MODULES = """SELECT f.module, f.value FROM figures_seeds f JOIN measures m USING (profile, benchmark, figure)
     WHERE m.position = 0 AND NOT suffix(f.slug, '+prompt') AND f.value IS NOT NULL AND f.module IS NOT NULL"""
 ADAPTATION = (
@@ -101,6 +105,15 @@ def figure_svg(data: Path) -> str:
     names = _names(rows)
     css = (TEMPLATES / "marks.css").read_text(encoding="utf-8")
     return drawing.rows(charts.alignment(rows, styles(names)), list(names.values()), ALIGNMENT, css) + "\n"
+
+
+def coherence_svg(data: Path) -> str:
+    """Trait against coherence along alpha, out of a profile's folder: means over its seeds, at the alphas that all have."""
+    with profile_index(data, ("curve",)) as ask:
+        rows = ask(COMMON).dicts()
+    names = _names(rows)
+    css = (TEMPLATES / "marks.css").read_text(encoding="utf-8")
+    return drawing.plots(charts.coherence(rows, names, styles(names)), COHERENCE, css) + "\n"
 
 
 def render(tables: Mapping[str, Sequence[Row]], ask: Question, title: str) -> str:

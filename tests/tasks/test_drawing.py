@@ -11,7 +11,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from tasks.shown.drawing import COLOUR, Axis, Line, Mark, Panel, plot, rows
+from tasks.engine.progress import clean
+from tasks.shown.drawing import COLOUR, Axis, Line, Mark, Panel, plot, plots, rows
 
 SVG = "{http://www.w3.org/2000/svg}"
 X, Y = Axis("layer", 0, 4), Axis("error", 0, 2)
@@ -50,6 +51,17 @@ def test_each_figure_is_a_mark_with_its_words_where_its_value_stands() -> None:
     assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2], abs=0.02)  # up is more
     assert ys[4] == ys[1]
     assert ys[3] == pytest.approx((ys[0] + ys[1]) / 2, abs=0.02)
+
+
+def test_charts_side_by_side_share_one_legend() -> None:
+    both = plots([panel(line(0.0, 1.0)), panel(line(1.0, 2.0), line(0.5, name=HOSTILE))], "two attributes")
+    drawn = words(both)
+    assert [drawn.count(name) for name in ("A-PSR", "gloomy", "layer")] == [1, 2, 2]
+    assert [title for title, _, _ in marks(both) if title] == [
+        *(f"A-PSR, layer {i}: {i}" for i in (0, 1)),
+        *(f"A-PSR, layer {i}: {i + 1}" for i in (0, 1)),
+        clean(f"{HOSTILE}, layer 0: 0.5"),
+    ]
 
 
 def test_a_logarithmic_axis_has_equal_steps_for_equal_factors() -> None:

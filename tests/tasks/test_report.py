@@ -231,6 +231,23 @@ def test_the_figure_is_an_image_of_its_own_for_light_and_dark(data: Path) -> Non
     assert "A-PSR MSE·QR: 93.0 (95 % interval 90.0 to 96.0)" in text
 
 
+def test_the_figure_of_coherence_has_means_over_seeds_at_the_alphas_that_all_have(data: Path) -> None:
+    rows = tables.read_table(data / "results/curve.parquet", "curve")
+    second = [{**row, "seed": row["seed"] + 1, "trait": row["trait"] - 20} for row in rows]
+    refined = {**next(row for row in rows if row["method"] == "a-psr-mse-qr"), "alpha": 3.5}
+    tables.write_table(data / "results/curve.parquet", "curve", [*rows, *second, refined])
+    text = report.coherence_svg(data)
+    kept = {(row["attribute"], row["method"], row["alpha"]) for row in rows}
+    titles = re.findall(r"<title>(\S.*?: trait (\S+), coherence .*? \(n (\d+)\))</title>", text)
+    assert len(titles) == len(kept)
+    assert "alpha 3.5" not in text
+    one = next(row for row in rows if row["method"] == "a-psr-mse-qr" and row["alpha"] == 1.0)
+    assert (
+        f"A-PSR MSE·QR, alpha 1: trait {one['trait'] - 10:.1f}, coherence {one['coherence']:.1f} (n {2 * one['n']})"
+        in text
+    )
+
+
 def test_a_large_model_gives_a_page_below_five_megabytes(data: Path) -> None:
     rows = tables.read_table(data / "steer/strengths.parquet", "strengths")
     keys = dict.fromkeys(row["completion"] for row in rows)
