@@ -32,8 +32,8 @@ from tasks.tables.parquet import write_table
 
 METRICS = "data/{profile}/headline.json"
 PRINTED = "quick"  # the profile of the printed output
-SHOWN = {"headline": "smollm2-quick", "headline-testbed": "full"}  # part -> whose table of results it is
-CLAIMS = {"claims": "smollm2-quick", "claims-testbed": "full"}
+SHOWN = {"headline": "smollm2", "headline-testbed": "full"}  # part -> whose table of results it is
+CLAIMS = {"claims": "smollm2", "claims-testbed": "full"}
 FIGURES = {"coherence.svg": (SHOWN["headline"], coherence_svg), "testbed.svg": (SHOWN["headline-testbed"], figure_svg)}
 SPEED = {"speed": "full", "speed-pretrained": "smollm2-quick"}
 QUESTIONS = {
