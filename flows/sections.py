@@ -71,8 +71,8 @@ class Benchmark(Section):
     """`persona`, `ifeval`, `axbench`, or a dotted path to your own: `my_lab.songs:SONGS`."""
     path: str
     """The folder with its files, in the published format."""
-    attributes: Names
-    """Names of its attributes."""
+    attributes: Names | Count
+    """Names of its attributes, or how many: that many, the first ones."""
     methods: Names | None = None
     """The methods for these attributes, instead of the profile's."""
 
@@ -89,8 +89,8 @@ class Benchmark(Section):
 
     @field_validator("attributes")
     @classmethod
-    def _bare(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if "name" not in info.data:
+    def _bare(cls, names: tuple[str, ...] | int, info: ValidationInfo) -> tuple[str, ...] | int:
+        if isinstance(names, int) or "name" not in info.data:
             return names
         bare = tuple(name.removeprefix(f"{benchmark_named(info.data['name']).name}/") for name in names)
         if len(set(bare)) < len(bare):

@@ -67,3 +67,39 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+def write_single_instructions(folder: Path) -> Path:
+    """llm-steer-instruct's two files: rows of one instruction, among them languages of a row each, and IFEval's prompts
+    without any instruction, of which the rows' own are some."""
+    plain = [f"Tell me about subject {i}." for i in range(12)]
+    rows = [
+        line(plain[0], "Use only Hindi.", "language:response_language", language="hi"),
+        line(plain[1], "Answer in Urdu.", "language:response_language", language="ur"),
+        *(line(plain[i], "Do not use commas.") for i in (2, 3)),
+        line("Write a riddle.", "", "punctuation:no_comma")
+        | {"prompt": "Write a riddle, and do not use any commas in it."},
+    ]
+    keys = [1000, 1001, 1002, 1003, 1099]
+    rows = [row | {"key": key, "instruction_id_list_for_eval": []} for row, key in zip(rows, keys, strict=True)]
+    write_lines(folder / "ifeval_single_instr_format.jsonl", rows)
+    base = [
+        {"uid": i, "key": 1000 + i, "original_prompt": f"{text} In a way.", "model_output": text, "is_valid": True}
+        for i, text in enumerate(plain)
+    ]
+    write_lines(folder / "ifeval_wo_instructions.jsonl", base)
+    return folder / "ifeval_single_instr_format.jsonl"
+
+
+def write_concept_set(folder: Path, concepts: dict[int, str], layout: tuple[str, str]) -> Path:
+    """A set of concepts in one of the layouts that AxBench is published in. layout: the files of training and evaluation."""
+    for place, count, kinds in zip(layout, (6, 4), (("positive",), ("positive", "negative")), strict=True):
+        rows = [
+            concept_row(f"{place} {number} {kind} {i}", text if kind == "positive" else "EEEEE", number, category=kind)
+            | {"dataset_category": "instruction"}
+            for number, text in concepts.items()
+            for kind in kinds
+            for i in range(count)
+        ]
+        write_rows(folder / place, rows)
+    return folder

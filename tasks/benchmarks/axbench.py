@@ -1,11 +1,21 @@
 """AxBench's format: parquet with input, output, output_concept, concept_id and category; one attribute a concept.
 
-Wu et al. 2025, arXiv:2501.17148 (stanfordnlp/axbench). The inputs of the training files are for fitting; of the other
-files' inputs the even ones choose alpha and the odd ones give the figures. AxBench starts another file every 500
-concepts: train_data.parquet, train_data_1.parquet, …; all of them are read. A folder holds one set of files. The public
-files hold no instruction that asks for a concept: then general ones are used, which name the concept by its description.
+Wu et al. 2025, arXiv:2501.17148. As it is published, a set of concepts is one of
+
+    generate/train_data.parquet, inference/latent_eval_data.parquet     a set's folder in stanfordnlp/axbench
+    train/data.parquet, test/data.parquet                               a set's folder in pyvene/axbench-concept500
+    train.parquet, test.parquet, or any of these side by side
+
+AxBench starts another file every 500 concepts: train_data.parquet, train_data_1.parquet, …; all of them are read. Where
+metadata.jsonl is there, it has to call the concepts the same.
+
+The inputs of the training files are for fitting. What is asked of a steered model is asked of all concepts alike:
+alpaca_eval.json, where it lies in the folder, holds the instructions that AxBench draws from, 10 a concept; else the inputs of the
+other files. The even ones choose alpha and the odd ones give the figures. The public files hold no instruction that asks for a
+concept: then general ones are used, which name the concept by its description.
 """
 
+import random
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +36,9 @@ COLUMNS = {
     "category": str,
     "instruction": (str, None),
 }
+METADATA = {"concept_id": int, "concept": str}
+QUESTIONS, ASKED = "alpaca_eval.json", 10  # the file of instructions, and how many of them a concept is asked
+PARTS = ("", "generate", "inference", "train", "test")  # where a set's files may lie in its folder
 SIDES = {  # how a side's files are called
     "train.parquet or *train_data.parquet": r"(?P<first>train|(?P<set>.*)train_data)(?:_(?P<number>\d+))?",
     "test.parquet or *eval_data.parquet": r"(?P<first>test|(?P<set>.*?)(?:latent_)?eval_data)(?:_(?P<number>\d+))?",
@@ -65,6 +78,7 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Read) -> tuple[L
     """One attribute per concept; a name is the description as a slug, the description itself, or the concept's number."""
     fit, test = ({path: read(path, "parquet", COLUMNS) for path in paths} for paths in _files(folder))
     concepts = _concepts(fit, test)
+    _check_metadata(folder, concepts, read)
     slugs = _slugs(concepts)
     spellings = {
         spelling: number for number, text in concepts.items() for spelling in (str(number), text, slugs[number])
@@ -75,8 +89,10 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Read) -> tuple[L
                 "unknown attribute", where=folder, expected=f"one of {', '.join(slugs.values())}", got=repr(name)
             )
     wanted = sorted(concepts) if names is None else [spellings[name] for name in names]
-    asked, unseen = _by_concept(fit), _by_concept(test)
-    return tuple(_attribute(n, slugs[n], concepts[n], asked[n], unseen.get(n, []), folder) for n in wanted)
+    asked, unseen, drawn = _by_concept(fit), _by_concept(test), _drawn(folder, wanted, read)
+    return tuple(
+        _attribute(n, slugs[n], concepts[n], asked[n], unseen.get(n, []), drawn.get(n), folder) for n in wanted
+    )
 
 
 def _files(folder: Path) -> list[list[Path]]:
@@ -104,7 +120,9 @@ def _files(folder: Path) -> list[list[Path]]:
 
 
 def _side(folder: Path, names: str, pattern: str) -> list[File]:
-    matches = [(path, re.fullmatch(pattern, path.stem)) for path in folder.glob("*.parquet")]
+    paths = [path for part in PARTS for path in (folder / part).glob("*.parquet")]
+    names_of = {path: path.parent.name if path.stem == "data" else path.stem for path in paths}  # train/data.parquet
+    matches = [(path, re.fullmatch(pattern, name)) for path, name in names_of.items()]
     files = [
         File(match["first"], match["set"] or "", int(match["number"] or 0), path) for path, match in matches if match
     ]
@@ -140,6 +158,36 @@ def _concepts(fit: Table, test: Table) -> dict[int, str]:
     return concepts
 
 
+def _check_metadata(folder: Path, concepts: dict[int, str], read: Read) -> None:
+    """Raise PsrError where metadata.jsonl calls a concept otherwise than the data does."""
+    for path in (path for part in PARTS for path in sorted((folder / part).glob("*metadata.jsonl"))):
+        for row in read(path, "json", METADATA):
+            number, text = row["concept_id"], row["concept"]
+            if concepts.get(number, text).strip() != text.strip():
+                raise PsrError(
+                    "a set's metadata is of other concepts than its data",
+                    where=f"{path}, concept_id {number}",
+                    expected=repr(concepts[number]),
+                    got=repr(text),
+                    do="Give each set a folder of its own.",
+                )
+
+
+def _drawn(folder: Path, numbers: Sequence[int], read: Read) -> dict[int, list[str]]:
+    """concept -> ASKED instructions out of the file of questions, drawn by its number; empty without the file."""
+    if not (folder / QUESTIONS).is_file():
+        return {}
+    texts = distinct(row["instruction"] for row in read(folder / QUESTIONS, "json", {"instruction": str}))
+    if len(texts) < ASKED:
+        raise PsrError(
+            "too few instructions to draw from",
+            where=folder / QUESTIONS,
+            expected=f"at least {ASKED} that differ",
+            got=len(texts),
+        )
+    return {number: random.Random(number).sample(texts, ASKED) for number in numbers}  # noqa: S311 - no secret
+
+
 def _slugs(concepts: dict[int, str]) -> dict[int, str]:
     """Names that may stand in folders: words and dashes, with the number where two concepts would share one."""
     slugs = {
@@ -157,8 +205,10 @@ def _by_concept(table: Table) -> dict[int, Rows]:
     return found
 
 
-def _attribute(number: int, name: str, concept: str, fit: Rows, test: Rows, folder: Path) -> Loaded:
-    sides = divide((row["input"] for row in fit), (row["input"] for row in test))
+def _attribute(
+    number: int, name: str, concept: str, fit: Rows, test: Rows, drawn: Sequence[str] | None, folder: Path
+) -> Loaded:
+    sides = divide((row["input"] for row in fit), drawn or (row["input"] for row in test))
     if not sides.evaluate:
         raise PsrError(
             "too few inputs to choose alpha on some and evaluate on others",

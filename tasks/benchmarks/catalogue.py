@@ -55,14 +55,15 @@ STRENGTH = {
 
 
 class Chosen(Protocol):
-    """A section of the parameters: a benchmark's name or dotted path, its folder, and which of its attributes are wanted."""
+    """A section of the parameters: a benchmark's name or dotted path, its folder, and which of its attributes are wanted, or
+    how many of them."""
 
     @property
     def name(self) -> str: ...
     @property
     def path(self) -> str: ...
     @property
-    def attributes(self) -> Sequence[str]: ...
+    def attributes(self) -> Sequence[str] | int: ...
 
 
 def benchmark_named(name: str) -> Benchmark:
@@ -94,22 +95,29 @@ def attributes_of(chosen: Iterable[Chosen]) -> tuple[Attribute, ...]:
 
 
 def load_attributes(
-    benchmark: str, folder: Path | str, names: Sequence[str] | None = None, *, cache_dir: Path | str | None = None
+    benchmark: str, folder: Path | str, names: Sequence[str] | int | None = None, *, cache_dir: Path | str | None = None
 ) -> tuple[Attribute, ...]:
     """The attributes called `names` (all of them without), in that order, from a benchmark's `folder`.
 
-    A name may be written with or without `benchmark/`. cache_dir: where `datasets` keeps the parquet files it has read.
-    Questions that stand there twice, or on the fitting side too, are left out, and the logger `psr` says how many.
-    Raises PsrError: unknown benchmark or attribute (the known ones are listed), a file that is missing or damaged, a
-    column that is missing, a value of another type than the format's.
+    A name may be written with or without `benchmark/`; a number is that many, the first ones. cache_dir: where `datasets`
+    keeps the parquet files it has read. Questions that stand there twice, or on the fitting side too, are left out, and the
+    logger `psr` says how many.
+    Raises PsrError: unknown benchmark or attribute (the known ones are listed), fewer attributes than that, a file that is
+    missing or damaged, a column that is missing, a value of another type than the format's.
     """
     found, folder = benchmark_named(benchmark), Path(folder)
     if not folder.exists():
         raise PsrError("a benchmark's folder is missing", where=folder, expected=f"the files of {found.name}")
     with tempfile.TemporaryDirectory() as spare:
         read = reader(Path(cache_dir) if cache_dir else Path(spare))
-        wanted = None if names is None else [name.removeprefix(f"{found.name}/") for name in names]
-        loaded = found.load(folder, wanted, read)
+        bare = None if names is None or isinstance(names, int) else [n.removeprefix(f"{found.name}/") for n in names]
+        loaded = found.load(folder, bare, read)
+    if isinstance(names, int):
+        if len(loaded) < names:
+            raise PsrError(
+                "a benchmark has fewer attributes than asked for", where=folder, expected=names, got=len(loaded)
+            )
+        loaded = loaded[:names]
     foreign = sorted({attribute.benchmark for attribute, _ in loaded} - {found.name})
     if foreign:
         raise PsrError(

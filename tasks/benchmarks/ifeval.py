@@ -1,15 +1,19 @@
 """IFEval's format: JSON lines with prompt, instruction_id_list, kwargs and, where a file has it, prompt_without_instruction.
 
 Zhou et al. 2023 (google-research/instruction_following_eval); single-instruction rows with their plain prompt:
-microsoft/llm-steer-instruct. An attribute is one instruction with one set of arguments, and rows with several
-instructions are left out. `train.jsonl` is for fitting; the even rows of `test.jsonl` choose alpha, the odd ones give
-the figures. A public file stands alone: its questions go to the two sides in turn.
+microsoft/llm-steer-instruct. An attribute is one instruction with one set of arguments, such as `no_comma`, or
+`response_language` in Hindi; rows with several instructions are left out. Which questions it is fitted on:
+
+    train.jsonl, test.jsonl            train is for fitting; the even rows of test choose alpha, the odd ones give the figures
+    ifeval_wo_instructions.jsonl       beside a public file: IFEval's prompts without any instruction. Every second one is for
+                                       fitting, those between for search, and all rows of the file give figures
+    a public file alone                its questions go to the two sides in turn
 """
 
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +29,16 @@ COLUMNS = {
     "instruction_id_list": [str],
     "kwargs": [({str: ARGUMENT}, None)],
     "prompt_without_instruction": (str, None),
+    "key": (int, str, None),
 }
+BASE = "ifeval_wo_instructions.jsonl"
+BASE_COLUMNS = {"key": int, "model_output": str}
 PUBLIC = ("ifeval_single_instr_format.jsonl", "input_data.jsonl")
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+SPACES, SAYS = (
+    r"\s*",
+    r"[\s.,;?!]*(?:(?:and|but)\b\s*)?(?P<says>.*)",
+)  # what may stand between two signs, and behind all
 # How a sentence of a public prompt is known to state the instruction, where the file has no plain prompt beside it.
 SAID = {
     "change_case:capital_word_frequency": r"capital|all caps",
@@ -59,21 +70,26 @@ SAID = {
 
 
 class Row(NamedTuple):
-    """One single-instruction row: the attribute's name, the plain question, the instruction's words ("" if not known)."""
+    """One single-instruction row: the attribute's name, the plain question, the instruction's words ("" if not known).
+
+    key: IFEval's number of the prompt that it was made of.
+    """
 
     name: str
     prompt: str
     question: str
     instruction: str
     kwargs: tuple[tuple[str, object], ...]
+    key: int | str | None
 
 
 def attributes(folder: Path, names: Sequence[str] | None, read: Read) -> tuple[Loaded, ...]:
-    """One attribute per instruction and arguments with enough rows on either side."""
-    fit, test = _sides(folder, read)
-    found = {name: _attribute(name, fit, test) for name in dict.fromkeys(row.name for row in fit)}
+    """One attribute per instruction and arguments with enough rows on either side. folder: or a public file itself."""
+    fit, test, base = _sides(folder, read)
+    rows = [*fit, *test]
+    found = {name: _attribute(name, fit, test, base) for name in dict.fromkeys(row.name for row in rows)}
     known = {name: attribute for name, attribute in found.items() if attribute is not None}
-    _tell(folder, [name for name in dict.fromkeys(row.name for row in (*fit, *test)) if name not in known], bool(known))
+    _tell(folder, [name for name in found if name not in known], bool(known))
     for name in names or ():
         if name not in known:
             raise PsrError(
@@ -81,15 +97,16 @@ def attributes(folder: Path, names: Sequence[str] | None, read: Read) -> tuple[L
                 where=folder,
                 expected=f"one of {', '.join(sorted(known))}",
                 got=repr(name),
-                do="Rows with several instructions and instructions with fewer than 4 rows make none.",
+                do=f"Rows with several instructions and, without {BASE}, instructions with fewer than 4 rows make none.",
             )
     return tuple(known[name] for name in (sorted(known) if names is None else names))
 
 
-def _sides(folder: Path, read: Read) -> tuple[list[Row], list[Row]]:
+def _sides(folder: Path, read: Read) -> tuple[list[Row], list[Row], dict[int, str]]:
+    """The rows for fitting and the others, and IFEval's prompts without an instruction where their file is there."""
     if (folder / "train.jsonl").is_file():
         fit, test = _rows([folder / f"{side}.jsonl" for side in ("train", "test")], read)
-        return fit, test
+        return fit, test, {}
     public = [folder] if folder.is_file() else [folder / name for name in PUBLIC if (folder / name).is_file()]
     if not public:
         raise PsrError(
@@ -97,14 +114,17 @@ def _sides(folder: Path, read: Read) -> tuple[list[Row], list[Row]]:
             where=folder,
             expected=f"train.jsonl and test.jsonl, or {' or '.join(PUBLIC)}",
         )
+    rows = _rows(public[:1], read)[0]
+    if (path := public[0].with_name(BASE)).is_file():
+        return [], rows, {raw["key"]: raw["model_output"].strip() for raw in read(path, "json", BASE_COLUMNS)}
     by_question: dict[str, dict[str, list[Row]]] = {}
-    for row in _rows(public[:1], read)[0]:
+    for row in rows:
         by_question.setdefault(row.name, {}).setdefault(row.question, []).append(row)
     fit, test = (
         [row for asked in by_question.values() for rows in list(asked.values())[first::2] for row in rows]
         for first in (0, 1)
     )
-    return fit, test
+    return fit, test, {}
 
 
 def _rows(paths: Sequence[Path], read: Read) -> list[list[Row]]:
@@ -123,6 +143,7 @@ def _rows(paths: Sequence[Path], read: Read) -> list[list[Row]]:
                 raw["prompt"].strip(),
                 *parts,
                 _pairs(raw, _given(raw)),
+                raw.get("key"),
             )
             for raw in rows
             if (parts := _split(raw)) is not None
@@ -183,7 +204,7 @@ def _split(raw: dict[str, Any]) -> tuple[str, str] | None:
     """(plain question, instruction) of a row, None where they cannot be told apart; the instruction may be ""."""
     prompt, plain = raw["prompt"].strip(), (raw.get("prompt_without_instruction") or "").strip()
     if plain:
-        return plain, prompt.removeprefix(plain).strip() if prompt.startswith(plain) else ""
+        return plain, _rest(prompt, plain)
     pattern = SAID.get(raw["instruction_id_list"][0])
     starts = [0, *(match.end() for match in SENTENCE.finditer(prompt))]
     for start in starts:
@@ -193,15 +214,31 @@ def _split(raw: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _attribute(name: str, fit: Sequence[Row], test: Sequence[Row]) -> Loaded | None:
+def _rest(prompt: str, plain: str) -> str:
+    """What `prompt` says after `plain`, whatever white space, capitals and last mark; "" where it does not begin so."""
+    begins = SPACES.join(re.escape(sign) for sign in plain.rstrip(".?! ") if not sign.isspace())
+    found = re.match(begins + SAYS, prompt, re.IGNORECASE | re.DOTALL)
+    return found["says"] if begins and found else ""
+
+
+def _attribute(name: str, fit: Sequence[Row], test: Sequence[Row], base: Mapping[int, str]) -> Loaded | None:
     fit, test = ([row for row in side if row.name == name] for side in (fit, test))
-    instructions = distinct(row.instruction for row in fit if row.instruction)
+    said = [row.instruction for row in (test if base else fit) if row.instruction]
+    instructions = distinct(said)
     unseen = distinct((row.instruction for row in test if row.instruction), known=instructions)
-    sides = _divided(fit, test)
-    if not instructions or not sides.evaluate:
+    sides = _held_out(test, base) if base else _divided(fit, test)
+    if not instructions or not sides.fitting or not sides.evaluate:
         return None
-    asked = fit[0].kwargs
+    asked = test[0].kwargs
     return Loaded(Attribute("ifeval", name, instructions, unseen, *sides[:3], str(asked[0][1]), asked), sides)
+
+
+def _held_out(rows: Sequence[Row], base: Mapping[int, str]) -> Sides:
+    """The attribute's own rows for the figures; the other prompts for fitting and for search in turn."""
+    evaluate = distinct(row.question for row in rows)
+    own = {row.key for row in rows}
+    others = distinct((text for key, text in base.items() if text and key not in own), known=evaluate)
+    return Sides(others[::2], others[1::2], evaluate, len(rows) - len(evaluate), 0)
 
 
 def _divided(fit: Sequence[Row], test: Sequence[Row]) -> Sides:
