@@ -1,22 +1,25 @@
-"""What a run will make and how long it may take, said before it starts: counts, sizes, seconds.
+"""What a run will make and how long it may take, said before it starts: counts, sizes, seconds, judge calls.
 
 Seconds come from the stage's last run in this checkout; without one, from rates measured on two cores with the shipped
-model, and there are none for another. Counts are upper bounds where the run decides (triplets that are kept, alphas that are searched).
+model, and there are none for another. Counts are upper bounds where the run decides (triplets that are kept, alphas that are searched,
+judgements that were made before). Neither the model nor the benchmarks need to be here: what only they could say is called unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from flows.sections import Profile
+from flows.sections import Benchmark, Model, Profile
+from flows.settings import missing
 from psr.fitting.methods.named import method_named
+from tasks.asking.models import config_of, parameters_of
 from tasks.benchmarks.catalogue import benchmark_named
-from tasks.engine.files import read_json
+from tasks.benchmarks.judges import judge_named
 from tasks.engine.pipeline import Step
 from tasks.engine.timings import seconds_of
 
@@ -46,50 +49,122 @@ class Amount:
     text: str
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What one benchmark's attributes come to, or all benchmarks' together.
+
+    completed, searched, steered: completions that the steps of these names ask for; kept: triplets, at most.
+    """
+
+    attributes: int
+    methods: int
+    modules: int
+    completed: int
+    kept: int
+    searched: int
+    steered: int
+
+    @property
+    def completions(self) -> int:
+        return self.completed + self.searched + self.steered
+
+
+def counts(settings: Profile, benchmark: Benchmark) -> Counts:
+    """The counts of one of the profile's benchmarks."""
+    c, s, t = settings.complete, settings.search, settings.steer
+    n = benchmark.attributes if isinstance(benchmark.attributes, int) else len(benchmark.attributes)
+    slugs, seeds = benchmark.methods or settings.methods, len(settings.seeds)
+    strength = benchmark_named(benchmark.name).strength
+    answers = (c.questions or ALL) * c.instructions * c.samples
+    # strengths a module: tried in the search, and those that a resample might choose, in the mean
+    searches = len(slugs) * strength.tried(s.model_dump()) + 2 * strength.unsteered
+    steers = len(slugs) * strength.taken + 2 + len(t.with_prompt)
+    return Counts(
+        attributes=n,
+        methods=n * len(slugs),
+        # one a seed, or one for all seeds where fitting draws nothing at random
+        modules=n * sum(seeds if method_named(slug).trained else 1 for slug in slugs),
+        completed=2 * n * answers,
+        kept=n * min(answers, settings.select.limit or answers),
+        searched=n * seeds * (s.questions or ALL) * s.samples * searches,
+        steered=n * seeds * (t.questions or ALL) * t.samples * steers,
+    )
+
+
+def total(settings: Profile) -> Counts:
+    """The counts of all of the profile's benchmarks together."""
+    each = [vars(counts(settings, benchmark)) for benchmark in settings.benchmarks]
+    return Counts(**{name: sum(one[name] for one in each) for name in each[0]})
+
+
 def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
-    c, s, t, f = settings.complete, settings.search, settings.steer, settings.faithfulness
-    each = methods = modules = searches = steers = 0
-    seeds = len(settings.seeds)
-    for benchmark in settings.benchmarks:
-        n, slugs = len(benchmark.attributes), benchmark.methods or settings.methods
-        strength = benchmark_named(benchmark.name).strength
-        each += n
-        methods += n * len(slugs)
-        # one a seed, or one for all seeds where fitting draws nothing at random
-        modules += n * sum(seeds if method_named(slug).trained else 1 for slug in slugs)
-        # strengths a module: tried in the search, and those that a resample might choose, in the mean
-        searches += n * (len(slugs) * strength.tried(s.model_dump()) + 2 * strength.unsteered)
-        steers += n * (len(slugs) * strength.taken + 2 + len(t.with_prompt))
-    answers = each * (c.questions or ALL) * c.instructions * c.samples
-    kept = min(answers, each * settings.select.limit) if settings.select.limit else answers
-    searched = seeds * (s.questions or ALL) * s.samples * searches
-    steered = seeds * (t.questions or ALL) * t.samples * steers
-    taken_apart = seeds * (each * (7 * f.questions + 3 * f.triplets) + 2 * methods * f.questions)
-    size = cache_bytes(settings, root, kept)
+    n, f, seeds = total(settings), settings.faithfulness, len(settings.seeds)
+    taken_apart = seeds * (n.attributes * (7 * f.questions + 3 * f.triplets) + 2 * n.methods * f.questions)
+    size = cache_bytes(settings, root)
     return {
-        "complete": Amount(2 * answers, f"{2 * answers} completions"),
-        "select": Amount(2 * answers, f"{2 * answers} judged, at most {kept} triplets kept"),
-        "extract": Amount(kept, f"at most {f'{size / 1e6:.0f} MB' if size else 'an unknown size'} of activations"),
-        "distill": Amount(kept / each * modules * (settings.distill.epochs or 15), f"{modules} modules"),
-        "search": Amount(searched, f"about {searched} completions"),
-        "steer": Amount(steered, f"about {steered} completions"),
-        "judge": Amount(steered, f"about {steered} judged"),
-        "faithfulness": Amount(taken_apart, f"{seeds * each * f.questions} answers taken apart"),
-        "results": Amount(seeds * methods, f"{2 * each + methods} rows"),
+        "complete": Amount(n.completed, f"{n.completed} completions"),
+        "select": Amount(n.completed, f"{n.completed} judged, at most {n.kept} triplets kept"),
+        "extract": Amount(n.kept, f"at most {_bytes(size)} of activations"),
+        "distill": Amount(n.kept / n.attributes * n.modules * (settings.distill.epochs or 15), f"{n.modules} modules"),
+        "search": Amount(n.searched, f"about {n.searched} completions"),
+        "steer": Amount(n.steered, f"about {n.steered} completions"),
+        "judge": Amount(n.steered, f"about {n.steered} judged"),
+        "faithfulness": Amount(taken_apart, f"{seeds * n.attributes * f.questions} answers taken apart"),
+        "results": Amount(seeds * n.methods, f"{2 * n.attributes + n.methods} rows"),
         "report": Amount(1, "1 page"),
     }
 
 
-def cache_bytes(settings: Profile, root: Path, triplets: int) -> int | None:
+def cost_lines(root: Path, settings: Profile) -> Iterator[str]:
+    """What a run from nothing takes, a line each; and what is not here yet that it needs."""
+    n, tokens = total(settings), settings.sampling.max_new_tokens
+    yield f"prompts: {n.completions:,} answered, with at most {tokens} new tokens each: {n.completions * tokens:,} tokens"
+    yield f"memory: {_bytes(weight_bytes(settings.model, root))} for the weights as {settings.model.dtype}"
+    yield f"disk: at most {_bytes(cache_bytes(settings, root))} of activations"
+    yield f"judge {settings.judge.name}: at most {judge_calls(settings):,} calls"
+    absent = missing(root, settings)
+    if absent:
+        yield f"not here: {', '.join(f'{what} ({path})' for path, what in absent.items())}"
+
+
+def judge_calls(settings: Profile) -> int:
+    """How often a judge that asks a model asks it, at most; 0 for a judge that is code or reads the model's own likelihoods."""
+    settings_of_judge = {name: value for name, value in settings.judge.model_dump().items() if name != "name"}
+    judge = judge_named(settings.judge.name)
+    return sum(
+        counts(settings, one).completions
+        * getattr(judge(benchmark_named(one.name).name, {}, **settings_of_judge), "calls_per_item", 0)
+        for one in settings.benchmarks
+    )
+
+
+def weight_bytes(model: Model, root: Path) -> int | None:
+    """The size of the model's weights in its dtype; None where its config is not on this machine, or builds no model."""
+    config = config_of(root / model.path, model.path, model.revision)
+    parameters = parameters_of(config) if config else None
+    return parameters * BYTES[model.dtype] if parameters else None
+
+
+def cache_bytes(settings: Profile, root: Path) -> int | None:
     """The size of the activation cache if every answer is as long as it may be; None for an unknown architecture."""
-    config = read_json(root / settings.model.path / "config.json") or {}
+    model = settings.model
+    config = config_of(root / model.path, model.path, model.revision) or {}
     layers = config.get("num_hidden_layers") or config.get("n_layer")
     width = config.get("hidden_size") or config.get("n_embd")
     if not layers or not width:
         return None
-    positions = 2 * triplets * (settings.sampling.max_new_tokens + 16)  # both sides; a question is some 16 tokens
+    positions = (
+        2 * total(settings).kept * (settings.sampling.max_new_tokens + 16)
+    )  # both sides; a question is some 16 tokens
     return positions * layers * width * BYTES[settings.extract.dtype]
+
+
+def _bytes(size: int | None) -> str:
+    """A size as people say it."""
+    if size is None:
+        return "an unknown size"
+    return f"{size / 1e6:.0f} MB" if size < 10e9 else f"{size / 1e9:,.0f} GB"
 
 
 def plan_table(root: Path, steps: Sequence[Step], settings: Profile) -> Table:
@@ -116,8 +191,8 @@ def total_line(root: Path, steps: Sequence[Step], settings: Profile) -> str:
     expected = [seconds(root, step, settings) for step in pending]
     if None in expected:
         return "How long it takes is not known before a first run with this model."
-    total = sum(one for one in expected if one is not None)
-    return f"About {total / 60:.0f} min." if total >= 90 else f"About {total:.0f} s."
+    time = sum(one for one in expected if one is not None)
+    return f"About {time / 60:.0f} min." if time >= 90 else f"About {time:.0f} s."
 
 
 def seconds(root: Path, step: Step, settings: Profile) -> float | None:

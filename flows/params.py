@@ -4,7 +4,8 @@
     data/PROFILE/settings.yaml      the resolved parameters, with the code's defaults and a hash of every input that the
                                     profile names: DVC compares it, and steps read it
 
-A profile is added as one block below `profiles`, and nothing else.
+A profile is added as one block below `profiles`, and nothing else. One that says `like: OTHER` differs from OTHER instead of from
+the defaults.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from tasks.models import smollm2
 FILE = "params.yaml"
 DEFAULT_PROFILE = "quick"  # the defaults alone
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-RESERVED = ("testbed", "profiles", "models", "results.duckdb")  # other names in data/
+ANY_OF = re.compile(r"\w+\[|constrained-")  # how pydantic calls one of several types that a key may have
+RESERVED = ("testbed", "benchmarks", "profiles", "models", "results.duckdb")  # other names in data/
 INPUTS, PLUGS = "inputs", "plugs"  # further sections of settings.yaml, which no step gets
+LIKE = "like"  # the key by which a profile names the one that it differs from
 
 
 def load(root: Path, profile: str, changes: Sequence[str] = ()) -> Profile:
@@ -40,7 +43,9 @@ def load(root: Path, profile: str, changes: Sequence[str] = ()) -> Profile:
     type, a name used twice.
     """
     where = f"{FILE}, profile {profile}" + (f", --set {' '.join(changes)}" if changes else "")
-    values = _merged(*_defaults_and_difference(root / FILE, profile))
+    values: dict[str, Any] = {}
+    for block in _blocks(root / FILE, profile):
+        values = _merged(values, block)
     for change in changes:
         _set(values, change)
     return _validated(values, where)
@@ -76,7 +81,7 @@ def _model_content(model: Model, content: Callable[[str], str]) -> str:
         if Path(model.path) == smollm2.FOLDER:
             do = "Run `python -m flows.fetch smollm2`."
         elif HUB_ID.fullmatch(model.path):
-            do = "Put it there; for a model of the hub give the commit that is meant as model.revision."
+            do = "Put it there, or say which commit of the hub's model is meant: --set model.revision=COMMIT (40 hex digits)."
         else:
             raise
         raise PsrError(error.what, where=error.where, expected=error.expected, got=error.got, do=do) from None
@@ -125,22 +130,32 @@ def _sections(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return values["defaults"], others
 
 
-def _defaults_and_difference(file: Path, profile: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _blocks(file: Path, profile: str) -> list[dict[str, Any]]:
+    """What makes up a profile, each block before those that change it: the defaults, what it is like, its own."""
     defaults, others = _sections(file)
     names = (DEFAULT_PROFILE, *others)
-    if profile not in names:
-        raise PsrError(
-            "unknown profile",
-            where=file.name,
-            expected=f"one of {', '.join(nearest(profile, names))}",
-            got=repr(profile),
-        )
-    difference = others.get(profile) or {}
-    if not isinstance(difference, dict):
-        raise PsrError(
-            "a profile is no block of sections", where=f"{file.name}, profile {profile}", got=_short(difference)
-        )
-    return defaults, difference
+    blocks: list[dict[str, Any]] = []
+    seen: list[str] = []
+    while True:
+        if profile not in names:
+            raise PsrError(
+                "unknown profile",
+                where=f"{file.name}, profile {seen[-1]}, {LIKE}" if seen else file.name,
+                expected=f"one of {', '.join(nearest(profile, names))}",
+                got=repr(profile),
+            )
+        block = others.get(profile) or {}
+        if not isinstance(block, dict):
+            raise PsrError(
+                "a profile is no block of sections", where=f"{file.name}, profile {profile}", got=_short(block)
+            )
+        seen.append(profile)
+        blocks.insert(0, {name: value for name, value in block.items() if name != LIKE})
+        if LIKE not in block:
+            return [defaults, *blocks]
+        profile = str(block[LIKE])
+        if profile in seen:
+            raise PsrError("a profile is like itself", where=file.name, got=" → ".join([*seen, profile]))
 
 
 def _merged(defaults: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +241,7 @@ def _validated(values: Mapping[str, Any], where: str) -> Profile:
 
 def _problem(detail: Any) -> str:
     loc, kind = detail["loc"], detail["type"]
-    name = ".".join(map(str, loc))
+    name = ".".join(part for part in map(str, loc) if not ANY_OF.match(part))
     if kind == "extra_forbidden":
         return f"unknown parameter {name}, expected one of {', '.join(nearest(str(loc[-1]), _fields_at(loc[:-1])))}"
     if kind == "missing":

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from flows import environment, params
 from flows.doors import answered
-from flows.estimate import plan_table, total_line
+from flows.estimate import cost_lines, plan_table, total_line
 from flows.sections import Profile
 from flows.steps import planned
 from tasks.engine.cells import sizes
@@ -55,6 +55,8 @@ def _reproduce(root: Path, profile: str, changes: Sequence[str], *, dry_run: boo
         total = total_line(root, steps, settings)
         if dry_run:
             _console().print(plan_table(root, steps, settings))
+            for line in cost_lines(root, settings):
+                say(line)
             say(total)
         elif not to_do(steps):
             say(f"Nothing to do: all {len(steps)} steps of {profile} are up to date.")

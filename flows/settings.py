@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows import environment, params
@@ -27,22 +27,35 @@ from tasks.engine.pipeline import Pipeline, opened
 def resolved(
     root: Path, profile: str, settings: Profile, pipeline: Pipeline, *, dry_run: bool = False
 ) -> Iterator[None]:
-    """Write settings.yaml from `settings`; a dry run restores the previous file on exit."""
+    """Write settings.yaml from `settings`; a dry run restores the previous file on exit, and does with inputs that are not here."""
     path = root / SETTINGS.format(profile=profile)
     before = path.read_text(encoding="utf-8") if path.exists() else None
-    params.write_settings(root, profile, settings, pipeline.content)
+    absent = missing(root, settings) if dry_run else {}
+    params.write_settings(root, profile, settings, lambda name: "" if name in absent else pipeline.content(name))
     try:
         yield
     finally:
         if dry_run and before is None:
             path.unlink()
+            with suppress(OSError):  # other files lie there
+                path.parent.rmdir()
         elif dry_run and before is not None:
             write_text(path, before)
 
 
-def check_questions(settings: Profile) -> None:
-    """Raise PsrError for an attribute that its benchmark does not have, or that the judge cannot judge."""
-    attributes = attributes_of(settings.benchmarks)
+def missing(root: Path, settings: Profile) -> dict[str, str]:
+    """path -> what it should be, of the model and the benchmarks' files that are not on this machine. Of a model of the hub
+    whose commit is given nothing is said: it is fetched."""
+    inputs = {} if settings.model.revision else {settings.model.path: "the model"}
+    inputs |= {one.path: f"the files of {one.name}" for one in settings.benchmarks}
+    return {path: what for path, what in inputs.items() if not (root / path).exists()}
+
+
+def check_questions(settings: Profile, absent: Container[str] = ()) -> None:
+    """Raise PsrError for an attribute that its benchmark does not have, or that the judge cannot judge.
+
+    absent: paths of benchmarks of which nothing can be said."""
+    attributes = attributes_of(one for one in settings.benchmarks if one.path not in absent)
     judges = judges_named(attributes, **settings.judge.model_dump())
     check_judges(judges, attributes, benchmarks_of(settings.benchmarks))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from flows import params
 from flows.sections import Profile
-from flows.settings import check_questions, resolved
+from flows.settings import check_questions, missing, resolved
 from psr.errors import PsrError
 from tasks.engine.cells import HOME, Cells
 from tasks.engine.context import StepContext
@@ -39,7 +39,7 @@ def planned(
         with opened(root) as pipeline, resolved(root, profile, settings, pipeline, dry_run=dry_run):
             steps = pipeline.plan(profile)
             if to_do(steps):
-                check_questions(settings)
+                check_questions(settings, missing(root, settings) if dry_run else ())
             keep(root)
             yield settings, pipeline, steps
 

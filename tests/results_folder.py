@@ -203,7 +203,7 @@ def _write_fitting(data: Path) -> None:
     tables.write_table(
         data / "distill/modules.parquet",
         "modules",
-        [_module_row(attribute, BY_SLUG[slug]) for attribute in ATTRIBUTES for slug in SLUGS],
+        [module_row(attribute, BY_SLUG[slug]) for attribute in ATTRIBUTES for slug in SLUGS],
     )
     tables.write_curves(
         data / "distill/curves.parquet",
@@ -214,7 +214,7 @@ def _write_fitting(data: Path) -> None:
     )
 
 
-def _module_row(attribute: str, method: Method) -> dict[str, object]:
+def module_row(attribute: str, method: Method) -> dict[str, object]:
     layers = LAYERS[method.slug]
     return {
         "id": module_id(attribute, method.slug),

@@ -72,10 +72,8 @@ def check_fits(kind: Any, config: Any, dtype: torch.dtype, device: str, where: o
     """
     if getattr(config, "quantization_config", None) is not None:
         return
-    try:
-        with torch.device("meta"):
-            parameters = sum(parameter.numel() for parameter in kind.from_config(config).parameters())
-    except Exception:
+    parameters = parameter_count(kind, config)
+    if parameters is None:
         return
     needed = parameters * dtype.itemsize
     for memory in dict.fromkeys((device,) if device == SPREAD else ("cpu", device)):  # loaded there, then moved
@@ -88,6 +86,16 @@ def check_fits(kind: Any, config: Any, dtype: torch.dtype, device: str, where: o
                 got=f"{needed / 1e9:.3g} GB: {parameters:,} parameters of {dtype.itemsize} bytes",
                 do="Free some, or choose a smaller dtype, a smaller model or another device.",
             )
+
+
+def parameter_count(kind: Any, config: Any) -> int | None:
+    """How many numbers the weights of a model with this config hold; None where `kind`, the class of transformers that builds it,
+    cannot without its weights."""
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in kind.from_config(config).parameters())
+    except Exception:
+        return None
 
 
 def available(device: str) -> int | None:

@@ -1,11 +1,14 @@
-"""The settings of a run's language model, and the model itself, opened once a process."""
+"""The settings of a run's language model, what its config says before it is opened, and the model itself, opened once a process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tasks.engine.files import read_json
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
@@ -19,6 +22,33 @@ def resolved_model(values: Mapping[str, Any]) -> dict[str, Any]:
 
     dtype, device = resolved(values.get("dtype", "float32"), values.get("device", "cpu"))
     return {**values, "dtype": dtype, "device": device}
+
+
+def config_of(folder: Path, name: str, revision: str | None) -> dict[str, Any] | None:
+    """A model's config.json: of its folder, or of the commit `revision` of the hub's model `name` in the cache on this machine;
+    None where it is not there."""
+    file: str | Path | None = folder / "config.json"
+    if revision is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+        file = found if isinstance(found, str) else None
+    config: dict[str, Any] | None = read_json(Path(file)) if file else None
+    return config
+
+
+def parameters_of(config: Mapping[str, Any]) -> int | None:
+    """How many numbers the weights of a model with this config.json hold; None for a kind that transformers cannot build."""
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    from psr.lm.devices import parameter_count
+
+    kind = str(config.get("model_type"))
+    return (
+        parameter_count(AutoModelForCausalLM, CONFIG_MAPPING[kind].from_dict(dict(config)))
+        if kind in CONFIG_MAPPING
+        else None
+    )
 
 
 @dataclass(frozen=True)

@@ -336,7 +336,7 @@ def test_a_method_of_ones_own_is_handed_to_fits_by_its_path_and_called_by_its_sl
     ("path", "advice"),
     [
         ("data/models/smollm2", "python -m flows.fetch smollm2"),
-        ("owner/model", "the commit that is meant as model.revision"),
+        ("owner/model", "--set model.revision=COMMIT (40 hex digits)"),
         ("data/models/mine", "Put it there."),
     ],
 )
@@ -348,3 +348,49 @@ def test_a_missing_model_is_refused_with_how_to_get_it(path, advice, edited, tmp
         params.write_settings(tmp_path, "quick", params.load(edited({"model.path": path}), "quick"), content)
     assert path in str(raised.value)
     assert advice in str(raised.value)
+
+
+def test_a_profile_may_differ_from_another_one_instead_of_the_defaults(edited):
+    profiles = {
+        "far": {"like": "near", "distill": {"layer": 5}, "search": {"alphas": [0, 3]}},
+        "near": {"distill": {"epochs": 9, "layer": 4}, "seeds": [7], "search": {"alphas": [0, 1, 2]}},
+        "plain": {"like": "quick", "seeds": [8]},
+    }
+    folder = edited({}, profiles=profiles)
+    quick, near, far, plain = (params.load(folder, name) for name in ("quick", "near", "far", "plain"))
+    assert (near.distill.epochs, near.distill.layer) == (9, 4)
+    assert (far.distill.epochs, far.distill.layer, far.seeds, far.search.alphas) == (9, 5, (7,), (0, 3))
+    assert far.distill.lr == quick.distill.lr
+    assert plain == quick.model_copy(update={"seeds": (8,)})
+    assert params.load(folder, "far", ["distill.epochs=2"]).distill.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("profiles", "words"),
+    [
+        ({"a": {"like": "nobody"}}, r"unknown profile \(params.yaml, profile a, like\), .*got 'nobody'"),
+        ({"a": {"like": "b"}, "b": {"like": "a"}}, "a profile is like itself .*got a → b → a"),
+        ({"a": {"like": ["quick"]}}, r"unknown profile .*like"),
+        ({"a": {"like": "b"}, "b": [1]}, r"no block of sections \(params.yaml, profile b\)"),
+    ],
+)
+def test_a_profile_that_is_like_none_is_refused(edited, profiles, words):
+    with pytest.raises(PsrError, match=words):
+        params.load(edited({}, profiles=profiles), "a")
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [(3, 3), (["pirate"], ("pirate",))])
+def test_attributes_are_named_or_counted(edited, wanted, kept):
+    folder = edited({"benchmarks.0.attributes": wanted})
+    settings = params.load(folder, "quick")
+    assert settings.benchmarks[0].attributes == kept
+    params.write_settings(folder, "quick", settings, lambda path: "")
+    assert params.written(folder, "quick") == settings
+
+
+@pytest.mark.parametrize("wanted", [0, [], "pirate", None])
+def test_attributes_that_are_neither_are_refused_in_one_line(edited, wanted):
+    with pytest.raises(PsrError, match=r"benchmarks\.0\.attributes: ") as raised:
+        params.load(edited({"benchmarks.0.attributes": wanted}), "quick")
+    assert "tuple" not in str(raised.value).partition(":")[0]
+    assert "\n" not in str(raised.value)

@@ -121,6 +121,17 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(folder):
     assert len(journal(folder)) == 4 * ITEMS
 
 
+def test_a_dry_run_needs_neither_the_model_nor_the_benchmarks_files(folder):
+    wanted = ("--set", "model.path=owner/model", "--set", "benchmarks.0.path=data/nowhere")
+    refused = reproduce(folder, *wanted)
+    assert refused.returncode == 2
+    assert "--set model.revision=COMMIT (40 hex digits)" in refused.stderr
+    planned = reproduce(folder, "--dry-run", *wanted)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "not here: the model (owner/model), the files of persona (data/nowhere)" in planned.stdout
+    assert "judge testbed: at most 0 calls" in planned.stdout
+
+
 def test_a_dry_run_leaves_the_settings_as_they_were(folder):
     settings = folder / "data/smoke/settings.yaml"
     before = settings.read_bytes()

@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from psr.errors import PsrError
+from psr.fitting.methods import BY_SLUG
+from psr.types import Judgement
 from tasks.shown import index
 from tasks.shown.query import ask
 from tasks.tables import parquet as tables
 from tasks.tables.schemas import SCHEMAS
-from tests.results_folder import SLUGS, write_results
+from tests.results_folder import SLUGS, answer, module_id, module_row, pairs, write_results
 
 VIEWS = (
     "calibrations",
@@ -53,6 +55,7 @@ VIEWS = (
     "means",
     "measures",
     "published",
+    "one_factor",
 )
 
 
@@ -281,3 +284,44 @@ def test_a_method_that_lacks_an_attribute_has_no_mean(tmp_path: Path) -> None:
     database = index.rebuild(tmp_path)
     found = ask(database, "select distinct slug from means where benchmark = 'persona' order by all").rows
     assert found == (("plain",), ("prompt",), ("s-const-dim-r",))
+
+
+def test_one_factor_for_all_concepts_is_the_best_in_their_mean(tmp_path: Path) -> None:
+    data = write_results(tmp_path)
+    row = {"origin": "axbench", "benchmark": "axbench", "asked": "concept", "sense": "fluency", "strength": "best factor",
+           "regulariser": 0.0, "normalise": True}  # fmt: skip
+    tables.write_table(data / "complete/benchmarks.parquet", "benchmarks", [row])
+    slug = "a-psr-mse-qr"
+    ratings = {  # (concept, factor) -> the ratings of its two answers: concept 0 is best at 1, both together at 2
+        ("gloomy", 1.0): [(2, 2, 2), (2, 2, 2)], ("gloomy", 2.0): [(2, 1, 2), (1, 1, 1)],
+        ("pirate", 1.0): [(0, 2, 2), (0, 2, 2)], ("pirate", 2.0): [(2, 2, 1), (2, None, 2)],
+    }  # fmt: skip
+    asked, answers, judged, modules = [], [], [], []
+    for concept in ("gloomy", "pirate"):
+        attribute = f"axbench/{concept}"
+        modules.append(module_row(attribute, BY_SLUG[slug]))
+        for number, pair in enumerate(pairs(attribute, "search")):
+            asked.append(pair)
+            for factor in (1.0, 2.0):
+                answers.append(answer(pair, module_id(attribute, slug), factor, "text"))
+                judged += [
+                    Judgement(answers[-1].id, "j", "1", name, value, 2.0)
+                    for name, value in zip(
+                        ("concept", "instruction", "fluency"), ratings[concept, factor][number], strict=True
+                    )
+                ]
+    tables.write_table(data / "distill/modules.parquet", "modules", modules)
+    tables.write_pairs(data / "search/pairs.parquet", asked, "search", "held_out")
+    tables.write_completions(data / "search/completions.parquet", answers)
+    tables.write_judgements(data / "search/judgements.parquet", judged)
+    found = {row["slug"]: row for row in ask(index.rebuild(tmp_path), "select * from one_factor").dicts()}
+    plain = 0.02 * 1.0  # figure_rows("axbench", 0.02) of plain
+    at_two = (
+        (3 / (1 / 2 + 1 + 1 / 2) + 1) / 2 + 3 / (1 / 2 + 1 / 2 + 1)
+    ) / 2  # the answer without a rating is left out
+    assert at_two > (2 + 0) / 2
+    assert (found[slug]["alpha"], found[slug]["attributes"]) == (2.0, 2)
+    assert found[slug]["overall"] == pytest.approx(at_two)
+    assert found[slug]["gain"] == pytest.approx(at_two - plain)
+    assert (found["prompt"]["alpha"], found["prompt"]["gain"]) == (None, pytest.approx(0.02 * 95 - plain))
+    assert set(found) == {"plain", "prompt", slug}

@@ -266,6 +266,11 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('modules.seed', 'seed of the fit; empty where fitting draws nothing at random'),
     ('modules.folder', 'where it lies in the step''s output'),
 
+    ('one_factor.alpha', 'the factor whose mean over concepts is best on the search questions; of plain and prompt empty'),
+    ('one_factor.overall', 'mean over concepts of the harmonic mean, 0 to 2: of modules on the search questions'),
+    ('one_factor.gain', 'the same less that of the plain model'),
+    ('one_factor.attributes', 'over how many concepts'),
+
     ('published.source', 'who measured what on what'),
     ('published.position', 'order of the columns'),
     ('published.heading', 'head of the column'),

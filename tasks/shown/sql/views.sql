@@ -170,6 +170,35 @@ CREATE VIEW axbench_seeds AS
     FROM side_by_side_axbench('stg_figures_seeds') ORDER BY profile, model, attribute, scope IS NOT NULL, slug, seed;
 COMMENT ON VIEW axbench_seeds IS 'The rows of axbench seed by seed.';
 
+-- One factor for all concepts, as SteerScope has it: the one with the best mean on the search questions, where each was tried.
+CREATE VIEW one_factor AS
+    WITH answers AS (  -- the harmonic mean of an answer's ratings, 0 to 2; 0 where one is 0, unknown where one is
+        SELECT c.profile, b.benchmark, c.attribute, c.method AS slug, c.alpha, c.id,
+               CASE WHEN count(j.value) < count(*) THEN NULL WHEN min(j.value) = 0 THEN 0
+                    ELSE 2 * count(*) / sum(j.scale / nullif(j.value, 0)) END AS overall
+        FROM completions c
+        JOIN stg_judgements j ON j.profile = c.profile AND j.stage = c.stage AND j.completion = c.id
+        JOIN stg_benchmarks b ON b.profile = c.profile AND b.benchmark = split_part(c.attribute, '/', 1)
+        WHERE c.stage = 'search' AND c.module IS NOT NULL AND b.strength = 'best factor'
+        GROUP BY ALL
+    ), attributes AS (
+        SELECT profile, benchmark, attribute, slug, alpha, avg(overall) AS overall FROM answers GROUP BY ALL
+    ), factors AS (
+        SELECT profile, benchmark, slug, alpha, avg(overall) AS overall, count(overall) AS attributes FROM attributes GROUP BY ALL
+    ), best AS (
+        SELECT profile, benchmark, slug, max_by(alpha, overall) AS alpha, max(overall) AS overall,
+               max_by(attributes, overall) AS attributes
+        FROM factors GROUP BY ALL
+    )
+    SELECT m.profile, m.benchmark, m.method, m.slug, best.alpha, coalesce(best.overall, m.value) AS overall,
+           coalesce(best.overall, m.value) - plain.value AS gain, coalesce(best.attributes, m.attributes) AS attributes
+    FROM means m
+    JOIN means plain ON plain.profile = m.profile AND plain.benchmark = m.benchmark AND plain.figure = m.figure AND plain.slug = 'plain'
+    LEFT JOIN best ON best.profile = m.profile AND best.benchmark = m.benchmark AND best.slug = m.slug
+    WHERE m.figure = 'overall' AND (best.slug IS NOT NULL OR m.slug IN ('plain', 'prompt'))
+    ORDER BY m.profile, m.benchmark, overall DESC, m.slug;
+COMMENT ON VIEW one_factor IS 'Concepts with one factor a method for all of them, and the gain over the plain model.';
+
 CREATE VIEW modules AS
     SELECT profile, id, attribute, method, scope, form, objective, span, layer, seed, triplets, folder, model, fits_likelihoods
     FROM stg_modules ORDER BY profile, attribute, method, id;
