@@ -125,7 +125,7 @@ def steer(
     name = None if tokenizer is None else fingerprint(model, tokenizer)
     for one in modules:
         check_model(one, one.model if name is None else name, _width(model), len(blocks))
-    starts = () if start is None else _starts(start)
+    starts = () if start is None else starts_of(start)
     _check_spans(modules, tokenizer, starts)
     looked_for = not starts and any(one.span == "QR" for one in modules)
     by_hand = ByHand(user_turn(tokenizer) if looked_for else None, starts)
@@ -164,7 +164,8 @@ def _check_spans(modules: Sequence[SteeringModule], tokenizer: Any, starts: tupl
         )
 
 
-def _starts(start: int | Sequence[int]) -> tuple[int, ...]:
+def starts_of(start: int | Sequence[int]) -> tuple[int, ...]:
+    """`start` as whole numbers, one for each row or one for all. Raises PsrError for anything else."""
     try:
         starts = (operator.index(start),) if not isinstance(start, Sequence) else tuple(map(operator.index, start))
         if not starts or min(starts) < 0:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from repository import environment
-from test_how_to import blocks, git
+from test_how_to import git
 from test_pipeline import clone, sql
+
+from tests.pages import blocks
 
 IDENTITY = {f"GIT_{who}_{what}": f"{who}@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
