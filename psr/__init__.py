@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from psr.answers.generation import Answer, Request, generate
     from psr.answers.sampling import Sampling
     from psr.errors import JudgeError, PsrError
+    from psr.export.gguf import ControlVector, control_vector, save_control_vector
+    from psr.export.transformer_lens import lens_hooks
     from psr.fitting.learning import learn
     from psr.fitting.loop import Fitted, fit
     from psr.fitting.methods import parse_method
@@ -57,10 +59,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "AlignedTokens", "Answer", "Attribute", "Distilled", "Example", "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement",
-    "LanguageModel", "Message", "Method", "Prompt", "PromptPair", "PsrError", "Request", "Sampling", "SteeringModule",
-    "Targets", "Usage", "Verdicts", "align", "distill", "encode_chat", "fit", "generate", "judge_all", "learn", "load_model",
-    "load_module", "parse_method", "preset", "record", "save_module", "steer", "token_strengths", "wrap",
+    "AlignedTokens", "Answer", "Attribute", "ControlVector", "Distilled", "Example", "FitSettings", "Fitted", "JudgeError", "JudgeItem",
+    "Judgement", "LanguageModel", "Message", "Method", "Prompt", "PromptPair", "PsrError", "Request", "Sampling", "SteeringModule",
+    "Targets", "Usage", "Verdicts", "align", "control_vector", "distill", "encode_chat", "fit", "generate", "judge_all", "learn",
+    "lens_hooks", "load_model", "load_module", "parse_method", "preset", "record", "save_control_vector", "save_module", "steer",
+    "token_strengths", "wrap",
 ]  # fmt: skip
 
 _NAMES = {  # as above, for when the program runs: file -> what is imported from it
@@ -84,6 +87,8 @@ _NAMES = {  # as above, for when the program runs: file -> what is imported from
     "fitting.learning": "learn",
     "from_prompt.distilling": "distill",
     "from_prompt.result": "Distilled",
+    "export.transformer_lens": "lens_hooks",
+    "export.gguf": "ControlVector control_vector save_control_vector",
 }
 _HOME = {name: f"psr.{home}" for home, names in _NAMES.items() for name in names.split()}
 

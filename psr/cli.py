@@ -4,6 +4,7 @@
     psr chat  --model DIR --module DIR                           plain against steered, alpha changed on the fly
     psr show  DIR                                                what a module is and where it came from
     psr distill --model DIR --instruction "…" --out DIR          a module from an instruction, with its strength
+    psr export --model DIR --module DIR --questions F --out F    its constant part for llama.cpp, and what is lost
 
 What cannot be done is said in one line on stderr (exit 2); Ctrl-C ends with exit 130. Text that models and files bring
 along is shown as text: no terminal codes, no markup.
@@ -302,6 +303,29 @@ def distill(
             lm = load_model(model, revision=revision, dtype=dtype, device=device, template=_options(template))
         distill_into(out, lm, instruction, questions, max_new_tokens, temperature, paraphrases=paraphrase, method=method,
                      suppress=suppress, force=force, seed=seed)  # fmt: skip
+
+
+@app.command()
+def export(
+    model: ModelDir,
+    module: ModuleDir,
+    questions: Annotated[Path, typer.Option("--questions", help="File of questions, one a line, to measure on.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    format: Annotated[str, typer.Option("--format", help="gguf: a control vector for llama.cpp.")] = "gguf",
+    alpha: Alpha = None,
+    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer. Default: 64.")] = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    template: Template = "{}",
+    revision: Revision = None,
+) -> None:
+    """Write the constant part of a module for another program, and say how much of the module is lost."""
+    with _one_line_errors():
+        from psr.cli_export import check_format, export_into
+
+        check_format(format)
+        setup = _open(model, revision, module, alpha, dtype, device, max_new_tokens, 0.0, template)
+        export_into(out, setup.lm, setup.module, questions, setup.alpha, max_new_tokens)
 
 
 @app.command()

@@ -43,7 +43,7 @@ def distill_into(
 ) -> None:
     """Distil, save into `out`, print a table. Raises PsrError as `psr.distill` does; answers made by then are saved too."""
     sampling = Sampling(min(LONGEST, lm.context // 2) if max_new_tokens is None else max_new_tokens, temperature)
-    asked = None if questions is None else _lines(questions)
+    asked = None if questions is None else questions_in(questions)
     try:
         with bars() as progress:
             result = distill(lm, instruction, questions=asked, sampling=sampling, progress=progress, **options)
@@ -63,7 +63,7 @@ def distill_into(
     Console().print(Text(clean(f'{out}: psr steer --model … --module {out} "question"')), soft_wrap=True)
 
 
-def _lines(file: Path) -> list[str]:
+def questions_in(file: Path) -> list[str]:
     """The questions in a file, one a line; blank lines at its end are none."""
     try:
         return file.read_text(encoding="utf-8").rstrip().splitlines()

@@ -21,6 +21,7 @@ PUBLIC = {
     "fitting": "parse_method Method preset FitSettings learn fit Fitted",
     "from an instruction to a module": "distill Distilled",
     "a module": "SteeringModule load_module save_module steer token_strengths",
+    "a module for other programs": "lens_hooks control_vector ControlVector save_control_vector",
     "judges": "judge_all JudgeItem Judgement Verdicts Usage",
     "errors": "PsrError JudgeError",
 }
