@@ -85,7 +85,7 @@ def generate(
         Steel rails cost ten coins,
         Arr, matey, children love
     """
-    _check(lm, requests, sampling, batch_size)
+    check_requests(lm, requests, sampling, batch_size)
     equal: dict[tuple[object, ...], list[int]] = {}
     for i, request in enumerate(requests):
         equal.setdefault(request.sameness, []).append(i)
@@ -116,7 +116,7 @@ def _answer(lm: LanguageModel, requests: list[Request], sampling: Sampling) -> l
                     _shrink(batch, running, live)
         _running(batch)
     own = marks(lm.tokenizer)
-    return [_read(lm, own, one.prompt, row) for one, row in zip(requests, tokens.tolist(), strict=True)]
+    return [read_answer(lm, own, one.prompt, row) for one, row in zip(requests, tokens.tolist(), strict=True)]
 
 
 @dataclass(eq=False)
@@ -169,14 +169,19 @@ def _step(lm: LanguageModel, batch: _Batch, step: int, sampling: Sampling, token
 
 def _running(batch: _Batch) -> Tensor:
     """Indices in the batch of the rows that go on; waits for the device. Raises PsrError for logits not finite."""
-    if not bool(batch.sound.all()):
+    check_sound(batch.sound)
+    return (~batch.stopped).nonzero().squeeze(-1)
+
+
+def check_sound(sound: Tensor) -> None:
+    """Raise PsrError unless the logits of every row were finite. sound: [row] bool."""
+    if not bool(sound.all()):
         raise PsrError(
             "the model's logits are not finite numbers",
             expected="finite logits",
             got="nan or infinity",
             do="Steer with a smaller alpha, or load the model as float32.",
         )
-    return (~batch.stopped).nonzero().squeeze(-1)
 
 
 def _shrink(batch: _Batch, running: Tensor, live: Live) -> None:
@@ -187,14 +192,15 @@ def _shrink(batch: _Batch, running: Tensor, live: Live) -> None:
     live.keep(running)
 
 
-def _read(lm: LanguageModel, own: Marks | None, prompt: Prompt, row: list[int]) -> Answer:
-    """The ids up to the first stop token, and what is thought and said before it."""
+def read_answer(lm: LanguageModel, own: Marks | None, prompt: Prompt, row: list[int]) -> Answer:
+    """The ids up to the first stop token, and what is thought and said before it. own: the tokenizer's `marks`."""
     stop = next((i for i, token in enumerate(row) if token in lm.stop_ids), None)
     thinking, text, ended = split(lm.tokenizer, own, prompt.ids, row[:stop])
     return Answer(tuple(row if stop is None else row[: stop + 1]), text, stop is not None and ended, thinking)
 
 
-def _check(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, batch_size: int) -> None:
+def check_requests(lm: LanguageModel, requests: Sequence[Request], sampling: Sampling, batch_size: int) -> None:
+    """Raise PsrError for a request that cannot be answered, as `generate` says."""
     if batch_size < 1:
         raise PsrError("a batch holds no row", expected="batch_size of at least 1", got=batch_size)
     modules = {one.module for request in requests for one in request.steers if one.module is not None}

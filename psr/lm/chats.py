@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # They end with a mark, a letter and a line, because many tokenizers merge marks and line ends with those that follow.
 PROBES = ("Answer in verse.", "Be as brief as you can", "What rhymes?\n")
 
+ANSWER = "Quixotry."  # stands for an answer where what follows one is looked for
+
 _PARTS: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, tuple[str, ...]], bool | None]] = WeakKeyDictionary()
 
 
@@ -77,6 +79,30 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, context: int 
     probed = (encode((Message("system", probe), *plain)) for probe in PROBES)
     shared = min(shared_suffix(plain_ids, other) for other in (ids, *probed))
     return Prompt(ids, len(ids) - max(shared, 1))
+
+
+def encode_turn(tokenizer: PreTrainedTokenizerBase, chat: Chat, question: str) -> tuple[int, ...]:
+    """What lies between an answer to `chat` and the next one where `question` is asked: the end of the answer's turn, the
+    question's turn, and how an answer begins.
+
+    The tokens before it stay as they are, so that a key-value cache of them can be kept. Raises PsrError for a template
+    that writes a turn in another way once another follows.
+    """
+    if tokenizer.chat_template is None:
+        return tuple(tokenizer(f"\n{question}\n", add_special_tokens=False)["input_ids"])
+    plain = tuple(message for message in chat if message.role != "system")
+    arrange = (lambda chat: chat) if takes_system(tokenizer, plain) else _fold
+    longer = (*chat, Message("assistant", ANSWER), Message("user", question))
+    before, (head, _, tail) = render(tokenizer, arrange(chat)), render(tokenizer, arrange(longer)).partition(ANSWER)
+    if not head.startswith(before) or head[len(before) :].strip():
+        raise PsrError(
+            "this chat template writes earlier turns in another way once another follows",
+            where="a conversation with its cache kept",
+            expected=repr(before[-60:]),
+            got=repr(head[-60:]),
+            do="Use a template that only adds to what it has written.",
+        )
+    return tuple(tokenizer(tail, add_special_tokens=False)["input_ids"])
 
 
 def _check(chat: Chat) -> None:

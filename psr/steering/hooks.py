@@ -30,6 +30,7 @@ from psr.lm.turns import user_turn
 from psr.steering.by_hand import ByHand
 from psr.steering.live import Group, Live, OnStrength, opened
 from psr.steering.module import SteeringModule, check_alpha, check_model
+from psr.steering.positions import Given
 from psr.steering.probe import check_steering
 from psr.steering.terms import Steer, Term, terms_of, with_alphas
 
@@ -58,9 +59,10 @@ def hooked(
 
 
 @contextmanager
-def steered(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]]) -> Iterator[Live]:
+def steered(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]], *, turns: bool = False) -> Iterator[Live]:
     """Steer each row of the batch as its Steer says, or as several say together; with nothing to do no hook is set.
 
+    turns: further turns follow with the cache kept; R then begins again at the last token of each, as in `steer`.
     Another thread that does the same on this model waits. Raises PsrError for a bad alpha, and for a model that a probe
     finds not to be steered right (psr/steering/probe.py, once a model).
     """
@@ -71,7 +73,9 @@ def steered(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]]) -> Iterat
         for one in steers:
             check_alpha(one.alpha)
         start = torch.tensor([one.start for one in steers], dtype=torch.long, device=device)
-        groups.append(Group(_on_blocks(blocks, terms_of(steers, device)), start))
+        again = torch.tensor([one.module is not None and one.module.span == "R" for one in steers], device=device)
+        begin = partial(_first_of_turn, start, again) if turns else start
+        groups.append(Group(_on_blocks(blocks, terms_of(steers, device)), begin))
     live = Live(groups)
     with alone(blocks):
         if not live.layers:
@@ -140,6 +144,14 @@ def steer(
         check_steering(model)
         with opened(model, blocks, live), by_hand.generating(model):
             yield live
+
+
+def _first_of_turn(start: Tensor, again: Tensor, given: Given) -> Tensor:
+    """[batch]: the first steered column. start: of the first turn, in real tokens; again [batch] bool: on span R."""
+    first = given.padding() + start
+    if given.past == 0:
+        return first
+    return torch.where(again, given.last() if given.length > 1 else torch.zeros_like(first), first)
 
 
 def _check_spans(modules: Sequence[SteeringModule], tokenizer: Any, starts: tuple[int, ...]) -> None:
