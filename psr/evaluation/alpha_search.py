@@ -69,6 +69,17 @@ class Scores:
         rows = [self.alphas.index(alpha) for alpha in sorted(set(alphas))]
         return Scores(tuple(self.alphas[row] for row in rows), self.trait[rows], self.coherence[rows])
 
+    def merged(self, other: Scores) -> Scores:
+        """Both, ascending. Raises PsrError for scores of other questions, and for an alpha that both have."""
+        if self.questions != other.questions:
+            raise PsrError(
+                "an alpha search got scores for other questions", expected=self.questions, got=other.questions
+            )
+        alphas = (*self.alphas, *other.alphas)
+        order = np.argsort(alphas, kind="stable")
+        trait, coherence = np.concatenate([self.trait, other.trait]), np.concatenate([self.coherence, other.coherence])
+        return Scores(tuple(alphas[i] for i in order), trait[order], coherence[order])
+
 
 Evaluate = Callable[[Sequence[float]], Scores]
 
@@ -180,7 +191,7 @@ def search(
                 left[point] = left[point][1:]
         if not fresh - set(scores.alphas):
             return scores
-        scores = _merge(scores, _ask(evaluate, sorted(fresh - set(scores.alphas))))
+        scores = scores.merged(_ask(evaluate, sorted(fresh - set(scores.alphas))))
 
 
 def _grid(coarse: Sequence[float], alpha_max: float, refine: Sequence[int]) -> list[float]:
@@ -234,15 +245,6 @@ def _ask(evaluate: Evaluate, alphas: Sequence[float]) -> Scores:
     if scores.alphas != tuple(alphas):
         raise PsrError("an alpha search got scores for other alphas", expected=tuple(alphas), got=scores.alphas)
     return scores
-
-
-def _merge(first: Scores, second: Scores) -> Scores:
-    if first.questions != second.questions:
-        raise PsrError("an alpha search got scores for other questions", expected=first.questions, got=second.questions)
-    alphas = (*first.alphas, *second.alphas)
-    order = np.argsort(alphas, kind="stable")
-    trait, coherence = np.concatenate([first.trait, second.trait]), np.concatenate([first.coherence, second.coherence])
-    return Scores(tuple(alphas[i] for i in order), trait[order], coherence[order])
 
 
 def candidates(

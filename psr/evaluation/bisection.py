@@ -5,7 +5,6 @@ It assumes a single crossing, and evaluates one alpha a call.
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from psr.errors import PsrError
@@ -24,21 +23,12 @@ def bisect(
     if not width > 0:
         raise PsrError("a bisection needs a width to end at", expected="a positive width", got=width)
     low, high = unsteered, evaluate((alpha_max,))
-    if not crossings(point, _beside(low, high), prompt):
+    if not crossings(point, low.merged(high), prompt):
         return None
     while high.alphas[0] - low.alphas[0] > width + SLACK:
         middle = evaluate(((low.alphas[0] + high.alphas[0]) / 2,))
-        if crossings(point, _beside(low, middle), prompt):
+        if crossings(point, low.merged(middle), prompt):
             high = middle
         else:
             low = middle
     return low.alphas[0], high.alphas[0]
-
-
-def _beside(low: Scores, high: Scores) -> Scores:
-    """Two single alphas as one table."""
-    return Scores(
-        (*low.alphas, *high.alphas),
-        np.concatenate([low.trait, high.trait]),
-        np.concatenate([low.coherence, high.coherence]),
-    )

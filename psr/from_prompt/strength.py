@@ -85,7 +85,7 @@ def search_strength(
         within = sorted({min(alpha, alpha_max) for alpha in alphas} - set(scores.alphas))
         if not within or choose_strength(scores, unsteered, resamples=1).safe[1] < scores.alphas[-1]:
             break
-        scores = _merged(scores, evaluate(within))
+        scores = scores.merged(evaluate(within))
     for _ in range(REFINE):
         now = choose_strength(scores, unsteered, resamples=1)
         beyond = [alpha for alpha in scores.alphas if alpha > now.safe[1]]
@@ -95,7 +95,7 @@ def search_strength(
         ]
         if not fresh:
             break
-        scores = _merged(scores, evaluate(sorted(fresh)))
+        scores = scores.merged(evaluate(sorted(fresh)))
     return scores, choose_strength(scores, unsteered, seed=seed)
 
 
@@ -125,10 +125,3 @@ def _choices(scores: Scores, unsteered: Unsteered, counts: Array) -> tuple[Array
 def _mean(values: Array, counts: Array) -> Array:
     """[resample, 1]"""
     return mean_and_error(values[np.newaxis], counts)[0]
-
-
-def _merged(first: Scores, second: Scores) -> Scores:
-    alphas = (*first.alphas, *second.alphas)
-    order = np.argsort(alphas, kind="stable")
-    trait, coherence = np.concatenate([first.trait, second.trait]), np.concatenate([first.coherence, second.coherence])
-    return Scores(tuple(alphas[i] for i in order), trait[order], coherence[order])
