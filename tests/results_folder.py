@@ -65,6 +65,7 @@ def write_results(
         [adaptation_row("prompt"), adaptation_row("full-ll", per_row=False)],
     )
     tables.write_table(data / "ablation/ablation.parquet", "ablation", [ablation_row(key) for key in ATTRIBUTES])
+    tables.write_table(data / "side_effects/side_effects.parquet", "side_effects", side_effect_rows())
     write_suite(data, suite)
     if adapters:
         _write_adapters(data)
@@ -181,6 +182,49 @@ def ablation_row(
         "model": MODEL,
         **more,
     }
+
+
+SUBJECTS = {
+    "plain": "plain",
+    "prompt": "prompt",
+    "a-psr-mse-qr": "A-PSR MSE·QR",
+    "a-psr-mse-qr+signs": "A-PSR MSE·QR, signs randomised",
+}
+
+
+def side_effect_rows(attribute: str = ATTRIBUTES[0], turns: int = 3, **values: object) -> list[dict[str, object]]:
+    """Every measure of four subjects; English could not be told, and the last turn did not fit."""
+    singles = ("effect", "coherence", "drift", "formats", "english", "length", "ended")
+    keys = [(name, 0) for name in singles] + [(name, n) for n in range(1, turns + 1) for name in singles[:2]]
+    rows = []
+    for i, (method, name) in enumerate(SUBJECTS.items()):
+        for measure, turn in keys:
+            note = "no language" if measure == "english" else "the context is full" if turn == turns else ""
+            value = None if note else 10.0 * i + turn
+            figure = {"value": value, "low": value and value - 1, "high": value and value + 1}
+            less = None if note or method == "prompt" else value - 10.0 - turn  # type: ignore[operator]
+            rows.append(
+                {
+                    "attribute": attribute,
+                    "method": method,
+                    "name": name,
+                    "alpha": 1.25 if i > 1 else None,
+                    "reached": i < 2,
+                    "measure": measure,
+                    "turn": turn,
+                    **figure,
+                    "difference": less,
+                    "difference_low": less,
+                    "difference_high": less,
+                    "n": None if note else 4,
+                    "n_unscored": None if note else 0,
+                    "seeds": 2,
+                    "note": note,
+                    "model": MODEL,
+                    **values,
+                }
+            )
+    return rows
 
 
 def _write_fitting(data: Path) -> None:

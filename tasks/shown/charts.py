@@ -1,4 +1,4 @@
-"""The report's charts: trait alignment by method, trait against coherence, training. drawing.py draws them."""
+"""The report's charts: trait alignment by method, trait against coherence, training, turns. drawing.py draws them."""
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
@@ -82,3 +82,21 @@ def training(curves: Sequence[Row], modules: Sequence[Row], names: Names, style:
         drawn = [line(row) for _, of_method in by_method(own) for row in of_method if row["id"] in fitted]
         panels.append(Panel(short(attribute), drawn, x, y))
     return panels
+
+
+def turns(rows: Sequence[Row], style: Names) -> list[Panel]:
+    """Per attribute, effect and coherence in each turn of a conversation: a line a method of the table side_effects."""
+    known = [row for row in rows if row["turn"] and row["value"] is not None]
+    x = Axis("turn", 1, max((row["turn"] for row in known), default=1))
+
+    def line(slug: str, own: list[Row]) -> Line:
+        words = "{name}, turn {turn}: {value:.1f} (95 % interval {low:.1f} to {high:.1f}, n {n})"
+        ordered = sorted(own, key=itemgetter("turn"))
+        marks = [Mark(row["turn"], row["value"], words.format(**row), row["low"], row["high"]) for row in ordered]
+        return Line(own[0]["name"], style[slug], marks)
+
+    panels = []
+    for (attribute, measure), own in grouped(known, "attribute", "measure"):
+        y = trait_axis(measure, (row[name] for row in own for name in ("value", "low", "high")))
+        panels.append(Panel(f"{short(attribute)}: {measure}", [line(*group) for group in by_method(own)], x, y))
+    return sorted(panels, key=lambda panel: (panel.title.partition(":")[0], panel.y.label != "effect"))

@@ -40,6 +40,7 @@ KEYS: dict[str, tuple[str, ...]] = {  # beside the profile
     "claims": ("claim", "part"),
     "adaptation": ("attribute", "method"),
     "ablation": ("attribute", "variant"),
+    "side_effects": ("attribute", "method", "measure", "turn"),
     "benchmarks": ("benchmark",),
     "measures": ("benchmark", "figure"),
     "published": ("benchmark", "method", "position"),

@@ -2,7 +2,7 @@
 
 Model text is escaped by the templates, and a content security policy lets the browser run and fetch nothing. Equal
 results give equal bytes: no time, no machine, no random number. The stage's report has nothing of what the commands outside
-DVC store (flows.bench, adapt, ablate): some of it is seconds, which do not come out equal. They add it themselves.
+DVC store (flows.bench, adapt, ablate, side_effects): some of it is seconds, which do not come out equal. They add it themselves.
 """
 
 import base64
@@ -24,7 +24,7 @@ from tasks.shown.order import Names, grouped, rank, short, styles
 from tasks.shown.query import Question
 from tasks.shown.report_faithfulness import faithfulness
 from tasks.shown.report_tokens import LAYERS, SHADES, shaded
-from tasks.shown.studies import ablation_table, adaptation_table, bench_table, machine_line
+from tasks.shown.studies import ablation_table, adaptation_table, bench_table, machine_line, side_effects_table
 from tasks.shown.tables import Table
 from tasks.studies.ablation.goal import MARGIN
 from tasks.studies.ablation.table import summary
@@ -61,11 +61,29 @@ ABLATION = (
     "over questions and seeds. Variants stand in the order of their search questions, where settings are chosen (* the "
     "chosen one); the cells are of other questions. Coherence: less the prompt’s."
 )
+SIDE_EFFECTS = (
+    "What the prompt and its modules change besides what they are for, each module at the α at which its effect on the search "
+    "questions is the prompt’s (“not reached”: at its largest effect while coherent). Effect and coherence: on the evaluation "
+    "questions. Drift: KL of the untouched model to the changed one on plain answers to unrelated questions. Formats obeyed: of "
+    "questions with a format instruction behind them, by checkers. English, tokens, ended: of the answers to the unrelated questions; "
+    "ended: not cut at the longest answer. Intervals are 95 %, over repetitions × questions. A prompt that says how to speak is meant "
+    "for every answer, so its own figures are what modules are to be held against. Signs randomised: the same module, at the same α, "
+    "with a random sign at each coordinate of its directions."
+)
+TURNS = (
+    "Turns: effect and coherence in each turn of conversations whose key-value cache is kept, so that what was steered stays so. "
+    "Each answer is judged with its own question."
+)
 SPEED = (
     "Each figure is a ratio, timed in alternating pairs in one process: the median of n pairs, with its quartiles. Other "
     "machines give other figures; the goals were fixed beforehand."
 )
-BESIDE = ("bench", "adaptation", "ablation")  # tables of commands outside DVC, a folder of that name each
+BESIDE = (
+    "bench",
+    "adaptation",
+    "ablation",
+    "side_effects",
+)  # tables of commands outside DVC, a folder of that name each
 Row = dict[str, Any]
 
 
@@ -121,7 +139,7 @@ def render(tables: Mapping[str, Sequence[Row]], ask: Question, title: str) -> st
     aligned = ask(ALIGNED).dicts()
     if not aligned:
         raise PsrError("there is nothing to report", expected="rows in the table of figures", got="none")
-    names = _names([*tables["curve"], *tables["modules"], *aligned])
+    names = _names([*tables["curve"], *tables["modules"], *aligned, *tables["side_effects"]])
     style = styles(names)
     sections = figures.sections(ask, style)
     scores = {row["module"]: row["value"] for row in ask(OF_MODULES).dicts()}
@@ -143,7 +161,7 @@ def render(tables: Mapping[str, Sequence[Row]], ask: Question, title: str) -> st
         training=charts.training(tables["curves"], _first_seed(tables["modules"]), names, style),
         answers=shaded(tables, scores, names),
         faithful=faithfulness(tables, names, style),
-        beside=[*_beside(tables)],
+        beside=[*_beside(tables, style)],
     )
 
 
@@ -155,8 +173,14 @@ def _alignment(section: figures.Section, rows: Sequence[Row], style: Names) -> M
     return drawing.rows(charts.alignment(own, style), list(_names(own).values()), ALIGNMENT)
 
 
-def _beside(tables: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, str, Table, str]]:
-    """(heading, about, table, note) of what the commands outside DVC stored."""
+def _beside(
+    tables: Mapping[str, Sequence[Row]], style: Names
+) -> Iterator[tuple[str, str, Table, str, list[drawing.Panel]]]:
+    """(heading, about, table, note, charts) of what the commands outside DVC stored."""
+    if rows := tables["side_effects"]:
+        repetitions = max(row["seeds"] for row in rows)
+        note = f"{TURNS} {repetitions} repetition{'' if repetitions == 1 else 's'}; model {rows[0]['model']}."
+        yield "Side effects", SIDE_EFFECTS, side_effects_table(rows), note, charts.turns(rows, style)
     if rows := tables["adaptation"]:
         machine = f"{rows[0]['device']}, {rows[0]['threads']} torch threads"
         note = f"Seconds of one fit on {machine}, targets included; model {rows[0]['model']}, repetition {rows[0]['seed']}."
@@ -164,16 +188,16 @@ def _beside(tables: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, str, Tab
             ", ".join(map(str, sorted({row[name] for row in rows}))) for name in ("drift_answers", "triplets")
         )
         about = ADAPTATION.format(triplets=triplets, answers=answers)
-        yield "Adaptation compared", about, adaptation_table(rows), note
+        yield "Adaptation compared", about, adaptation_table(rows), note, []
     for benchmark in MARGIN:
         own = [row for row in tables["ablation"] if row["benchmark"] == benchmark]
         if own:
             seeds = max(row["seeds"] for row in own)
             note = f"{summary(own, benchmark)} {seeds} seed{'' if seeds == 1 else 's'}."
-            yield f"Beyond the paper: one layer, {benchmark}", ABLATION, ablation_table(own, benchmark), note
+            yield f"Beyond the paper: one layer, {benchmark}", ABLATION, ablation_table(own, benchmark), note, []
     for device, own in grouped(tables["bench"], "device"):
         met, goals = (sum(row["verdict"] in verdicts for row in own) for verdicts in (("met",), ("met", "missed")))
-        yield f"Speed on {device}: {met} of {goals} goals met", SPEED, bench_table(own), machine_line(own[0])
+        yield f"Speed on {device}: {met} of {goals} goals met", SPEED, bench_table(own), machine_line(own[0]), []
 
 
 def _measured(sections: Sequence[figures.Section]) -> str:

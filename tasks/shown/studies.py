@@ -1,16 +1,20 @@
-"""The tables of what is measured beside the pipeline: adaptation, one layer, speed."""
+"""The tables of what is measured beside the pipeline: adaptation, one layer, side effects, speed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.shown.order import short
+from tasks.shown.order import grouped, short
 from tasks.shown.tables import Table, table
 from tasks.studies.ablation.goal import chosen, mean, verdict, within
 from tasks.studies.ablation.table import best_first
 
 Row = dict[str, Any]
+SIDE_EFFECTS = {  # measure -> its column and decimals
+    "effect": ("effect", 1), "coherence": ("coherence", 1), "drift": ("drift, nats a token", 2), "formats": ("formats obeyed", 0),
+    "english": ("in English", 0), "length": ("tokens", 0), "ended": ("ended", 0),
+}  # fmt: skip
 
 
 def adaptation_table(rows: Sequence[Row]) -> Table:
@@ -57,6 +61,61 @@ def _ahead(row: Mapping[str, Any]) -> str:
     of = f"{row['value']:.1f} of {row['prompt']:.1f}" + ("" if row["reached"] else ", not reached")
     dead = f", {row['dead']} dead" if row["dead"] else ""
     return f"{row['ahead']:+.1f}\n{row['ahead_low']:.0f} to {row['ahead_high']:.0f}, {verdict(row)}\n{of}{dead}"
+
+
+def side_effects_table(rows: Sequence[Row]) -> Table:
+    """A line a subject, attribute after attribute, in the order of the rows; conversations as their first and last turn."""
+    in_turns = [f"{measure}, first and last turn" for measure in ("effect", "coherence")]
+    head = ("at the prompt's effect", "α", *(name for name, _ in SIDE_EFFECTS.values()), *in_turns)
+    lines: list[tuple[str, ...]] = []
+    strong = []
+    for attribute in dict.fromkeys(row["attribute"] for row in rows):
+        strong.append(len(lines))
+        lines.append((short(attribute), *("",) * (len(head) - 1)))
+        own = [row for row in rows if row["attribute"] == attribute]
+        for method in dict.fromkeys(row["method"] for row in own):
+            of = {(row["measure"], row["turn"]): row for row in own if row["method"] == method}
+            first = next(iter(of.values()))
+            alpha = (
+                "–"
+                if first["alpha"] is None
+                else f"{first['alpha']:.2f}" + ("" if first["reached"] else "\nnot reached")
+            )
+            lines.append((
+                first["name"], alpha,
+                *(_below(of[measure, 0], digits) for measure, (_, digits) in SIDE_EFFECTS.items()),
+                *(_ends([row for (name, turn), row in sorted(of.items()) if name == measure and turn])
+                  for measure in ("effect", "coherence")),
+            ))  # fmt: skip
+    return table(head, lines, strong=strong, below=notes(rows))
+
+
+def notes(rows: Sequence[Row]) -> str:
+    """Why figures are missing, each reason once with the measures and turns that it takes."""
+    said = []
+    for note, own in grouped((row for row in rows if row["note"]), "note"):
+        turns = sorted({row["turn"] for row in own})
+        names = " and ".join(dict.fromkeys(row["measure"] for row in own))
+        which = f"{names} from turn {turns[0]} on" if turns[0] else names
+        said.append(f"No {which}: {note}.")
+    return " ".join(said)
+
+
+def _below(row: Row, digits: int) -> str:
+    """A value, and its interval below it."""
+    if row["value"] is None:
+        return "–"
+    low, high = row["low"], row["high"]
+    to = " to " if low is not None and low < 0 else "–"
+    return f"{row['value']:.{digits}f}" + ("" if low is None else f"\n{low:.{digits}f}{to}{high:.{digits}f}")
+
+
+def _ends(turns: Sequence[Row]) -> str:
+    """The values of the first and the last turn that have one, and which those are."""
+    known = [row for row in turns if row["value"] is not None]
+    if not known:
+        return "–"
+    return f"{known[0]['value']:.0f}, {known[-1]['value']:.0f}\nturns {known[0]['turn']}, {known[-1]['turn']}"
 
 
 def bench_table(rows: Sequence[Row], *, details: bool = True) -> Table:

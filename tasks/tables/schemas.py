@@ -113,6 +113,14 @@ SCHEMAS: dict[str, pa.Schema] = {
         prompt_coherence float?, ahead float?, ahead_low float?, ahead_high float?, ahead_search float?, dead int,
         triplets int, n int, n_unscored int, seeds int, model str"""
     ),
+    # A row a measure of a subject. method: plain, prompt, a slug, or SLUG+signs, the control of that module; alpha: mean over
+    # seeds, reached: the prompt's effect was. measure: effect, coherence, drift (nats a token), formats, english, ended (0 to 100), length
+    # (tokens); turn: of a conversation from 1 on, 0: single questions. difference: less the prompt's; note: why there is no value.
+    "side_effects": _schema(
+        """attribute str, method str, name str, alpha float?, reached bool, measure str, turn int32, value float?, low float?,
+        high float?, difference float?, difference_low float?, difference_high float?, n int?, n_unscored int?, seeds int,
+        note str, model str"""
+    ),
 }
 SCHEMAS["figures_seeds"] = _by_seed(SCHEMAS["figures"])
 
@@ -140,5 +148,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "claims": ("claims",),
     "adaptation": ("adaptation",),  # likewise: flows.adapt
     "ablation": ("ablation",),  # likewise: flows.ablate
+    "side_effects": ("side_effects",),  # likewise: flows.side_effects
 }
 """Which stages write a table of that name."""

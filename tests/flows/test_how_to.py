@@ -33,6 +33,7 @@ TOUCHED = {
     "judge.md": ["my_lab/__init__.py", "my_lab/judges.py", "params.yaml"],
     "method.md": ["my_lab/__init__.py", "my_lab/methods.py", "my_lab/objectives.py", "params.yaml"],
     "model.md": [],
+    "side-effects.md": ["data/small/side_effects.dvc", "params.yaml"],
 }
 WRITTEN = re.compile(
     r"dvc\.lock|data/profiles/dvc\.lock|data/\w+/\w+\.(json|yaml)|plots/.*|\.gitignore|data/.*\.gitignore"

@@ -43,6 +43,7 @@ VIEWS = (
     "claims",
     "adaptation",
     "ablation",
+    "side_effects",
     "headline_seeds",
     "ifeval",
     "ifeval_seeds",

@@ -291,6 +291,17 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('trait_coherence.method', 'the method as parameters name it; plain and prompt have no strength'),
     ('trait_coherence.trait', 'mean over the search questions, 0 to 100'),
     ('trait_coherence.coherence', 'mean over the search questions, 0 to 100'),
+    ('side_effects.slug', 'plain, prompt, the method as parameters name it, or METHOD+signs: its control, the signs of its directions randomised'),
+    ('side_effects.alpha', 'the strength at which its effect on the search questions is the prompt''s; the mean over seeds'),
+    ('side_effects.reached', 'whether it reaches the prompt''s effect with every seed; else the strength is that of its largest coherent one'),
+    ('side_effects.measure', 'effect, coherence, formats, english, ended: 0 to 100; drift: nats a token; length: tokens'),
+    ('side_effects.turn', 'the turn of a conversation, from 1 on; 0: of single questions'),
+    ('side_effects.value', 'the figure; empty where there is none'),
+    ('side_effects.difference', 'the figure less the prompt''s, on the same draws of questions'),
+    ('side_effects.difference_low', 'lower end of its 95 % interval'),
+    ('side_effects.difference_high', 'upper end of its 95 % interval'),
+    ('side_effects.note', 'why there is no figure'),
+
     ('trait_coherence.n', 'questions with a score'),
 
     ('triplets.trait', 'soft label of what was asked for, 0 to 1'),

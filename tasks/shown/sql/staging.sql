@@ -130,3 +130,7 @@ COMMENT ON TABLE stg_adaptation IS 'Prompt, steering and fine-tuning compared.';
 
 CREATE TABLE stg_ablation AS SELECT * EXCLUDE (stage) FROM staged('ablation') ORDER BY profile, attribute, variant;
 COMMENT ON TABLE stg_ablation IS 'Variants of one layer.';
+
+CREATE TABLE stg_side_effects AS
+    SELECT * EXCLUDE (stage) FROM staged('side_effects') ORDER BY profile, attribute, method, measure, turn;
+COMMENT ON TABLE stg_side_effects IS 'What prompt and modules change besides what they are for.';

@@ -348,3 +348,9 @@ CREATE VIEW ablation AS
            seeds, name AS method, model
     FROM stg_ablation ORDER BY profile, benchmark, attribute, ahead_search DESC, variant;
 COMMENT ON VIEW ablation IS 'One layer against the prompt, as python -m flows.ablate measured it.';
+
+CREATE VIEW side_effects AS
+    SELECT profile, attribute, name AS method, alpha, reached, measure, turn, value, low, high, difference, difference_low,
+           difference_high, n, n_unscored, seeds, note, method AS slug, model
+    FROM stg_side_effects ORDER BY profile, attribute, slug, measure, turn;
+COMMENT ON VIEW side_effects IS 'What the prompt and modules of equal effect change besides, a row a measure, as python -m flows.side_effects measured it.';
