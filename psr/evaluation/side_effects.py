@@ -46,8 +46,8 @@ def equal_strength(scores: Scores, effect: ArrayLike, coherence: ArrayLike) -> E
     effect, coherence: the prompt's, [question]. Where the prompt's effect is not reached: the α of the largest effect
     among those at most 2 points less coherent than the prompt. Raises PsrError where the prompt does nothing here.
     """
-    known = ~np.isnan(scores.trait).all(axis=1)
-    tried = scores.at([alpha for alpha, one in zip(scores.alphas, known, strict=True) if one])
+    judged = zip(scores.alphas, scores.trait, strict=True)
+    tried = scores.at([alpha for alpha, row in judged if not np.isnan(row).all()])
     own, sense = (mean_and_error(values, once(tried.questions))[0][0] for values in (tried.trait, tried.coherence))
     wanted, floor = (_mean(values, tried.questions) for values in (effect, coherence))
     if tried.alphas[:1] != (0.0,) or not wanted > own[0]:
