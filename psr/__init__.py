@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psr.answers.generation import Answer, Request, generate
     from psr.answers.sampling import Sampling
+    from psr.artefact.card import write_card
+    from psr.artefact.facts import CardData, CardFacts, CardFigure, distilled_facts
+    from psr.artefact.hub import Pushed, push_module
     from psr.errors import JudgeError, PsrError
     from psr.export.gguf import ControlVector, control_vector, save_control_vector
     from psr.export.transformer_lens import lens_hooks
@@ -53,21 +56,23 @@ if TYPE_CHECKING:
         Judgement,
         Message,
         Method,
+        ModelName,
         PromptPair,
         Usage,
         Verdicts,
     )
 
 __all__ = [
-    "AlignedTokens", "Answer", "Attribute", "ControlVector", "Distilled", "Example", "FitSettings", "Fitted", "JudgeError", "JudgeItem",
-    "Judgement", "LanguageModel", "Message", "Method", "Prompt", "PromptPair", "PsrError", "Request", "Sampling", "SteeringModule",
-    "Targets", "Usage", "Verdicts", "align", "control_vector", "distill", "encode_chat", "fit", "generate", "judge_all", "learn",
-    "lens_hooks", "load_model", "load_module", "parse_method", "preset", "record", "save_control_vector", "save_module", "steer",
-    "token_strengths", "wrap",
+    "AlignedTokens", "Answer", "Attribute", "CardData", "CardFacts", "CardFigure", "ControlVector", "Distilled", "Example",
+    "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement", "LanguageModel", "Message", "Method", "ModelName",
+    "Prompt", "PromptPair", "PsrError", "Pushed", "Request", "Sampling", "SteeringModule", "Targets", "Usage", "Verdicts",
+    "align", "control_vector", "distill", "distilled_facts", "encode_chat", "fit", "generate", "judge_all", "learn",
+    "lens_hooks", "load_model", "load_module", "parse_method", "preset", "push_module", "record", "save_control_vector",
+    "save_module", "steer", "token_strengths", "wrap", "write_card",
 ]  # fmt: skip
 
 _NAMES = {  # as above, for when the program runs: file -> what is imported from it
-    "types": "AlignedTokens Attribute Example JudgeItem Judgement Message Method PromptPair Usage Verdicts",
+    "types": "AlignedTokens Attribute Example JudgeItem Judgement Message Method ModelName PromptPair Usage Verdicts",
     "errors": "JudgeError PsrError",
     "lm.loading": "load_model",
     "lm.models": "LanguageModel wrap",
@@ -89,6 +94,9 @@ _NAMES = {  # as above, for when the program runs: file -> what is imported from
     "from_prompt.result": "Distilled",
     "export.transformer_lens": "lens_hooks",
     "export.gguf": "ControlVector control_vector save_control_vector",
+    "artefact.facts": "CardData CardFacts CardFigure distilled_facts",
+    "artefact.card": "write_card",
+    "artefact.hub": "Pushed push_module",
 }
 _HOME = {name: f"psr.{home}" for home, names in _NAMES.items() for name in names.split()}
 

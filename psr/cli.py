@@ -5,6 +5,9 @@
     psr show  DIR                                                what a module is and where it came from
     psr distill --model DIR --instruction "…" --out DIR          a module from an instruction, with its strength
     psr export --model DIR --module DIR --questions F --out F    its constant part for llama.cpp, and what is lost
+    psr push  DIR OWNER/NAME                                     the module and its card, to the Hugging Face hub
+
+A model or a module is a folder, or a name on the hub with the commit that is meant.
 
 What cannot be done is said in one line on stderr (exit 2); Ctrl-C ends with exit 130. Text that models and files bring
 along is shown as text: no terminal codes, no markup.
@@ -51,7 +54,10 @@ ModelDir = Annotated[
     Path, typer.Option("--model", help="A folder (safetensors), a GGUF file, or a name on the Hugging Face hub.")
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Of a model of the hub: the commit, 40 hex digits.")]
-ModuleDir = Annotated[Path, typer.Option("--module", help="Folder of a steering module.")]
+ModuleDir = Annotated[Path, typer.Option("--module", help="Folder of a steering module, or its name on the hub.")]
+ModuleRevision = Annotated[
+    str | None, typer.Option("--module-revision", help="Of a module of the hub: the commit, 40 hex digits.")
+]
 Alpha = Annotated[
     float | None,
     typer.Option("--alpha", help="Strength of steering; 0 is none. Default: the module's recommended one, or 1."),
@@ -118,6 +124,7 @@ def _open(
     model: Path,
     revision: str | None,
     module: Path,
+    module_revision: str | None,
     alpha: float | None,
     dtype: str,
     device: str,
@@ -130,7 +137,7 @@ def _open(
         from psr.lm.loading import load_model
         from psr.steering.module import check_alpha, check_model, load_module
 
-        loaded = load_module(module)
+        loaded = load_module(module, revision=module_revision)
         strength = check_alpha(loaded.recommended_alpha if alpha is None else alpha)
         lm = load_model(model, revision=revision, dtype=dtype, device=device, template=_options(template))
         check_model(loaded, lm.fingerprint, lm.d_model, lm.n_layers)
@@ -167,10 +174,13 @@ def steer(
     device: Device = "cpu",
     template: Template = "{}",
     revision: Revision = None,
+    module_revision: ModuleRevision = None,
 ) -> None:
     """Print the plain answer, the prompted one if there is an instruction, then the steered one."""
     with _one_line_errors():
-        setup = _open(model, revision, module, alpha, dtype, device, max_new_tokens, temperature, template)
+        setup = _open(
+            model, revision, module, module_revision, alpha, dtype, device, max_new_tokens, temperature, template
+        )
         turn = Message("user", question)
         rows: dict[str, tuple[Chat, float]] = {"plain": ((turn,), 0.0)}
         if instruction is not None:
@@ -194,11 +204,14 @@ def chat(
     device: Device = "cpu",
     template: Template = "{}",
     revision: Revision = None,
+    module_revision: ModuleRevision = None,
     remember: Annotated[bool, typer.Option("--remember", help="Each side goes on with its own conversation.")] = False,
 ) -> None:
     """Ask and ask again: plain and steered answers side by side."""
     with _one_line_errors():
-        setup = _open(model, revision, module, alpha, dtype, device, max_new_tokens, temperature, template)
+        setup = _open(
+            model, revision, module, module_revision, alpha, dtype, device, max_new_tokens, temperature, template
+        )
         talk, console = Talk(setup.alpha, seed, remember), Console()
         console.print(Text(f"{clean(setup.module.id)}. {HELP}"))
         while (line := _ask(console, talk.alpha)) is not None:
@@ -285,6 +298,10 @@ def distill(
     method: Annotated[str, typer.Option("--method", help="How the module is fitted.")] = "a-psr-mse-qr",
     suppress: Annotated[bool, typer.Option("--suppress", help="Undo the instruction instead.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Go on where the model does not follow it.")] = False,
+    license: Annotated[str, typer.Option("--license", help="Of the module, for its card: as the hub names it.")] = "",
+    harmful: Annotated[
+        bool, typer.Option("--harmful", help="The card warns of misuse; of some traits it always does.")
+    ] = False,
     seed: Seed = 0,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer. Default: 64.")] = None,
     temperature: Heat = 0.7,
@@ -302,7 +319,7 @@ def distill(
 
             lm = load_model(model, revision=revision, dtype=dtype, device=device, template=_options(template))
         distill_into(out, lm, instruction, questions, max_new_tokens, temperature, paraphrases=paraphrase, method=method,
-                     suppress=suppress, force=force, seed=seed)  # fmt: skip
+                     suppress=suppress, force=force, seed=seed, license=license, harmful=harmful or None)  # fmt: skip
 
 
 @app.command()
@@ -318,25 +335,63 @@ def export(
     device: Device = "cpu",
     template: Template = "{}",
     revision: Revision = None,
+    module_revision: ModuleRevision = None,
 ) -> None:
     """Write the constant part of a module for another program, and say how much of the module is lost."""
     with _one_line_errors():
         from psr.cli_export import check_format, export_into
 
         check_format(format)
-        setup = _open(model, revision, module, alpha, dtype, device, max_new_tokens, 0.0, template)
+        setup = _open(
+            model, revision, module, module_revision, alpha, dtype, device, max_new_tokens, 0.0, template
+        )
         export_into(out, setup.lm, setup.module, questions, setup.alpha, max_new_tokens)
 
 
 @app.command()
-def show(folder: Annotated[Path, typer.Argument(help="Folder of a steering module.")]) -> None:
+def show(
+    folder: Annotated[Path, typer.Argument(help="Folder of a steering module, or its name on the hub.")],
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Of a module of the hub: the commit, 40 hex digits.")
+    ] = None,
+) -> None:
     """Say what a module is: its form, where it acts, which model it fits, where it came from, its vectors' lengths."""
     with _one_line_errors():
         from psr.steering.module import load_module
 
         console = Console()
-        for table in describe(load_module(folder)):
+        for table in describe(load_module(folder, revision=revision)):
             console.print(table)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="Folder of a steering module, with its card.")],
+    name: Annotated[str, typer.Argument(help="Its name on the Hugging Face hub: owner/name.")],
+    private: Annotated[bool, typer.Option("--private", help="Only you, or your organisation, can see it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and ask nobody.")] = False,
+    without_results: Annotated[
+        bool, typer.Option("--without-results", help="Even if the card has no figures of the module.")
+    ] = False,
+) -> None:
+    """Send a module and its card to the Hugging Face hub, by the account that is logged in there (HF_TOKEN, hf auth login)."""
+    with _one_line_errors():
+        from psr.artefact.hub import plan_push, send
+
+        planned = plan_push(folder, name, private=private, without_results=without_results)
+        for file, size in planned.files.items():
+            typer.echo(f"{file}  {size} bytes")
+        if dry_run:
+            typer.echo(f"to {planned.name}, {'private' if private else 'public'}; nothing was sent. The card:\n")
+            typer.echo(clean(planned.card))
+            return
+        from huggingface_hub import get_token
+
+        token = get_token()
+        if token is None:
+            raise PsrError("nobody is logged in to the hub", do="Run `hf auth login`, or set HF_TOKEN.")
+        pushed = send(planned, token)
+        typer.echo(f"{clean(pushed.url)}\npsr steer --module {pushed.name} --module-revision {pushed.commit}")
 
 
 if __name__ == "__main__":

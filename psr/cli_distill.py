@@ -1,6 +1,7 @@
 """`psr distill` behind its options: bars while it runs, a table at the end, and the files that are kept.
 
 DIR/adapter_config.json, adapter_model.safetensors    the module
+DIR/README.md                                         its card, with what was measured
 DIR/answers.jsonl                                     evaluation questions with their plain, prompted and steered answers;
                                                       where it failed, every answer with its verdicts
 """
@@ -19,6 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from psr.answers.sampling import Sampling
+from psr.artefact.card import write_card
+from psr.artefact.facts import distilled_facts
 from psr.cli_text import clean
 from psr.errors import PsrError
 from psr.from_prompt.distilling import LONGEST, distill
@@ -39,9 +42,15 @@ def distill_into(
     questions: Path | None,
     max_new_tokens: int | None,
     temperature: float,
+    *,
+    license: str = "",
+    harmful: bool | None = None,
     **options: Any,
 ) -> None:
-    """Distil, save into `out`, print a table. Raises PsrError as `psr.distill` does; answers made by then are saved too."""
+    """Distil, save into `out` with a card, print a table. license, harmful: of the card.
+
+    Raises PsrError as `psr.distill` does; answers made by then are saved too.
+    """
     sampling = Sampling(min(LONGEST, lm.context // 2) if max_new_tokens is None else max_new_tokens, temperature)
     asked = None if questions is None else questions_in(questions)
     try:
@@ -57,6 +66,7 @@ def distill_into(
             ) from error
         raise
     save_module(result.module, out)
+    write_card(out, distilled_facts(result, license=license, harmful=harmful))
     _write(out, (said._asdict() for said in result.answers))
     for table in tables(result):
         Console().print(table)

@@ -28,8 +28,8 @@ def describe(module: SteeringModule) -> list[Table]:
     """What the module is, where it came from, the figures its origin names, and the length of its vectors per layer."""
     origin = dict(module.origin)
     figures = origin.pop("figures", {})
-    facts = {"form": module.form, "layers": _ranges(module.layers), "span": module.span, "width": module.d_model,
-             "model": module.model}  # fmt: skip
+    facts = {"form": module.form, "layers": ranges(module.layers), "span": module.span, "width": module.d_model,
+             "model": module.model, **({"fitted on": str(module.base)} if module.base.name else {})}  # fmt: skip
     parts = {f"module {module.id}": facts, "origin": origin, "figures": figures}
     return [*(_entries(title, entries) for title, entries in parts.items() if entries), _norms(module)]
 
@@ -63,7 +63,7 @@ def _norms(module: SteeringModule) -> Table:
     return table
 
 
-def _ranges(layers: tuple[int, ...]) -> str:
+def ranges(layers: tuple[int, ...]) -> str:
     """`0-5` for consecutive layers, else a list."""
     consecutive = len(layers) > 1 and layers == tuple(range(layers[0], layers[0] + len(layers)))
     return f"{layers[0]}-{layers[-1]}" if consecutive else ", ".join(map(str, layers))

@@ -31,6 +31,24 @@ def short_hash(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class ModelName(NamedTuple):
+    """What a language model is called: its name on the hub with the commit, or the name of its folder or file alone.
+
+    >>> psr.load_model("data/testbed/model").name
+    ModelName(name='model', revision=None)
+    """
+
+    name: str = ""
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """`owner/model at 0123456`, or the name as it is."""
+        return f"{self.name} at {self.revision}" if self.revision else self.name
+
+
+UNNAMED = ModelName()
+
+
 class Message(NamedTuple):
     """One turn of a chat. role: "system", "user" or "assistant"."""
 

@@ -10,6 +10,7 @@ not given is recorded by it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
@@ -86,4 +87,6 @@ def _checked(fitted: Any, request: FitRequest) -> Any:
         raise PsrError(
             "a method learnt another module than it was asked for", where=method.name, expected=expected, got=got
         )
+    if isinstance(fitted, Fitted):
+        return replace(fitted, module=replace(fitted.module, base=request.lm.name))
     return fitted

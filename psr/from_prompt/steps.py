@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
 from psr.answers.completions import Ask
-from psr.answers.questions import Questions
+from psr.answers.questions import Questions, everyday_questions
 from psr.answers.selection import select
 from psr.errors import PsrError
 from psr.evaluation.alpha_search import Scores
@@ -29,7 +29,7 @@ from psr.judges.likelihood import SPOILT, auc, likelihood_judge
 from psr.judges.spoilt import WAYS
 from psr.lm.alignment import align
 from psr.steering.module import SteeringModule
-from psr.types import INSTRUCTED, PLAIN, Completion, Dropped, Example, PromptPair, Triplet
+from psr.types import INSTRUCTED, PLAIN, Completion, Dropped, Example, PromptPair, Triplet, short_hash
 
 FOLLOWED = 30.0  # of 100: below it the model does not follow the instruction
 STEPS, BATCH = 64, 8  # of the fit: enough on the testbed and on a model of 135 million weights
@@ -210,7 +210,8 @@ class Steps:
                    "prompted": {"effect": prompted.effect.value, "coherence": prompted.coherence.value},
                    "judge": judged.judge.id, "kept": len(judged.kept)}  # fmt: skip
         origin = {**module.origin, "recommended_alpha": strength.alpha, "alpha_interval": list(strength.interval),
-                  "safe_alpha": list(strength.safe), "figures": figures}  # fmt: skip
+                  "safe_alpha": list(strength.safe), "figures": figures,
+                  "answers": short_hash([(one.pair.id, one.completion.token_ids) for one in judged.kept]), **self._asked()}  # fmt: skip
         return Distilled(
             module=replace(module, origin=origin),
             alpha=strength.alpha,
@@ -228,6 +229,18 @@ class Steps:
             judge=judged.judge.id,
             wordings=judged.wordings,
         )
+
+    def _asked(self) -> dict[str, Any]:
+        """What it takes to do the same again."""
+        asked, questions = self.asked, self.questions
+        counts = {side: len(texts) for side, texts in questions._asdict().items()}
+        return {
+            "questions": {**counts, "hash": short_hash(questions), "everyday": questions == everyday_questions()},
+            "sampling": asdict(asked.sampling),
+            "seed": asked.seed,
+            "dtype": str(asked.lm.dtype).removeprefix("torch."),
+            **({"force": True} if self.force else {}),
+        }
 
 
 def _share(value: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ import torch
 
 from psr.errors import PsrError
 from psr.lm.devices import SPREAD, check_device, check_dtype, check_fits, resolved
+from psr.lm.hub import named
 from psr.lm.models import LanguageModel, wrap
 from psr.lm.sources import Source, located
 from psr.lm.templates import own_template
+from psr.types import ModelName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,7 +63,8 @@ def load_model(
         source.check_weights()
         model = _load_weights(source, config, torch_dtype, device, access)
         tokenizer = _load_tokenizer(source, access)
-    return wrap(model, tokenizer, template=template)
+    name = ModelName(source.name, source.revision) if source.revision else named(source.name)
+    return replace(wrap(model, tokenizer, template=template), name=name)
 
 
 def _load_config(source: Source, access: dict[str, Any]) -> Any:

@@ -13,9 +13,11 @@ from torch import nn
 from psr.errors import PsrError
 from psr.lm.blocks import decoder_blocks, underlying
 from psr.lm.fingerprints import acting_adapters, fingerprint
+from psr.lm.hub import named
 from psr.lm.padding import check_ids
 from psr.lm.probe import check_reading
 from psr.lm.templates import with_options
+from psr.types import UNNAMED, ModelName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,12 +32,13 @@ class LanguageModel:
     model, tokenizer: those of transformers. fingerprint: the name of the two together, equal if and only if they answer
     alike: a module remembers it and refuses any other model. n_layers: decoder blocks; layer l is block l, from 0.
     d_model: width of the residual stream. context: the most tokens, prompt and answer together. stop_ids: the tokens
-    that end an answer.
+    that end an answer. name: what it is called, for people; the fingerprint decides.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
+    name: ModelName = UNNAMED
     _adapters: list[object] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -130,9 +133,15 @@ def wrap(
     model.eval().requires_grad_(False)
     if template:
         tokenizer = with_options(tokenizer, template)
-    name = fingerprint(model, tokenizer)
+    one = fingerprint(model, tokenizer)
     check_reading(model)
-    return LanguageModel(model, tokenizer, name)
+    config = model.config
+    return LanguageModel(
+        model,
+        tokenizer,
+        one,
+        named(getattr(config, "_name_or_path", None) or "", getattr(config, "_commit_hash", None)),
+    )
 
 
 def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

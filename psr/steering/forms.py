@@ -41,7 +41,7 @@ class Form:
 
     strength: A [batch, token, d] fp32, p[name] [batch or 1, *shape] -> λ [batch, token], or [batch, token, r] where z
     has r rows. settle: what the optimiser holds, [layer, *shape] -> what is used and saved, of the same shapes.
-    gated: λ ≥ 0 with a ReLU that may close for good.
+    gated: λ ≥ 0 with a ReLU that may close for good. formula: the strength as it is written.
     """
 
     name: str
@@ -50,6 +50,13 @@ class Form:
     settle: Callable[[Params], dict[str, Tensor]] = _as_they_are
     rank: int = 1
     gated: bool = False
+    formula: str = ""
+
+    @property
+    def equation(self) -> str:
+        """What steering does at one position, in the letters of this file."""
+        added = "λ(A) · z" if self.rank == 1 and "_k" not in self.formula else "Σ_k λ_k(A) · z_k"
+        return f"A' = A + α · {added}, {self.formula}"
 
 
 def _constant_strength(A: Tensor, p: Params) -> Tensor:
@@ -96,9 +103,9 @@ def _ranked(r: int) -> Callable[[int], dict[str, tuple[int, ...]]]:
     return lambda d: {"z": (r, d), "w": (r, d), "b": (r,)}
 
 
-CONST = Form("Const", lambda d: {"z": (d,)}, _constant_strength)
-PSR = Form("PSR", lambda d: {"z": (d,), "w": (d,), "b": ()}, _gate, gated=True)
-PROJ = Form("Proj", lambda d: {"z": (d,), "t": ()}, _towards_target)
+CONST = Form("Const", lambda d: {"z": (d,)}, _constant_strength, formula="λ(A) = 1")
+PSR = Form("PSR", lambda d: {"z": (d,), "w": (d,), "b": ()}, _gate, gated=True, formula="λ(A) = ReLU(A · w + b)")
+PROJ = Form("Proj", lambda d: {"z": (d,), "t": ()}, _towards_target, formula="λ(A) = t − A · z")
 FORMS: dict[str, Form] = {form.name: form for form in (CONST, PSR, PROJ)}
 _RANKED = re.compile(r"(PSR|LoReFT)([1-9]\d{0,3})")
 
@@ -117,8 +124,8 @@ def form_named(name: str) -> Form:
         )
     r = int(match[2])
     if match[1] == "PSR":
-        return Form(name, _ranked(r), _gates, rank=r, gated=True)
-    return Form(name, _ranked(r), _low_rank_edit, _orthonormal, rank=r)
+        return Form(name, _ranked(r), _gates, rank=r, gated=True, formula="λ_k(A) = ReLU(A · w_k + b_k)")
+    return Form(name, _ranked(r), _low_rank_edit, _orthonormal, rank=r, formula="λ_k(A) = A · w_k + b_k − A · z_k")
 
 
 def steer_activation(A: Tensor, alpha: Tensor, lam: Tensor, z: Tensor) -> Tensor:

@@ -1,9 +1,17 @@
 """A steering module: what was learned, for which model, and where it acts. Saved as a folder, loaded bit-exact.
 
     folder/adapter_model.safetensors   z [layer, d], and for PSR w [layer, d], b [layer]; fp32
-    folder/adapter_config.json         form, layers, span, d_model, fingerprint of model and tokenizer, origin
+    folder/adapter_config.json         what it adds and where, the model it is for, at which strength, and where it came from
 
-The files have the names that PEFT gives its own. Nothing is unpickled.
+The files have the names that PEFT gives its own, and so do the keys of the config where PEFT has them. Nothing is unpickled.
+
+    format                              psr-2; psr-1, which had neither a base model nor a strength of its own, loads as before
+    form, equation, span, d_model       what is added to which tokens: psr/steering/forms.py
+    hook, layers                        where: after these decoder blocks, counted from 0
+    base_model_name_or_path, revision   the model it was fitted on: its name on the hub and commit, or its folder's name
+    fingerprint                         of that model and its tokenizer, which decides
+    recommended_alpha, safe_alpha       the strength to use, and from where to where answers make sense; null: not measured
+    origin                              attribute, method, settings, figures
 """
 
 from __future__ import annotations
@@ -12,7 +20,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,11 +30,14 @@ from torch import Tensor
 
 from psr.errors import PsrError
 from psr.lm.fingerprints import akin
+from psr.lm.hub import HUB_ID, check_name, snapshot
 from psr.steering.forms import form_named
-from psr.types import Span
+from psr.types import UNNAMED, ModelName, Span
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_FORMAT = "psr-1"
+HOOK = "residual stream after each decoder block of `layers`"
+_FORMAT, _FIRST = "psr-2", "psr-1"
+_STRENGTHS = ("recommended_alpha", "safe_alpha")  # of the origin; in the file they stand beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +47,7 @@ class SteeringModule:
     id: names the module in completions. form: "Const", "PSR", "Proj", or with a rank "PSR4", "LoReFT4" (psr.steering.forms
     has the formulas). layers: decoder blocks, 0-based. span: "R" or "QR". model: fingerprint of the model and tokenizer
     it was fitted on. tensors[name]: [len(layers), *shape], fp32 on CPU. origin: JSON-able: attribute, method, fit
-    settings, ids of what it was made from.
+    settings, ids of what it was made from. base: what that model is called, for people.
     Raises PsrError when the tensors do not fit the form or are not finite.
 
         >>> module.form, module.span, module.tensors["z"].shape == (lm.n_layers, lm.d_model)
@@ -50,6 +61,7 @@ class SteeringModule:
     model: str
     tensors: Mapping[str, Tensor]
     origin: Mapping[str, Any] = field(default_factory=dict)
+    base: ModelName = UNNAMED
 
     def __post_init__(self) -> None:
         shapes = form_named(self.form).shapes(self.d_model)
@@ -131,41 +143,39 @@ def save_module(module: SteeringModule, folder: Path | str) -> Path:
         "format": _FORMAT,
         "id": module.id,
         "form": module.form,
+        "equation": form_named(module.form).equation,
+        "hook": HOOK,
         "layers": list(module.layers),
         "span": module.span,
         "d_model": module.d_model,
-        "model": module.model,
-        "origin": dict(module.origin),
+        "base_model_name_or_path": module.base.name,
+        "revision": module.base.revision,
+        "fingerprint": module.model,
+        **{name: module.origin.get(name) for name in _STRENGTHS},
+        "origin": {name: value for name, value in module.origin.items() if name not in _STRENGTHS},
     }
     aside = folder / (WEIGHTS + ".part")
     save_file({name: tensor.contiguous() for name, tensor in module.tensors.items()}, aside)
     os.replace(aside, folder / WEIGHTS)
     aside = folder / (CONFIG + ".part")
-    aside.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    aside.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(aside, folder / CONFIG)
     return folder
 
 
-def load_module(folder: Path | str) -> SteeringModule:
-    """The module that `save_module` wrote into `folder`, bit for bit.
+def load_module(folder: Path | str, *, revision: str | None = None) -> SteeringModule:
+    """The module that `save_module` wrote into `folder`, bit for bit, or one of the Hugging Face hub by its name.
 
-    Raises PsrError when the folder is missing, damaged or of another format.
+    revision: of a module of the hub, and required there: the commit, 40 hex digits, as for a model. Its two files are fetched
+    once, into the hub's cache, and never with HF_HUB_OFFLINE set.
+    Raises PsrError when the folder is missing, damaged or of another format, and when the hub does not give the module.
 
         >>> psr.load_module(psr.save_module(module, "my-module")).id
         'pirate'
     """
-    folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise PsrError(
-                "not a steering module",
-                where=folder,
-                expected=f"{CONFIG} and {WEIGHTS}",
-                got=f"no {name}",
-                do="Give the folder that `save_module` wrote.",
-            )
+    folder = _located(str(folder), revision)
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS)
     except Exception as error:  # safetensors and json raise types of their own
         raise PsrError(
@@ -177,23 +187,51 @@ def load_module(folder: Path | str) -> SteeringModule:
     return _build(config, tensors, folder)
 
 
-def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> SteeringModule:
-    if config.get("format") != _FORMAT:
+def _located(name: str, revision: str | None) -> Path:
+    """The folder with the module's two files."""
+    folder, hub = Path(name), ""
+    if revision is not None:
+        if folder.exists():
+            raise PsrError("only a module of the hub has a revision", where=name, got=revision, do="Leave it out.")
+        check_name(name, revision)
+        folder = snapshot(name, revision, (CONFIG, WEIGHTS), "module")
+    elif not folder.exists() and HUB_ID.fullmatch(name):
+        hub = " For a module of the hub, give the commit that is meant as its revision."
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
+            raise PsrError(
+                "not a steering module",
+                where=name,
+                expected=f"{CONFIG} and {WEIGHTS}",
+                got=f"no {file}",
+                do=f"Give the folder that `save_module` wrote.{hub}",
+            )
+    return folder
+
+
+def _build(config: Any, tensors: dict[str, Tensor], folder: Path) -> SteeringModule:
+    version = config.get("format") if isinstance(config, dict) else None
+    if version not in (_FORMAT, _FIRST):
         raise PsrError(
-            "a steering module of an unknown format", where=folder, expected=_FORMAT, got=config.get("format")
+            "a steering module of an unknown format",
+            where=folder,
+            expected=f"{_FORMAT} or {_FIRST}",
+            got=repr(version),
+            do="Take the release of psr that wrote it, or a newer one.",
         )
     try:
         if config["span"] not in get_args(Span):
             raise KeyError(f"span {config['span']!r}")
-        return SteeringModule(
+        module = SteeringModule(
             id=config["id"],
             form=config["form"],
             layers=tuple(config["layers"]),
             span=config["span"],
-            model=config["model"],
+            model=config["model" if version == _FIRST else "fingerprint"],
             tensors=tensors,
             origin=config["origin"],
         )
+        return module if version == _FIRST else _complete(module, config)
     except (KeyError, TypeError, AttributeError) as error:
         raise PsrError(
             "a steering module's config is incomplete",
@@ -201,3 +239,12 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
             got=f"missing or wrong: {error}",
             do="Fetch or fit it again.",
         ) from error
+
+
+def _complete(module: SteeringModule, config: dict[str, Any]) -> SteeringModule:
+    """With what the second format has beside the first."""
+    if config["hook"] != HOOK:
+        raise KeyError(f"hook {config['hook']!r}")
+    strengths = {name: config[name] for name in _STRENGTHS if config[name] is not None}
+    base = ModelName(config["base_model_name_or_path"], config["revision"])
+    return replace(module, origin={**module.origin, **strengths}, base=base)

@@ -7,7 +7,7 @@ memory budget allows: the frozen model's work on a batch is shared, and each com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,7 @@ class Fit:
         """Its row, its training curve, its folder."""
         from psr.steering.module import save_module
 
-        save_module(module, folder / self.home)
+        save_module(replace(module, base=self.material.lm.name), folder / self.home)
         write_curves(folder / "curves.parquet", {module.id: curve})
         row = {
             "id": module.id, "attribute": self.material.attribute, "method": self.method.slug, **asdict(self.method),

@@ -24,6 +24,7 @@ TOUCHED = {
     "distill.md": [
         "my-pirate-too/adapter_config.json",
         "my-pirate-too/adapter_model.safetensors",
+        "my-pirate/README.md",
         "my-pirate/adapter_config.json",
         "my-pirate/adapter_model.safetensors",
         "my-pirate/answers.jsonl",
@@ -34,6 +35,16 @@ TOUCHED = {
     "method.md": ["my_lab/__init__.py", "my_lab/methods.py", "my_lab/objectives.py", "params.yaml"],
     "model.md": [],
     "side-effects.md": ["data/small/side_effects.dvc", "params.yaml"],
+    "publish.md": [
+        "my-pirate-too/README.md",
+        "my-pirate-too/adapter_config.json",
+        "my-pirate-too/adapter_model.safetensors",
+        "my-pirate/README.md",
+        "my-pirate/adapter_config.json",
+        "my-pirate/adapter_model.safetensors",
+        "my-pirate/answers.jsonl",
+        "questions.txt",
+    ],
 }
 WRITTEN = re.compile(
     r"dvc\.lock|data/profiles/dvc\.lock|data/\w+/\w+\.(json|yaml)|plots/.*|\.gitignore|data/.*\.gitignore"

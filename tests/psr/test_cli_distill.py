@@ -79,6 +79,8 @@ def test_it_passes_on_what_it_is_told_and_saves_the_module_and_answers(run, tmp_
         "seed": 3, "sampling": psr.Sampling(9, 0.7), "method": "a-psr-mse-qr", "force": False,
     }  # fmt: skip
     assert psr.load_module(out).recommended_alpha == 1.25
+    card = (out / "README.md").read_text()
+    assert "| this module | effect | 88 (70 to 96) | 1 | 1.25 | `likelihood` |" in card
     assert [json.loads(line)["steered"] for line in (out / "answers.jsonl").read_text().splitlines()] == [
         "[red]Arr\x1b[2J"
     ]

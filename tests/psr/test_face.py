@@ -23,6 +23,7 @@ PUBLIC = {
     "a module": "SteeringModule load_module save_module steer token_strengths",
     "a module for other programs": "lens_hooks control_vector ControlVector save_control_vector",
     "judges": "judge_all JudgeItem Judgement Verdicts Usage",
+    "a module that others use": "CardData CardFacts CardFigure ModelName Pushed distilled_facts push_module write_card",
     "errors": "PsrError JudgeError",
 }
 NAMES = sorted(" ".join(PUBLIC.values()).split())

@@ -1,6 +1,7 @@
 """Modules go to disk and back bit-exact, and refuse what does not fit."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from psr.errors import PsrError
 from psr.steering.forms import FORMS, init_params
 from psr.steering.module import CONFIG, WEIGHTS, SteeringModule, check_alpha, check_model, load_module, save_module
+from psr.types import ModelName
 
 
 def module(form: str = "PSR", layers: tuple[int, ...] = (0, 2), d: int = 8, seed: int = 0) -> SteeringModule:
@@ -106,3 +108,43 @@ def test_values_that_are_not_finite_are_refused():
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_finite_alpha_is_taken_as_it_is(alpha):
     assert check_alpha(alpha) == alpha
+
+
+def test_the_config_says_what_it_is_without_reading_code(tmp_path):
+    given = replace(
+        module(),
+        origin={"attribute": "persona/pirate", "recommended_alpha": 1.25, "safe_alpha": [0.0, 2.0]},
+        base=ModelName("maker/tiny", "0123456789abcdef0123456789abcdef01234567"),
+    )
+    config = json.loads((save_module(given, tmp_path) / CONFIG).read_text())
+    assert config["format"] == "psr-2"
+    assert (config["base_model_name_or_path"], config["revision"]) == given.base
+    assert config["fingerprint"] == "fingerprint"
+    assert "residual stream after each decoder block" in config["hook"]
+    assert config["equation"] == "A' = A + α · λ(A) · z, λ(A) = ReLU(A · w + b)"
+    assert (config["recommended_alpha"], config["safe_alpha"]) == (1.25, [0.0, 2.0])
+    assert config["origin"] == {"attribute": "persona/pirate"}, "each thing stands once"
+    assert load_module(tmp_path).origin == given.origin
+    assert load_module(tmp_path).base == given.base
+
+
+def test_a_folder_of_the_first_format_loads_as_before(tmp_path):
+    folder = save_module(module(), tmp_path)
+    first = {"peft_type": "PSR", "format": "psr-1", "id": "old", "form": "PSR", "layers": [0, 2], "span": "QR", "d_model": 8,
+             "model": "fingerprint", "origin": {"recommended_alpha": 1.5, "safe_alpha": [0, 3]}}  # fmt: skip
+    (folder / CONFIG).write_text(json.dumps(first))
+    old = load_module(folder)
+    assert (old.id, old.model, old.recommended_alpha, old.base) == ("old", "fingerprint", 1.5, ModelName())
+    assert all(torch.equal(old.tensors[name], tensor) for name, tensor in module().tensors.items())
+
+
+@pytest.mark.parametrize(("key", "value"), [("format", "psr-3"), ("hook", "attention output"), ("fingerprint", None)])
+def test_a_newer_format_or_another_place_is_refused_in_one_line(tmp_path, key, value):
+    folder = save_module(module(), tmp_path)
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(
+        json.dumps({name: kept for name, kept in (config | {key: value}).items() if kept is not None})
+    )
+    with pytest.raises(PsrError, match=r"psr-3|hook|fingerprint") as caught:
+        load_module(folder)
+    assert "\n" not in str(caught.value)
