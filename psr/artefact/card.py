@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psr.artefact.facts import HARMFUL, MODULE, CardFacts, CardFigure, installed
 from psr.cli_text import clean, ranges
@@ -64,7 +64,7 @@ def card(module: SteeringModule, facts: CardFacts, digest: str) -> str:
         "What it adds": _adds(module, facts),
         "Use": _use(module),
         "Figures": _measured(facts),
-        "Side effects": _table(facts.side_effects),
+        "Side effects": _beside(facts),
         "Faithfulness": _faithful(facts),
         "Data": _data(facts),
         "How to reproduce": _reproduce(facts),
@@ -87,15 +87,16 @@ def _metadata(module: SteeringModule, facts: CardFacts, digest: str) -> str:
         for one in facts.figures
         if one.of == MODULE and one.value is not None
     ]  # fmt: skip
-    return ModelCardData(
+    about = ModelCardData(
         base_model=one_line(module.base.name) if module.base.revision else None,
         license=one_line(facts.license) or None,
         library_name=LIBRARY,
         tags=["psr", "steering-vector", "activation-steering"],
         model_name=one_line(module.id),
         eval_results=results or None,
-        **{DIGEST: digest},
-    ).to_yaml()
+    )
+    about[DIGEST] = digest
+    return about.to_yaml()
 
 
 def _replaces(module: SteeringModule, facts: CardFacts) -> Iterator[str]:
@@ -135,9 +136,9 @@ def _adds(module: SteeringModule, facts: CardFacts) -> Iterator[str]:
         yield f"- Range: answers keep making sense from α = {_number(low)} to {_number(high)}, as far as was tried."
 
 
-def _range(safe: object, where: str) -> tuple[float, float]:
+def _range(safe: Any, where: str) -> tuple[float, float]:
     try:
-        low, high = map(float, safe)  # type: ignore[arg-type]
+        low, high = map(float, safe)
     except (TypeError, ValueError):
         raise PsrError("the range of strengths is none", where=where, expected="two numbers", got=repr(safe)) from None
     return low, high
@@ -167,6 +168,14 @@ def _measured(facts: CardFacts) -> Iterator[str]:
         yield "By strength, on the questions that chose it:"
         yield ""
         yield from _table(facts.curve)
+
+
+def _beside(facts: CardFacts) -> Iterator[str]:
+    if facts.side_effects:
+        yield "Each at the strength that is given, which need not be the recommended one. How far the model moves on unrelated prompts is "
+        yield "`drift`, in nats a token; `length` is in tokens; the rest is 0 to 100."
+        yield ""
+    yield from _table(facts.side_effects)
 
 
 def _faithful(facts: CardFacts) -> Iterator[str]:
@@ -214,7 +223,7 @@ def _table(figures: Sequence[CardFigure]) -> Iterator[str]:
             escaped(one.of),
             escaped(one.measure),
             _interval(one),
-            f"{one.n}" + (f" (and {one.unscored} without a value)" if one.unscored else ""),
+            ("–" if one.n is None else f"{one.n}") + (f" (and {one.unscored} without a value)" if one.unscored else ""),
             _number(one.alpha),
             code(one.judge) if one.judge else "none, it is counted",
         )

@@ -25,7 +25,7 @@ class CardData(NamedTuple):
 
 
 class CardFigure(NamedTuple):
-    """A figure with its 95 % interval. of: whose; value: None where it is missing. n: over how many answers, of which `unscored`
+    """A figure with its 95 % interval. of: whose; value: None where it is missing. n: over how many answers; `unscored`
     more have no value. alpha: the strength of steering, None where nothing is steered. judge: who rated, empty for arithmetic."""
 
     of: str
@@ -33,7 +33,7 @@ class CardFigure(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-    n: int
+    n: int | None
     unscored: int = 0
     alpha: float | None = None
     judge: str = ""

@@ -98,7 +98,7 @@ def carded(root: Path, profile: str, row: Row, seed: int | None) -> tuple[Steeri
             figures=tuple(_figures(ask(FIGURES, key).dicts(), judge)),
             judged=_judged(ask(CALIBRATION, key[:1]).dicts()),
             curve=tuple(_curve(curve, judge)),
-            side_effects=tuple(_side_effects(data, row)),
+            side_effects=tuple(_side_effects(data, row, judge)),
             faithfulness=tuple(_faithfulness(ask(FAITHFUL, [*key, PARAPHRASE]).dicts())),
             reproduce=(_commands(root, profile, row, repetition),),
         )
@@ -176,18 +176,31 @@ def _faithfulness(rows: Sequence[Row]) -> Iterable[CardFigure]:
             )
 
 
-def _side_effects(data: Path, row: Row) -> Iterable[CardFigure]:
-    """What python -m flows.side_effects stored; nothing where it was not run."""
+def _side_effects(data: Path, row: Row, judge: str) -> Iterable[CardFigure]:
+    """What python -m flows.side_effects stored, of conversations the first and the last turn; nothing where it was not run."""
     file = data / "side_effects" / "side_effects.parquet"
     if not file.is_file():
         return
-    for one in read_table(file, "side_effects"):
-        if one["attribute"] != row["attribute"] or one["method"] not in ("plain", "prompt", row["method"]):
-            continue
-        of = MODULE if one["method"] == row["method"] else one["method"]
-        turn = "" if one.get("turn") is None else f", turn {one['turn']}"
-        alpha = one["alpha"] if of == MODULE else None
-        yield CardFigure(of, f"{one['measure']}{turn}", one["value"], one["low"], one["high"], one["n"], 0, alpha)
+    names = {
+        "plain": "plain",
+        "prompt": "prompt",
+        row["method"]: MODULE,
+        f"{row['method']}+signs": "the signs of its directions randomised",
+    }
+    rows = [
+        one
+        for one in read_table(file, "side_effects")
+        if one["attribute"] == row["attribute"] and one["method"] in names
+    ]
+    shown = {0, 1, max((one["turn"] for one in rows), default=0)}
+    for one in (one for one in rows if one["turn"] in shown):
+        of, many = names[one["method"]], one["seeds"] > 1 and one["alpha"] is not None
+        of = f"{of.replace(MODULE, 'this method')}, over {one['seeds']} seeds" if many else of
+        turn = f", turn {one['turn']}" if one["turn"] else ""
+        why = f" ({one['note']})" if one["note"] else ""
+        by = judge if one["measure"] in ("effect", "coherence") else ""
+        yield CardFigure(of, f"{one['measure']}{turn}{why}", one["value"], one["low"], one["high"],
+                         one["n"], one["n_unscored"] or 0, one["alpha"], by)  # fmt: skip
 
 
 def _data(

@@ -11,6 +11,7 @@ import yaml
 
 import psr
 from flows import card
+from tasks.shown import card as tables_shown
 from tasks.shown.card import recommended, safe_range
 from tests.results_folder import write_results
 
@@ -55,6 +56,39 @@ def test_the_card_has_what_the_tables_say_and_what_they_do_not(root, capsys):
         assert re.search(row, text), row
     assert "Not measured." in text.partition("## Side effects")[2].partition("##")[0]
     assert yaml.safe_load(text.split("---\n")[1])["license"] == "mit"
+
+
+def test_side_effects_stand_with_the_prompts_own_beside_them_where_they_were_measured(root, monkeypatch):
+    def one(method, measure, turn, value, **more):
+        known = {"attribute": "persona/pirate", "method": method, "measure": measure, "turn": turn}
+        known |= dict.fromkeys(("value", "low", "high"), value)
+        known |= {"alpha": 1.5 if "psr" in method else None, "n": 8, "n_unscored": None, "seeds": 3, "note": ""}
+        return {**known, **more}
+
+    rows = [
+        *(
+            one(method, "drift", 0, value)
+            for method, value in (("prompt", 0.25), ("a-psr-mse-qr", 0.5), ("s-const-dim-r", 9.0))
+        ),
+        *(one("a-psr-mse-qr", "effect", turn, 80.0 + turn) for turn in (1, 5, 10)),
+        one("plain", "english", 0, None, n=None, note="no answers"),
+        one("prompt", "drift", 0, 7.0, attribute="persona/gloomy"),
+    ]
+    read = tables_shown.read_table
+    monkeypatch.setattr(
+        tables_shown, "read_table", lambda file, name: rows if name == "side_effects" else read(file, name)
+    )
+    (root / "data/quick/side_effects").mkdir()
+    (root / "data/quick/side_effects/side_effects.parquet").touch()
+    assert card.main([*WANTED, "--out", "artefact"], root) == 0
+    shown = (root / "artefact/README.md").read_text().partition("## Side effects")[2].partition("\n## ")[0]
+    assert [line for line in shown.splitlines() if line.startswith("|")][2:] == [
+        "| prompt | drift | 0.25 (0.25 to 0.25) | 8 | – | none, it is counted |",
+        "| this method, over 3 seeds | drift | 0.5 (0.5 to 0.5) | 8 | 1.5 | none, it is counted |",
+        "| this method, over 3 seeds | effect, turn 1 | 81 (81 to 81) | 8 | 1.5 | `testbed (rubric 1)` |",
+        "| this method, over 3 seeds | effect, turn 10 | 90 (90 to 90) | 8 | 1.5 | `testbed (rubric 1)` |",
+        r"| plain | english \(no answers\) | – | – | – | none, it is counted |",
+    ]
 
 
 def test_the_module_is_that_of_the_pipeline_with_its_strength(root):
