@@ -342,9 +342,7 @@ def export(
         from psr.cli_export import check_format, export_into
 
         check_format(format)
-        setup = _open(
-            model, revision, module, module_revision, alpha, dtype, device, max_new_tokens, 0.0, template
-        )
+        setup = _open(model, revision, module, module_revision, alpha, dtype, device, max_new_tokens, 0.0, template)
         export_into(out, setup.lm, setup.module, questions, setup.alpha, max_new_tokens)
 
 

@@ -20,7 +20,7 @@ class CardData(NamedTuple):
     """What was fitted on, chosen by or measured on: how many, and a hash of them."""
 
     what: str
-    count: int | None
+    n: int | None
     digest: str
 
 
