@@ -78,7 +78,7 @@ def test_side_effects_stand_with_the_prompts_own_beside_them_where_they_were_mea
     monkeypatch.setattr(
         tables_shown, "read_table", lambda file, name: rows if name == "side_effects" else read(file, name)
     )
-    (root / "data/quick/side_effects").mkdir()
+    (root / "data/quick/side_effects").mkdir(exist_ok=True)
     (root / "data/quick/side_effects/side_effects.parquet").touch()
     assert card.main([*WANTED, "--out", "artefact"], root) == 0
     shown = (root / "artefact/README.md").read_text().partition("## Side effects")[2].partition("\n## ")[0]
