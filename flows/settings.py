@@ -16,6 +16,7 @@ from pathlib import Path
 from flows import environment, params
 from flows.doors import answered
 from flows.sections import Profile
+from tasks.asking.kept import check_keys
 from tasks.benchmarks.catalogue import attributes_of, benchmarks_of
 from tasks.benchmarks.judges import check_judges, judges_named
 from tasks.engine.files import write_text
@@ -51,13 +52,16 @@ def missing(root: Path, settings: Profile) -> dict[str, str]:
     return {path: what for path, what in inputs.items() if not (root / path).exists()}
 
 
-def check_questions(settings: Profile, absent: Container[str] = ()) -> None:
+def check_questions(settings: Profile, absent: Container[str] = (), *, judging: bool = False) -> None:
     """Raise PsrError for an attribute that its benchmark does not have, or that the judge cannot judge.
 
-    absent: paths of benchmarks of which nothing can be said."""
+    absent: paths of benchmarks of which nothing can be said. judging: whether the judge will be asked, for which its endpoint
+    needs a key."""
     attributes = attributes_of(one for one in settings.benchmarks if one.path not in absent)
     judges = judges_named(attributes, **settings.judge.model_dump())
     check_judges(judges, attributes, benchmarks_of(settings.benchmarks))
+    if judging:
+        check_keys(judges)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

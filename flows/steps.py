@@ -38,8 +38,10 @@ def planned(
         settings = params.load(root, profile, changes)
         with opened(root) as pipeline, resolved(root, profile, settings, pipeline, dry_run=dry_run):
             steps = pipeline.plan(profile)
-            if to_do(steps):
-                check_questions(settings, missing(root, settings) if dry_run else ())
+            if ahead := to_do(steps):
+                absent = missing(root, settings) if dry_run else ()
+                judging = not dry_run and any("judge" in step.sections for step in ahead)
+                check_questions(settings, absent, judging=judging)
             keep(root)
             yield settings, pipeline, steps
 

@@ -4,15 +4,32 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from psr.fitting.methods import BY_SLUG
+from psr.judges.llm import Answer
 from psr.types import Completion, CurvePoint, Dropped, Judgement, Method, PromptPair, Triplet, short_hash
+from tasks.asking.kept import KeptAnswers
 from tasks.benchmarks.catalogue import BENCHMARKS, benchmark_named
 from tasks.steps.results import measure_rows, published_rows
 from tasks.tables import parquet as tables
+from tasks.tables.judge_answers import FILE
 
 MODEL = "0123456789abcdef"
 ATTRIBUTES = ("persona/gloomy", "persona/pirate")
 SLUGS = ("s-const-dim-r", "a-psr-mse-qr")
 TA_CP = {"plain": 1.0, "prompt": 95.0, "s-const-dim-r": 20.0, "a-psr-mse-qr": 93.0}
+JUDGE_ANSWER = Answer(
+    "a",
+    "openai:judge-1",
+    "persona-text-1",
+    "trait",
+    "judge-1",
+    "hash",
+    "Score: [[80]]",
+    80.0,
+    "",
+    90,
+    6,
+    "2026-01-01T00:00:00+00:00",
+)
 LAYERS = {"s-const-dim-r": (2,), "a-psr-mse-qr": (0, 1, 2)}
 
 
@@ -47,8 +64,8 @@ def write_results(
     adapters: bool = False,
     suite: bool = True,
 ) -> Path:
-    """Write data/{profile} under `root`, steered answers saying `text`; with `adapters` the modules' files too, and
-    without `suite` no figures of format instructions and concepts."""
+    """Write data/{profile} under `root`, and an answer of a judge; steered answers say `text`. With `adapters` the modules' files
+    too, and without `suite` no figures of format instructions and concepts."""
     data = root / "data" / profile
     _write_fitting(data)
     _write_search(data)
@@ -58,6 +75,7 @@ def write_results(
     tables.write_table(
         data / "bench/bench.parquet", "bench", [bench_row("generate", 0.95), bench_row("fit-floor", 0.8, "missed")]
     )
+    KeptAnswers(root / FILE)["a"] = JUDGE_ANSWER
     tables.write_table(data / "claims/claims.parquet", "claims", [claim_row()])
     tables.write_table(
         data / "adaptation/adaptation.parquet",

@@ -1,1 +1,1 @@
-"""The contract of a judge, how completions are judged, and a judge of rules. Reads no environment variable: a key is passed in."""
+"""The contract of a judge, and judges: rules, likelihoods, models that are asked. Reads no environment variable: a key is passed in."""

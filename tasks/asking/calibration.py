@@ -17,6 +17,7 @@ from psr.errors import PsrError
 from psr.judges.judging import Judge
 from psr.types import INSTRUCTED, PLAIN, JudgeItem
 from tasks.asking.judgements import judged_by
+from tasks.asking.kept import keeping
 from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import Cells
 from tasks.engine.context import StepContext
@@ -77,9 +78,10 @@ def row_of(attribute: str, judge: Judge, calibration: Calibration) -> dict[str, 
 
 
 def ready(judges: Mapping[str, Judge], selected: Path, model: ModelSettings) -> dict[str, Judge]:
-    """The judges, able to judge. selected: the output of the step `select`."""
+    """The judges, able to judge. selected: the output of the step `select`, data/PROFILE/select of the repository."""
+    judges = keeping(judges, selected.parents[2])
     if not any(hasattr(judge, "ready") for judge in judges.values()):
-        return dict(judges)
+        return judges
     from psr.judges.likelihoods import Calibration
 
     rows = read_table(selected / "calibrations.parquet", "calibrations")

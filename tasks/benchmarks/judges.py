@@ -7,6 +7,8 @@ one more method: `refuses(attribute)` says why an attribute cannot be judged, or
 anything starts.
 
 A judge that has to see answers of the model first has two methods more, `calibrate` and `ready` (tasks/asking/calibration.py).
+One that asks a language model has `calls_per_item`, the questions that it asks about an answer, and may have two such fields
+that are no settings: `answers`, which keeps what was answered, and `key_of`, which knows an endpoint's key (tasks/asking/kept.py).
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ JUDGES = {
     "testbed": "psr.testbed.judges:TestbedJudge",
     "rules": "psr.judges.rules:RulesJudge",
     "likelihood": "psr.judges.likelihoods:Likelihoods",
+    "openai": "psr.judges.endpoint:OpenAIJudge",
+    "local": "psr.judges.local:LocalJudge",
 }
 GIVEN = ("benchmark", "attributes")  # fields that are no settings
 NEEDS = {

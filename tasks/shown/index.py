@@ -15,6 +15,7 @@ import duckdb
 
 from psr.errors import PsrError
 from tasks.shown.query import Question, answer
+from tasks.tables.judge_answers import judge_answers
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.schemas import SCHEMAS, STAGES
 
@@ -77,7 +78,12 @@ def rebuild(root: Path | str) -> Path:
         part = Path(spare) / target.name
         with duckdb.connect(str(part), config=FORMAT) as connection:
             connection.begin()
-            _build(connection, _files(target.parent, "*", Path(spare)))
+            files, kept = (
+                _files(target.parent, "*", Path(spare)),
+                Path(spare) / "kept" / "judges" / "judge_answers.parquet",
+            )
+            files["judge_answers"].append(write_table(kept, "judge_answers", judge_answers(root)))
+            _build(connection, files)
             _describe(connection)
             connection.commit()
         os.replace(part, target)

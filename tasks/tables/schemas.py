@@ -44,6 +44,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "calibrations": _schema(
         """attribute str, judge str, rubric str, auc float, agreement float?, spoilt float, hardest str, marks str"""
     ),
+    "judge_answers": _schema(
+        """key str, judge str, rubric str, dimension str, model str, text str, reply str, value float?, error str, tokens_in int,
+        tokens_out int, asked_at str"""
+    ),
     "triplets": _schema("""id str, pair str, completion str, trait float, coherence float"""),
     "dropped": _schema("""completion str, reason str"""),
     "modules": _schema(
@@ -129,6 +133,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "completions": ("complete", "search", "steer", "faithfulness"),
     "judgements": ("select", "search", "judge"),
     "calibrations": ("select",),
+    "judge_answers": (),  # of no profile: tasks.asking.kept
     "triplets": ("select",),
     "dropped": ("select",),
     "modules": ("distill",),

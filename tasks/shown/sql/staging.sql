@@ -24,6 +24,11 @@ CREATE TABLE stg_calibrations AS
     FROM staged('calibrations') ORDER BY profile, attribute;
 COMMENT ON TABLE stg_calibrations IS 'What judges by likelihood were calibrated to.';
 
+CREATE TABLE stg_judge_answers AS
+    SELECT key, judge, rubric, dimension, model, text, reply, value, error, tokens_in, tokens_out, asked_at
+    FROM staged('judge_answers') ORDER BY key;
+COMMENT ON TABLE stg_judge_answers IS 'What judges that are language models have answered, whichever profile asked.';
+
 CREATE TABLE stg_triplets AS
     SELECT profile, id, pair, completion, trait, coherence FROM staged('triplets') ORDER BY profile, id;
 COMMENT ON TABLE stg_triplets IS 'Answers that were kept to learn from.';

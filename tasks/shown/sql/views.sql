@@ -38,6 +38,17 @@ CREATE VIEW calibrations AS
     FROM stg_calibrations ORDER BY profile, attribute;
 COMMENT ON VIEW calibrations IS 'How well a judge by likelihood tells answers apart, and the marks that it judges by.';
 
+CREATE VIEW judge_answers AS
+    SELECT judge, rubric, dimension, model, value, reply, error, tokens_in, tokens_out, asked_at, text, key
+    FROM stg_judge_answers ORDER BY judge, rubric, dimension, asked_at, key;
+COMMENT ON VIEW judge_answers IS 'Every answer of a judge that is a language model, whichever profile asked; none is asked for twice.';
+
+CREATE VIEW judge_usage AS
+    SELECT judge, rubric, model, count(*) AS calls, count(*) FILTER (value IS NULL) AS without_value,
+           sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, min(asked_at) AS first_asked, max(asked_at) AS last_asked
+    FROM stg_judge_answers GROUP BY judge, rubric, model ORDER BY judge, rubric, model;
+COMMENT ON VIEW judge_usage IS 'What such judges cost: answers and tokens.';
+
 CREATE VIEW figures AS
     SELECT profile, benchmark, model, attribute, name AS method, scope, form, objective, span, layer, figure,
            value, low, high, alpha, coherence, reached, n, n_unscored, seeds, method AS slug, module, favoured, position
