@@ -128,16 +128,16 @@ class Questionnaire:
             if item.attribute in self.attributes
             for rubric in self.rubrics
         }
-        found = {question.key: answers.get(question.key) for question in questions.values()}
+        kept = {question.key: answers.get(question.key) for question in questions.values()}
         fresh: list[Answer] = []
 
         def keep(answer: Answer) -> None:
-            answers[answer.key] = found[answer.key] = answer
+            answers[answer.key] = kept[answer.key] = answer
             fresh.append(answer)
 
-        if unasked := list({q.key: q for q in questions.values() if found[q.key] is None}.values()):
+        if unasked := list({q.key: q for q in questions.values() if kept[q.key] is None}.values()):
             ask(unasked, keep)
-        judgements = self._judgements(items, {at: found[question.key] for at, question in questions.items()})
+        judgements = self._judgements(items, {at: kept[question.key] for at, question in questions.items()})
         usage = Usage(len(fresh), sum(one.tokens_in for one in fresh), sum(one.tokens_out for one in fresh))
         return Verdicts(tuple(judgements), usage)
 

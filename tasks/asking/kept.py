@@ -44,9 +44,9 @@ class KeptAnswers:
 
     def __setitem__(self, key: str, answer: Answer) -> None:
         """Keep an answer. One that another process has kept meanwhile stays."""
-        places = ", ".join("?" * len(COLUMNS))
+        marks = ", ".join("?" * len(COLUMNS))
         with self._open() as connection:
-            connection.execute(f"INSERT OR IGNORE INTO answers VALUES ({places})", [key, *astuple(answer)[1:]])  # noqa: S608
+            connection.execute(f"INSERT OR IGNORE INTO answers VALUES ({marks})", [key, *astuple(answer)[1:]])  # noqa: S608
 
     def spent(self, judge: str) -> Usage:
         """What all answers of a judge cost."""
