@@ -1,9 +1,10 @@
-"""The command of the ablation, what a single layer needs to match the prompt: `python -m flows.ablate [--profile quick]
+"""The command of the ablation, what PSR needs to match the prompt: `python -m flows.ablate [--profile quick]
 [--attribute NAME ...] [--variant NAME ...] [--seeds 3]`.
 
-Beyond the paper: rank, objective, warm start and layer of a one-layer PSR, over seeds, against the prompt. Uses a finished
-profile's triplets, and makes those of attributes that the profile lacks. Stored in data/PROFILE/ablation, which DVC keeps,
-and in the view `ablation`; finished measurements are kept, so it may be stopped at any time.
+Beyond the paper: rank, objective, warm start and layer of a one-layer PSR, the number of triplets, and negatives, over seeds,
+against the prompt: its effect, and its drift at that effect. Uses a finished profile's triplets, and makes those of attributes
+that the profile lacks. Stored in data/PROFILE/ablation, which DVC keeps, and in the view `ablation`; finished measurements are
+kept, so it may be stopped at any time.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from tasks.engine.cells import HOME, Cells
 from tasks.engine.lockfiles import code_of
 from tasks.engine.locks import reproducing
 from tasks.engine.pipeline import add_output
-from tasks.shown.studies import ablation_table
+from tasks.shown.studies import ablation_table, spared_table
 from tasks.shown.tables import terminal
 from tasks.studies import CODE
 from tasks.studies.ablation.material import subjects, wanted_attributes
 from tasks.studies.ablation.study import Study
-from tasks.studies.ablation.table import ablation_rows, store, summary
-from tasks.studies.ablation.variants import grid, parse_variant
+from tasks.studies.ablation.table import ablation_rows, spared, store, summary
+from tasks.studies.ablation.variants import FORM, grid, parse_variant
 
 WIDE = 200  # columns without a terminal
 
@@ -85,19 +86,21 @@ def _show(data: Path) -> None:
     rows, console = ablation_rows(data), Console() if sys.stdout.isatty() else Console(width=WIDE)
     for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
         console.print(terminal(ablation_table(rows, benchmark)))
-        print(summary(rows, benchmark), flush=True)
+        print(summary(rows, benchmark))
+        console.print(terminal(spared_table(rows, benchmark)))
+        print(*spared(rows, benchmark), sep="\n", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.ablate", description="What one layer needs to do what the prompt does."
+        prog="python -m flows.ablate", description="What PSR needs to do what the prompt does, and at what drift."
     )
     add = parser.add_argument
     add("--profile", default=params.DEFAULT_PROFILE, help="whose parameters and triplets to use (default: %(default)s)")
     add("--attribute", action="append", default=[], metavar="NAME",
         help="pirate, or ifeval/startend:quotation; may be given again (default: the profile's)")  # fmt: skip
     add("--variant", action="append", default=[], metavar="NAME",
-        help="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta; may be given again")  # fmt: skip
+        help=f"{FORM}; may be given again (default: a grid of one-layer variants)")  # fmt: skip
     add("--seeds", type=int, default=3, help="repetitions, of fit and answers both (default: %(default)s)")
     return parser
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from psr.from_prompt.distilling import distill
     from psr.from_prompt.result import Distilled
     from psr.judges.judging import judge_all
-    from psr.lm.alignment import align
+    from psr.lm.alignment import align, align_plain
     from psr.lm.chats import Prompt, encode_chat
     from psr.lm.loading import load_model
     from psr.lm.models import LanguageModel, wrap
@@ -64,9 +64,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlignedTokens", "Answer", "Attribute", "CardData", "CardFacts", "CardFigure", "ControlVector", "Distilled", "Example",
-    "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement", "LanguageModel", "Message", "Method", "ModelName",
-    "Prompt", "PromptPair", "PsrError", "Pushed", "Request", "Sampling", "SteeringModule", "Targets", "Usage", "Verdicts",
-    "align", "control_vector", "distill", "distilled_facts", "encode_chat", "fit", "generate", "judge_all", "learn",
+    "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement", "LanguageModel", "Message", "Method", "ModelName", "Prompt",
+    "PromptPair", "PsrError", "Pushed", "Request", "Sampling", "SteeringModule", "Targets", "Usage", "Verdicts", "align",
+    "align_plain", "control_vector", "distill", "distilled_facts", "encode_chat", "fit", "generate", "judge_all", "learn",
     "lens_hooks", "load_model", "load_module", "parse_method", "preset", "push_module", "record", "save_control_vector",
     "save_module", "steer", "token_strengths", "wrap", "write_card",
 ]  # fmt: skip
@@ -77,7 +77,7 @@ _NAMES = {  # as above, for when the program runs: file -> what is imported from
     "lm.loading": "load_model",
     "lm.models": "LanguageModel wrap",
     "lm.chats": "Prompt encode_chat",
-    "lm.alignment": "align",
+    "lm.alignment": "align align_plain",
     "lm.recording": "Targets record",
     "steering.module": "SteeringModule load_module save_module",
     "steering.hooks": "steer",

@@ -267,6 +267,11 @@ class Example:
     rejected: tuple[int, ...] | None = None
 
     @property
+    def negative(self) -> bool:
+        """Whether its target is that nothing changes: a plain answer, x y on both sides (psr.align_plain)."""
+        return self.tokens.instructed_ids == self.tokens.plain_ids
+
+    @property
     def prompt_ids(self) -> tuple[int, ...]:
         """x: the plain prompt, up to its last token."""
         return self.tokens.plain_ids[: -self.tokens.response]
@@ -274,7 +279,8 @@ class Example:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One epoch of a fit: means over the epoch. `dead` is the share of (layer, sequence) pairs with no open gate."""
+    """One epoch of a fit: means over the epoch. `dead` is the share of (layer, sequence) pairs with no open gate, which a
+    negative's never are."""
 
     epoch: int
     loss: float

@@ -46,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """All examples as tensors on the CPU. ids: [example, token]; the others: [example]."""
+    """All examples as tensors on the CPU. ids: [example, token]; the others: [example]. negative: bool, Example.negative."""
 
     ids: Tensor
     length: Tensor
@@ -54,9 +54,14 @@ class TrainingSet:
     label: Tensor
     trait: Tensor
     offset: Tensor
+    negative: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def positives(self, rows: Tensor) -> Tensor:
+        """Those of `rows` ([n] long) that are no negatives."""
+        return rows[~self.negative[rows]]
 
     def batch(self, rows: Tensor, device: torch.device) -> Batch:
         """The examples `rows` ([batch] long) as one batch on `device`."""
@@ -102,6 +107,7 @@ def training_set(examples: Sequence[Example], label_span: LabelSpan, pad_id: int
         label=torch.tensor(labels),
         trait=torch.tensor([float(example.trait) for example in examples]),
         offset=spans.cumsum(0) - spans,
+        negative=torch.tensor([example.negative for example in examples]),
     )
 
 

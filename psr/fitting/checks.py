@@ -79,6 +79,18 @@ def check_examples(lm: LanguageModel, examples: Sequence[Example], method: Metho
             )
 
 
+def check_kept(examples: Sequence[Example], settings: FitSettings, where: str = "") -> None:
+    """Raise PsrError where the setting `keep` is about negatives and there is none."""
+    if settings.keep and not any(example.negative for example in examples):
+        raise PsrError(
+            "keep is about negatives, plain answers that shall stay as they are",
+            where=where,
+            expected="one or more among the examples, or keep 0",
+            got=f"none, and keep {settings.keep:g}",
+            do="Add some: psr.Example(psr.align_plain(…)).",
+        )
+
+
 def check_targets(targets: Store, fingerprint: str, layers: Sequence[int], span: str, lengths: Sequence[int]) -> None:
     """Raise PsrError, with the reason, unless `targets` belong to this model, span, layers and sequences."""
     if targets.model != fingerprint:

@@ -36,7 +36,8 @@ def initial_params(problem: Problem) -> dict[str, Tensor]:
         }
     params = init_params(problem.form, layers, d, generator)
     if problem.settings.init == "delta":
-        z = leading_directions(problem.lm, problem.examples, problem.layers, problem.form.rank)
+        positives = [example for example in problem.examples if not example.negative]
+        z = leading_directions(problem.lm, positives, problem.layers, problem.form.rank)
         params["z"] = z.reshape(params["z"].shape).contiguous()
     return params
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from psr.errors import PsrError
+from psr.fitting.checks import check_kept
 from psr.fitting.loop import Diverged, Fitted, Params, Run, begun, ended, pose, steps
 from psr.fitting.losses import dead_gates, mean_error, row_losses, unsteered_errors
 from psr.fitting.presets import FitSettings
@@ -71,6 +72,8 @@ def fit_many(
             expected="one attribute or more, and passes of at least 1 token",
             got=f"{len(examples)} attributes, tokens {tokens}",
         )
+    for name, own_examples in examples.items():
+        check_kept(own_examples, settings, name)
     pool, owned, store = _pooled(examples, targets)
     problem = pose(lm, pool, method, layers, settings, store, frozen_once, objective)
     errors = unsteered_errors(problem)
@@ -80,7 +83,7 @@ def fit_many(
             problem,
             examples=tuple(examples[name]),
             settings=settings if seeds is None else replace(settings, seed=seeds[name]),
-            scale=mean_error(errors[own], problem.objective.name),
+            scale=mean_error(problem, errors, own),
         )
         runs[name] = begun(mine, own, name, None if origins is None else origins[name])
     results: dict[str, Fitted | Diverged] = {}
@@ -133,10 +136,11 @@ def _backward(problem: Problem, live: Sequence[Step], tokens: int) -> None:
     parts = torch.zeros(len(live), 4, device=device)
     for some in passes(problem.data.length[rows], tokens):
         whose = owner[some]
-        weights = (share[whose] / scale[whose]).to(device), share[whose].to(device)
+        divided = scale[whose]
+        weights = (share[whose] / divided).to(device), share[whose].to(device)
         whose = whose.to(device)
         leaves = {name: tensor[:, whose].requires_grad_() for name, tensor in stacked.items()}
-        values = _pass(problem, rows[some], leaves, alpha[some.to(device)], weights)
+        values = _pass(problem, rows[some], leaves, alpha[some.to(device)], weights, divided.to(device))
         parts.index_add_(0, whose, values)
         for name, tensor in leaves.items():
             gradients[name].index_add_(1, whose, tensor.grad)  # type: ignore[arg-type]
@@ -146,12 +150,14 @@ def _backward(problem: Problem, live: Sequence[Step], tokens: int) -> None:
             tensor.grad = gradients[name][:, i].contiguous()
 
 
-def _pass(problem: Problem, rows: Tensor, params: Params, alpha: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-    """One forward and backward. params: [layer, row, *shape], a leaf each; alpha: [row]; weights: of each row's objective
-    and of its regulariser. Returns each row's part of its attribute's four parts, [row, 4].
+def _pass(
+    problem: Problem, rows: Tensor, params: Params, alpha: Tensor, weights: tuple[Tensor, Tensor], scale: Tensor
+) -> Tensor:
+    """One forward and backward. params: [layer, row, *shape], a leaf each; alpha, scale: [row]; weights: of each row's
+    objective and of its regulariser. Returns each row's part of its attribute's four parts, [row, 4].
     """
     batch = problem.data.batch(rows, problem.lm.device)
-    losses, opened = row_losses(problem, batch, problem.form.settle(params), alpha)
+    losses, opened = row_losses(problem, batch, problem.form.settle(params), alpha, scale)
     objective = losses * weights[0]
     if opened is None:
         regulariser = dead = torch.zeros_like(objective)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from psr.errors import PsrError
 from psr.fitting.batches import Batch, epoch_batches, training_set
-from psr.fitting.checks import check_examples, check_form, check_targets, checked_layers
+from psr.fitting.checks import check_examples, check_form, check_kept, check_targets, checked_layers
 from psr.fitting.frozen import frozen_stream
 from psr.fitting.initial import initial_params
 from psr.fitting.losses import dead_gates, dead_share, never_opens, normalised, row_losses
@@ -84,6 +84,7 @@ def fit(
     `settings.epochs · len(examples)` in all. Same seed, same module, bit for bit.
     Raises PsrError when there is no example or the layers or targets do not fit, Diverged when training does.
     """
+    check_kept(examples, settings)
     problem = normalised(pose(lm, examples, method, layers, settings, targets, frozen_once, objective))
     run = begun(problem, torch.arange(len(examples)), module_id, origin)
     for rows, alpha in steps(run):
@@ -210,7 +211,7 @@ def batch_loss(problem: Problem, batch: Batch, params: Params, alpha: Tensor | N
         draw = torch.Generator().manual_seed(problem.settings.seed)
         alpha = problem.objective.strengths(problem.settings, batch.trait, draw)
     used = {name: tensor.unsqueeze(1) for name, tensor in problem.form.settle(params).items()}
-    losses, opened = row_losses(problem, batch, used, alpha.to(problem.lm.device))
+    losses, opened = row_losses(problem, batch, used, alpha.to(problem.lm.device), problem.scale)
     objective = losses.mean() / problem.scale
     if opened is None:
         nothing = torch.zeros_like(objective)

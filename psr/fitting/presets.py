@@ -39,6 +39,8 @@ class FitSettings:
     directions of Δ_PS (psr/fitting/initial.py).
     alpha_offset: added to every soft label (Section 3.6); 0 in every reported experiment.
     factors: the α's that RePS draws from in training, those that will be used later.
+    keep: beside the objective, so many times KL(untouched ‖ steered) of each negative, in nats a token, is what the negative
+    costs; 0: the negative has the objective's own value, with the target that nothing changes (psr.align_plain).
     mixed: allow the dead-gate regulariser beside an MSE that is not normalised.
     """
 
@@ -55,13 +57,14 @@ class FitSettings:
     init: Init = "uniform"
     alpha_offset: float = 0.0
     factors: tuple[float, ...] = AXBENCH_FACTORS
+    keep: float = 0.0
     mixed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _require(math.isfinite(self.lr) and self.lr > 0, "lr", "a positive number", self.lr)
-        for name in ("weight_decay", "regulariser"):
+        for name in ("weight_decay", "regulariser", "keep"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, "a number of at least 0", value)
         stop = self.stop_below

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from psr.errors import PsrError
 from psr.lm.chats import Prompt, encode_chat
-from psr.types import AlignedTokens, PromptPair, Span
+from psr.types import AlignedTokens, Chat, PromptPair, Span
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,10 +34,7 @@ def align(
         >>> tokens.plain_ids[tokens.plain_start :] == tokens.instructed_ids[tokens.instructed_start :]
         True
     """
-    if not response_ids:
-        raise PsrError(
-            "an answer without tokens cannot be aligned", where=f"pair {pair.id}", expected="at least one token"
-        )
+    _check_tokens(response_ids, f"pair {pair.id}")
     plain, instructed = encode_chat(tokenizer, pair.plain), encode_chat(tokenizer, pair.instructed)
     if plain.ids == instructed.ids:
         raise PsrError(
@@ -63,6 +60,29 @@ def align(
         response=len(response),
         span=span,
     )
+
+
+def align_plain(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, response_ids: Sequence[int], span: Span
+) -> AlignedTokens:
+    """x y beside itself: the tokens of a negative, an example whose target is that nothing changes.
+
+    chat: x. response_ids: the tokens of y, a plain answer to it. Raises PsrError when y has no tokens.
+
+        >>> chat = (psr.Message("user", "Tell me about bees."),)
+        >>> [bees] = psr.generate(lm, [psr.Request(psr.encode_chat(lm.tokenizer, chat), seed=0)], greedy)
+        >>> negative = psr.Example(psr.align_plain(lm.tokenizer, chat, bees.token_ids, "QR"))
+        >>> both = psr.learn(lm, [psr.Example(tokens), negative], method, range(lm.n_layers), module_id="both")
+    """
+    _check_tokens(response_ids, "a plain answer")
+    prompt, response = encode_chat(tokenizer, chat), tuple(int(token) for token in response_ids)
+    ids, start = prompt.ids + response, prompt.start(span)
+    return AlignedTokens(ids, ids, start, start, len(response), span)
+
+
+def _check_tokens(response_ids: Sequence[int], where: str) -> None:
+    if not response_ids:
+        raise PsrError("an answer without tokens cannot be aligned", where=where, expected="at least one token")
 
 
 def _tail(prompt: Prompt, span: Span) -> int:

@@ -24,10 +24,17 @@ from tasks.shown.order import Names, grouped, rank, short, styles
 from tasks.shown.query import Question
 from tasks.shown.report_faithfulness import faithfulness
 from tasks.shown.report_tokens import LAYERS, SHADES, shaded
-from tasks.shown.studies import ablation_table, adaptation_table, bench_table, machine_line, side_effects_table
+from tasks.shown.studies import (
+    ablation_table,
+    adaptation_table,
+    bench_table,
+    machine_line,
+    side_effects_table,
+    spared_table,
+)
 from tasks.shown.tables import Table
 from tasks.studies.ablation.goal import MARGIN
-from tasks.studies.ablation.table import summary
+from tasks.studies.ablation.table import spared, summary
 from tasks.tables.parquet import read_table
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -60,6 +67,13 @@ ABLATION = (
     "start of z, its place. Each cell is the module’s figure less the prompt’s on the same questions, with its 95 % interval "
     "over questions and seeds. Variants stand in the order of their search questions, where settings are chosen (* the "
     "chosen one); the cells are of other questions. Coherence: less the prompt’s."
+)
+SPARED = (
+    "Each variant at the α at which it does as much as the prompt on the search questions (where it never does: the α at which "
+    "it does most). Drift: KL of the untouched model to the steered one, nats a token, on {} plain answers to unrelated "
+    "questions, none of them a negative’s; “of” the prompt’s own, and how much more, with its 95 % interval over answers and "
+    "seeds. Effect: less the prompt’s on the evaluation questions. It holds where the effect is reached and the whole interval of "
+    "the drift lies at or below the prompt’s."
 )
 SIDE_EFFECTS = (
     "What the prompt and its modules change besides what they are for, each module at the α at which its effect on the search "
@@ -195,6 +209,9 @@ def _beside(
             seeds = max(row["seeds"] for row in own)
             note = f"{summary(own, benchmark)} {seeds} seed{'' if seeds == 1 else 's'}."
             yield f"Beyond the paper: one layer, {benchmark}", ABLATION, ablation_table(own, benchmark), note, []
+            answers, note = max(row["drift_answers"] for row in own), " ".join(spared(own, benchmark))
+            heading = f"Drift at the prompt’s effect, {benchmark}"
+            yield heading, SPARED.format(answers), spared_table(own, benchmark), note, []
     for device, own in grouped(tables["bench"], "device"):
         met, goals = (sum(row["verdict"] in verdicts for row in own) for verdicts in (("met",), ("met", "missed")))
         yield f"Speed on {device}: {met} of {goals} goals met", SPEED, bench_table(own), machine_line(own[0]), []

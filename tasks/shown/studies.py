@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.shown.order import grouped, short
 from tasks.shown.tables import Table, table
-from tasks.studies.ablation.goal import chosen, mean, verdict, within
+from tasks.studies.ablation.goal import chosen, mean, spares, verdict, within
 from tasks.studies.ablation.table import best_first
 
 Row = dict[str, Any]
@@ -55,12 +55,35 @@ def ablation_table(rows: Sequence[Row], benchmark: str) -> Table:
     return table(head, lines)
 
 
+def spared_table(rows: Sequence[Row], benchmark: str) -> Table:
+    """A variant a line: what it does and how far it drifts at the prompt's effect, attribute by attribute."""
+    attributes = sorted({row["attribute"] for row in rows if row["benchmark"] == benchmark})
+    lines = []
+    for name, own in best_first(rows, benchmark).items():
+        one = next(iter(own.values()))
+        fitted = f"{one['triplets']} triplets" + (f", {one['negatives']} negatives" if one["negatives"] else "")
+        lines.append((f"{name}\n{fitted}", *(_spared(own[attribute]) for attribute in attributes)))
+    return table((f"{benchmark}: at the prompt's effect", *map(short, attributes)), lines)
+
+
+def _spared(row: Mapping[str, Any]) -> str:
+    short_of = row["seeds"] - row["equal"]
+    unreached = f", not reached by {short_of} of {row['seeds']}" if short_of else ""
+    effect = "–" if row["ahead_equal"] is None else f"{ranged(row, 'ahead_equal', 1)}"
+    coherence = "–" if row["coherence_equal"] is None else f"{row['coherence_equal']:.1f}"
+    return (
+        f"drift {ranged(row, 'drift', 3)} of {row['prompt_drift']:.3f}\n{ranged(row, 'drift_more', 3)} more: {spares(row)}\n"
+        f"effect {effect}, coherence {coherence}, α {row['alpha_equal']:.2f}{unreached}"
+    )
+
+
 def _ahead(row: Mapping[str, Any]) -> str:
     if row["ahead"] is None:
         return "–"
     of = f"{row['value']:.1f} of {row['prompt']:.1f}" + ("" if row["reached"] else ", not reached")
     dead = f", {row['dead']} dead" if row["dead"] else ""
-    return f"{row['ahead']:+.1f}\n{row['ahead_low']:.0f} to {row['ahead_high']:.0f}, {verdict(row)}\n{of}{dead}"
+    at_80 = "" if row["value_c80"] is None else f"\nat coherence 80: {ranged(row, 'value_c80', 1)}"
+    return f"{row['ahead']:+.1f}\n{row['ahead_low']:.0f} to {row['ahead_high']:.0f}, {verdict(row)}\n{of}{dead}{at_80}"
 
 
 def side_effects_table(rows: Sequence[Row]) -> Table:

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from psr.errors import PsrError
 from psr.fitting.methods import MethodPlug
-from psr.types import INSTRUCTED, PLAIN, AlignedTokens, CurvePoint, Example, Method, Span, Triplet, short_hash
+from psr.types import (
+    INSTRUCTED,
+    PLAIN,
+    AlignedTokens,
+    CurvePoint,
+    Example,
+    Method,
+    PromptPair,
+    Span,
+    Triplet,
+    short_hash,
+)
 from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import Cells, copy
 from tasks.engine.inputs import plug_code
@@ -49,32 +60,42 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What the modules of one attribute are fitted on. rejected: (pair, seed) -> the tokens of the plain answer."""
+    """What the modules of one attribute are fitted on. rejected: (pair, seed) -> the tokens of the plain answer; negatives:
+    plain answers to other questions, which steering shall leave as they are (a pair's plain side, and the tokens)."""
 
     attribute: str
     triplets: Sequence[Triplet]
     rejected: Mapping[tuple[str, int], tuple[int, ...]]
     lm: LanguageModel
+    negatives: Sequence[tuple[PromptPair, tuple[int, ...]]] = ()
 
     @cached_property
     def content(self) -> str:
         """A hash of all of it: ids name what was asked, this also what came of it."""
         learnt = [(t.id, t.pair.id, t.completion.token_ids, t.trait) for t in self.triplets]
-        return short_hash("material", learnt, sorted(self.rejected.items()))
+        return short_hash("material", learnt, sorted(self.rejected.items()), *self.unchanged)
+
+    @property
+    def unchanged(self) -> list[object]:
+        """What the negatives are, as part of a hash: nothing where there are none."""
+        return [[(pair.question, ids) for pair, ids in self.negatives]] if self.negatives else []
 
     def examples(self, method: Method) -> list[Example]:
-        """The triplets on the method's span, with their soft labels and the plain answer to the same question."""
+        """The triplets on the method's span, with their soft labels and the plain answer to the same question; then negatives."""
         answers = [self.rejected.get((t.pair.id, t.completion.seed)) for t in self.triplets]
-        aligned = aligned_on(self, method.span)
-        return [Example(*row) for row in zip(aligned, (t.trait for t in self.triplets), answers, strict=True)]
+        aligned, unchanged = aligned_on(self, method.span)
+        positives = [Example(*row) for row in zip(aligned, (t.trait for t in self.triplets), answers, strict=True)]
+        return [*positives, *map(Example, unchanged)]
 
 
 @lru_cache(maxsize=128)
-def aligned_on(material: Material, span: Span) -> list[AlignedTokens]:
-    """Every triplet aligned, once for all methods on a span."""
-    from psr.lm.alignment import align
+def aligned_on(material: Material, span: Span) -> tuple[list[AlignedTokens], list[AlignedTokens]]:
+    """Every triplet and every negative aligned, once for all methods on a span."""
+    from psr.lm.alignment import align, align_plain
 
-    return [align(material.lm.tokenizer, t.pair, t.completion.token_ids, span) for t in material.triplets]
+    tokenizer = material.lm.tokenizer
+    triplets = [align(tokenizer, t.pair, t.completion.token_ids, span) for t in material.triplets]
+    return triplets, [align_plain(tokenizer, pair.plain, ids, span) for pair, ids in material.negatives]
 
 
 @lru_cache(maxsize=64)
@@ -102,10 +123,12 @@ class Fit:
     @property
     def id(self) -> str:
         settings = asdict(self.settings) if self.settings else {}
+        if not settings.get("keep"):
+            settings.pop("keep", None)  # unset it changes nothing, and modules from before it existed keep their ids
         sources = [t.id for t in self.material.triplets]
         return short_hash(
             "module", VERSION, self.material.attribute, self.method.slug, self.layers, settings, sources,
-            self.material.lm.fingerprint, *([self.code] if self.code else []),
+            self.material.lm.fingerprint, *([self.code] if self.code else []), *self.material.unchanged,
         )  # fmt: skip
 
     @property

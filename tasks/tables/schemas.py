@@ -115,7 +115,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         """benchmark str, attribute str, variant str, name str, rank int32, objective str, span str, layer int32?, warm bool,
         numbers int, alpha float?, value float?, low float?, high float?, coherence float?, reached bool, prompt float?,
         prompt_coherence float?, ahead float?, ahead_low float?, ahead_high float?, ahead_search float?, dead int,
-        triplets int, n int, n_unscored int, seeds int, model str"""
+        keep float?, value_c80 float?, value_c80_low float?, value_c80_high float?, alpha_c80 float?, coherence_c80 float?,
+        alpha_equal float, equal int, value_equal float?, coherence_equal float?, ahead_equal float?, ahead_equal_low
+        float?, ahead_equal_high float?, drift float, drift_low float?, drift_high float?, prompt_drift float,
+        prompt_drift_low float?, prompt_drift_high float?, drift_more float, drift_more_low float?, drift_more_high
+        float?,
+        drift_answers int, triplets int, negatives int, n int, n_unscored int, seeds int, model str"""
     ),
     # A row a measure of a subject. method: plain, prompt, a slug, or SLUG+signs, the control of that module; alpha: mean over
     # seeds, reached: the prompt's effect was. measure: effect, coherence, drift (nats a token), formats, english, ended (0 to 100), length

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import ablate
+from flows import ablate, params
 from tasks.shown.query import ask
 from tasks.studies.ablation.table import ablation_rows
+from tasks.studies.ablation.variants import parse_variant
 from tests.results_folder import ablation_row, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,9 +80,10 @@ def test_rows_are_stored_indexed_and_shown(root, capsys, monkeypatch):
     )
     page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
     assert "s-psr4-kl-qr@1+delta" in page
+    printed = capsys.readouterr().out
+    assert "s-psr4-kl-qr@1+delta, best on the search questions: at least the prompt's figure on 0 of 1" in printed
     assert (
-        "s-psr4-kl-qr@1+delta, best on the search questions: at least the prompt's figure on 0 of 1"
-        in capsys.readouterr().out
+        "\na-psr-mse-qr: the prompt's effect (+0.5) at no more drift (0.300 of 0.500 nats a token) on 1 of 1" in printed
     )
 
 
@@ -90,3 +92,20 @@ def test_without_names_the_profiles_traits_and_the_whole_grid_are_measured(root)
     rows = [row for row in ablation_rows(root / "data/quick") if row["seeds"] == 3]
     assert {row["attribute"] for row in rows} == {"persona/pirate", "persona/hedging", "persona/gloomy"}
     assert len(rows) == 3 * 40
+
+
+def test_the_pages_profiles_and_variants_are_what_the_commands_take(tmp_path):
+    page = (ROOT / "docs/how-to/experiment.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8") + "".join(blocks))
+    names = [line.strip(" :\n") for block in blocks for line in block.splitlines() if re.match(r"  \w", line)]
+    assert "smollm2-ablation" in names
+    for name in names:
+        assert params.load(tmp_path, name).methods
+    variants = [
+        parse_variant(name) for name in re.findall(r"--variant ([^\s`]+)", page.replace("\n", " ")) if name[0] in "as"
+    ]
+    assert sorted(one.triplets for one in variants if one.triplets and one.keep is None and one.rank == 1) == [
+        6, 12, 36, 36, 72, 144,
+    ]  # fmt: skip
+    assert {one.keep for one in variants} == {None, 0.0, 0.3, 1.0}

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = {
     "a model and its chats": "load_model wrap LanguageModel Message encode_chat Prompt",
     "answers": "Request Sampling generate Answer",
-    "what a module learns from": "Attribute PromptPair align AlignedTokens Example record Targets",
+    "what a module learns from": "Attribute PromptPair align align_plain AlignedTokens Example record Targets",
     "fitting": "parse_method Method preset FitSettings learn fit Fitted",
     "from an instruction to a module": "distill Distilled",
     "a module": "SteeringModule load_module save_module steer token_strengths",

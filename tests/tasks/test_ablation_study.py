@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
+import psr
+from psr.errors import PsrError
+from psr.evaluation.equal_effect import EqualEffect
+from psr.types import short_hash
 from tasks.asking.models import ModelSettings
 from tasks.engine.cells import Cells
 from tasks.engine.lockfiles import code_of
+from tasks.steps.distill import VERSION
 from tasks.studies import CODE
+from tasks.studies.ablation import figures
 from tasks.studies.ablation import study as studying
 from tasks.studies.ablation.material import subjects, wanted_attributes
 from tasks.studies.ablation.study import Study
 from tasks.studies.ablation.table import store
+from tasks.studies.ablation.unrelated import drawn, unrelated_questions
 from tasks.studies.ablation.variants import parse_variant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +88,97 @@ def test_a_row_a_variant_and_attribute_is_the_mean_over_seeds(rows):
         assert row["ahead_low"] - 1e-9 <= row["ahead"] <= row["ahead_high"] + 1e-9
     assert [row["numbers"] for row in rows] == [2 * 257] * 2 + [257] * 2
     assert [row["alpha"] for row in rows if row["benchmark"] == "ifeval"] == [1.0, 1.0]
+
+
+def test_drift_is_that_of_the_module_that_was_fitted_at_the_alpha_that_equals_the_prompt(study, monkeypatch, tmp_path):
+    """The steered forward, its KL and their means, written out with psr.steer and torch for one module of each kind of row."""
+    fitted: dict[str, Any] = {}
+    fit = studying.fit_jointly
+    monkeypatch.setattr(studying, "fit_jointly", lambda fits, label: fitted.setdefault(label, fit(fits, label)))
+    monkeypatch.setattr(figures, "equal_effect", lambda curve, trait: EqualEffect(1.25, True))
+    alone = replace(study, cells=Cells(tmp_path / "cells", "1"), seeds=(1,), subjects=study.subjects[:1])
+    rows = list(alone.rows([parse_variant(f"a-psr-mse-qr/2{more}") for more in ("", "+negatives", "+keep0.5")]))
+    assert [(row["triplets"], row["negatives"], row["keep"]) for row in rows] == [
+        (2, 0, None),
+        (2, 2, 0.0),
+        (2, 2, 0.5),
+    ]
+    assert [row["alpha_equal"] for row in rows] == [1.25] * 3
+    lm, tokens = study.subjects[0].material.lm, study.subjects[0].unrelated.tokens
+    for row, (module,) in zip(rows, (list(made.values()) for made in fitted.values()), strict=True):
+        assert module.module.origin["settings"]["keep"] == (row["keep"] or 0.0)
+        nats = {"drift": 0.0, "prompt_drift": 0.0}
+        for one in tokens:
+            plain, instructed = (torch.tensor([ids]) for ids in (one.plain_ids, one.instructed_ids))
+            before, prompted = (lm.model(ids).logits[0, -one.response - 1 : -1] for ids in (plain, instructed))
+            with psr.steer(lm.model, module.module, row["alpha_equal"], lm.tokenizer, start=one.plain_start):
+                after = lm.model(plain).logits[0, -one.response - 1 : -1]
+            for name, changed in (("drift", after), ("prompt_drift", prompted)):
+                kl = F.kl_div(changed.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum")
+                nats[name] += float(kl)
+        for name, total in nats.items():
+            assert row[name] == pytest.approx(total / sum(one.response for one in tokens), rel=1e-3, abs=1e-5)
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+        assert row["drift_more"] == pytest.approx(row["drift"] - row["prompt_drift"])
+    assert len({row["drift"] for row in rows}) == 3
+
+
+def test_unrelated_questions_are_neither_fitted_searched_nor_evaluated_on_and_each_half_has_one_use(study):
+    for subject in study.subjects:
+        negatives = {pair.question for pair, _ in subject.unrelated.negatives(100)}
+        asked = subject.unrelated.questions
+        assert negatives == set(asked.fitting)
+        used = {p.question for p in (*subject.search, *subject.evaluate, *(t.pair for t in subject.material.triplets))}
+        assert not {question for side in asked for question in side} & used
+        assert len(subject.unrelated.tokens) == len(asked.search) + len(asked.evaluate) >= 12
+        assert not negatives & {*asked.search, *asked.evaluate}
+
+
+def test_where_a_file_has_no_other_questions_the_everyday_ones_are_asked():
+    attribute = replace(wanted_attributes(SETTINGS, NAMES[:1])[0], search=("How do I make compost?",))
+    own = unrelated_questions(attribute, attribute.questions[:40])
+    assert {q for side in own for q in side} == set(attribute.questions[40:])
+    everyday = unrelated_questions(attribute, attribute.questions)
+    assert [len(side) for side in everyday] in ([59, 30, 30], [60, 29, 30], [60, 30, 29])  # one is a search question
+    many = replace(attribute, questions=tuple(f"Question {i}?" for i in range(1000)))
+    assert [len(side) for side in unrelated_questions(many, ())] == [60, 30, 30]
+
+
+def test_a_seed_draws_its_own_triplets_and_a_larger_number_holds_a_smaller_ones(study):
+    subject = study.subjects[0]
+    material, count = subject.material, len(subject.material.triplets)
+    draws = {
+        n: [{t.id for t in drawn(material, subject.unrelated, n, seed, False).triplets} for seed in range(8)]
+        for n in range(1, count + 1)
+    }
+    assert all(len(ids) == n for n, sets in draws.items() for ids in sets)
+    assert all(less <= more for n in range(1, count) for less, more in zip(draws[n], draws[n + 1], strict=True))
+    assert len({frozenset(ids) for ids in draws[1]}) > 1
+    assert drawn(material, subject.unrelated, None, 0, False) is material
+    with pytest.raises(PsrError, match=rf"not as many triplets.*persona/pirate.*expected 1 to {count}, got 99"):
+        list(study.rows([parse_variant("a-psr-mse-qr"), parse_variant("a-psr-mse-qr/99")]))
+
+
+def test_ids_are_as_before_where_there_are_no_negatives(study):
+    """A module without negatives is found again; one with other negatives, or another weight, is another."""
+    subject = study.subjects[0]
+    fits = {}
+    for name in ("a-psr-mse-qr", "a-psr-mse-qr+negatives", "a-psr-mse-qr+keep", "a-psr-mse-qr+keep0.5"):
+        fits[name] = study._fit_of(parse_variant(name), subject, 1)
+    assert len({fit.id for fit in fits.values()}) == len(fits)
+    plain = fits["a-psr-mse-qr"]
+    settings = {name: value for name, value in asdict(plain.settings).items() if name != "keep"}
+    sources = [t.id for t in subject.material.triplets]
+    assert plain.id == short_hash(
+        "module",
+        VERSION,
+        "persona/pirate",
+        "a-psr-mse-qr",
+        plain.layers,
+        settings,
+        sources,
+        subject.material.lm.fingerprint,
+    )
 
 
 def test_what_was_measured_is_looked_up(study, rows, monkeypatch):

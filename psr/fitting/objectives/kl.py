@@ -1,10 +1,13 @@
 """KL: the steered model predicts what the instructed one predicts. Beyond the paper.
 
 KL = 1/m Σ_i KL( p(· | x' y'_<i) ‖ p(· | x y'_<i, steered) )      over the whole vocabulary, at the m labels
+
+`changed` is the same with the untouched model in the instructed one's place, for whichever objective (the setting `keep`).
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,6 +36,13 @@ def prepare(problem: Problem) -> Teacher:
 def rows(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
     """The KL of each row, [batch]."""
     return divergence(logits(problem, batch, steering), problem.prepared.logits(batch), label_mask(batch))
+
+
+def changed(problem: Problem, batch: Batch, steering: Steering) -> Tensor:
+    """1/m Σ_i KL( p(· | x y_<i) ‖ p(· | x y_<i, steered) ) of each row, [batch]: how far steering moves the predictions."""
+    with torch.no_grad():
+        untouched = logits(problem, batch, Steering())
+    return divergence(logits(problem, batch, steering), untouched, label_mask(batch))
 
 
 KL = Objective(

@@ -5,6 +5,8 @@
 
 Settings are chosen on the search questions, once for all attributes of a benchmark; the verdict comes from the
 evaluation questions.
+
+Beside it, of any variant: the prompt's effect at no more drift than the prompt's (`spares`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,21 @@ def verdict(row: Row) -> str:
     if row["ahead_low"] is None:
         return "undecided"
     return "holds" if row["ahead_low"] >= limit else "fails" if row["ahead_high"] < limit else "undecided"
+
+
+def spares(row: Row) -> str:
+    """Whether the prompt's effect is reached at no more drift than the prompt's.
+
+    "holds": every seed reaches it on the search questions, its interval on the evaluation questions does not lie below it,
+    and the interval of the difference in drift lies wholly at or below 0. "fails": one of the two intervals lies wholly on
+    the wrong side. Otherwise "undecided".
+    """
+    effect, drift = row["ahead_equal_high"], (row["drift_more_low"], row["drift_more_high"])
+    if effect is None or None in drift:
+        return "undecided"
+    if effect < 0 or drift[0] > 0:
+        return "fails"
+    return "holds" if row["equal"] == row["seeds"] and drift[1] <= 0 else "undecided"
 
 
 def within(row: Row) -> bool:

@@ -21,6 +21,7 @@ from tasks.steps.complete import complete_attribute
 from tasks.steps.distill import Material
 from tasks.steps.judge import judge_benchmark
 from tasks.steps.select import select_triplets
+from tasks.studies.ablation.unrelated import Unrelated, unrelated_questions
 from tasks.tables.triplets import triplets_by_attribute
 
 BENCHMARKS = ("persona", "ifeval")
@@ -28,13 +29,15 @@ BENCHMARKS = ("persona", "ifeval")
 
 @dataclass(frozen=True)
 class Subject:
-    """One attribute. material: for fitting; search: questions that choose alpha; evaluate: questions for the figures."""
+    """One attribute. material: for fitting; search: questions that choose alpha; evaluate: questions for the figures; unrelated:
+    questions for negatives and for drift."""
 
     attribute: Attribute
     material: Material
     judge: Judge
     search: tuple[PromptPair, ...]
     evaluate: tuple[PromptPair, ...]
+    unrelated: Unrelated
 
     @property
     def key(self) -> str:
@@ -101,6 +104,7 @@ def subjects(
                 judge,
                 held_out_pairs(attribute, "search", settings["search"]["questions"]),
                 held_out_pairs(attribute, "evaluate", settings["steer"]["questions"]),
+                Unrelated(attribute, unrelated_questions(attribute, {t.pair.question for t in triplets}), answerer),
             )
         )
     return tuple(rows)

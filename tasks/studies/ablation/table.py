@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.figures.entries import known
-from tasks.studies.ablation.goal import MARGIN, chosen, mean, variants_of, verdict, within
+from tasks.studies.ablation.goal import MARGIN, chosen, mean, spares, variants_of, verdict, within
 from tasks.tables.parquet import read_table, write_table
 
 Row = dict[str, Any]
@@ -47,3 +47,20 @@ def summary(rows: Sequence[Row], benchmark: str) -> str:
     goal = f"within {MARGIN[benchmark]:g} points of the prompt" if MARGIN[benchmark] else "at least the prompt's figure"
     met = f"{sum(map(within, group))} of {len(group)} attributes ({counts} by their intervals)"
     return f"{benchmark}: {name}, best on the search questions: {goal} on {met}."
+
+
+def spared(rows: Sequence[Row], benchmark: str) -> list[str]:
+    """For each variant, best on the search questions first: whether it has the prompt's effect at no more drift, a line each."""
+    lines = []
+    for name, own in best_first(rows, benchmark).items():
+        verdicts = [spares(row) for row in own.values()]
+        counts = ", ".join(
+            f"{verdicts.count(word)} {word}" for word in ("holds", "fails", "undecided") if word in verdicts
+        )
+        effect, drift = mean(list(own.values()), "ahead_equal"), mean(list(own.values()), "drift")
+        prompt, held = mean(list(own.values()), "prompt_drift"), verdicts.count("holds")
+        lines.append(
+            f"{name}: the prompt's effect ({effect:+.1f}) at no more drift ({drift:.3f} of {prompt:.3f} nats a token) on {held} of "
+            f"{len(own)} attributes ({counts})."
+        )
+    return lines

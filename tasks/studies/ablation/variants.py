@@ -1,7 +1,10 @@
-"""The variants that the ablation compares, by name: METHOD@LAYER, with +delta for a warm start of z.
+"""The variants that the ablation compares, by name: METHOD[@LAYER][/TRIPLETS][+delta][+negatives or +keepWEIGHT].
 
-    s-psr4-kl-qr@2+delta    one layer (2), rank 4, KL, question and response steered, z started at Δ_PS's leading directions
-    a-psr-mse-qr            every layer, rank 1: the paper's own, for reference
+    s-psr4-kl-qr@2+delta       one layer (2), rank 4, KL, question and response steered, z started at Δ_PS's leading directions
+    a-psr-mse-qr               every layer, rank 1, every triplet: the paper's own, for reference
+    a-psr-mse-qr/36            the same on 36 of the triplets, drawn anew for each seed
+    a-psr4-mse-qr+negatives    rank 4, and as many negatives as triplets: plain answers to unrelated questions, left as they are
+    a-psr-mse-qr+keep0.1       as many negatives, each of which costs 0.1 times its KL in place of the objective (+keep: 1 times)
 
 This file imports no torch.
 """
@@ -19,21 +22,37 @@ from psr.types import Method
 REFERENCE = "a-psr-mse-qr"
 RANKS = (1, 2, 4, 8)
 OBJECTIVES = ("mse", "ll", "kl")
-WRITTEN = re.compile(r"(?P<method>[^@+]+)(@(?P<layer>\d+))?(?P<delta>\+delta)?")
+WRITTEN = re.compile(
+    r"(?P<method>[^@+/]+)(@(?P<layer>\d+))?(/(?P<triplets>[1-9]\d*))?(?P<delta>\+delta)?"
+    r"(?P<unchanged>\+negatives|\+keep(?P<weight>\d{1,3}(\.\d{1,3})?)?)?"
+)
+FORM = "METHOD[@LAYER][/TRIPLETS][+delta][+negatives or +keepWEIGHT], as s-psr4-kl-qr@2+delta, a-psr-mse-qr/36+keep0.1"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the ablation. layer: None, all of them; warm: z starts at Δ_PS's leading directions, not at random."""
+    """One row of the ablation. layer: None, all of them; warm: z starts at Δ_PS's leading directions, not at random; triplets:
+    how many it is fitted on, None: all; keep: the fit setting of that name, where negatives are among its examples, else None.
+    """
 
     method: Method
     layer: int | None
     warm: bool = False
+    triplets: int | None = None
+    keep: float | None = None
 
     @property
     def name(self) -> str:
         """The name that `parse_variant` reads."""
-        return self.method.slug + ("" if self.layer is None else f"@{self.layer}") + ("+delta" if self.warm else "")
+        parts = (
+            (f"@{self.layer}", self.layer is not None),
+            (f"/{self.triplets}", self.triplets is not None),
+            ("+delta", self.warm),
+            ("+negatives", self.keep == 0),
+            ("+keep", bool(self.keep)),
+            (f"{self.keep:g}" if self.keep else "", self.keep != 1),
+        )
+        return self.method.slug + "".join(text for text, said in parts if said)
 
     @property
     def rank(self) -> int:
@@ -50,13 +69,13 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """The variant called `text`. Raises PsrError: no such method, no PSR, S without a layer, or A with one."""
+    """The variant called `text`. Raises PsrError: no such method, no PSR, S without a layer, or A with one; a weight of 0."""
     match = WRITTEN.fullmatch(text.strip().lower())
     if match is None:
         raise PsrError(
             "unknown variant",
             where="--variant",
-            expected="METHOD@LAYER, with +delta for a warm start, as s-psr4-kl-qr@2+delta",
+            expected=FORM,
             got=repr(text),
             do="Correct the name.",
         )
@@ -72,7 +91,16 @@ def parse_variant(text: str) -> Variant:
             expected=f"{method.slug}@2" if method.scope == "S" else method.slug,
             got=repr(text),
         )
-    return Variant(method, None if match["layer"] is None else int(match["layer"]), match["delta"] is not None)
+    layer, triplets = (None if match[name] is None else int(match[name]) for name in ("layer", "triplets"))
+    keep = None if match["unchanged"] is None else 0.0
+    if (match["unchanged"] or "").startswith("+keep"):
+        keep = float(match["weight"] or 1)
+        if not keep:
+            raise PsrError(
+                "a KL term that weighs nothing", where="--variant", expected="+keep0.001 to +keep999, or +negatives",
+                got=repr(text),
+            )  # fmt: skip
+    return Variant(method, layer, match["delta"] is not None, triplets, keep)
 
 
 def grid(layers: Sequence[int], layer: int) -> tuple[Variant, ...]:
