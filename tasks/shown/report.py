@@ -69,8 +69,8 @@ ABLATION = (
     "chosen one); the cells are of other questions. Coherence: less the prompt’s."
 )
 SPARED = (
-    "Each variant at the α at which it does as much as the prompt on the search questions (where it never does: the α at which "
-    "it does most). Drift: KL of the untouched model to the steered one, nats a token, on {} plain answers to unrelated "
+    "Each variant at the α at which it does as much as the prompt on the search questions (where it never does: the α at which, "
+    "while coherent, it does most). Drift: KL of the untouched model to the steered one, nats a token, on {} plain answers to unrelated "
     "questions, none of them a negative’s; “of” the prompt’s own, and how much more, with its 95 % interval over answers and "
     "seeds. Effect: less the prompt’s on the evaluation questions. It holds where the effect is reached and the whole interval of "
     "the drift lies at or below the prompt’s."

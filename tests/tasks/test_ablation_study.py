@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 import psr
 from psr.errors import PsrError
-from psr.evaluation.equal_effect import EqualEffect
+from psr.evaluation.side_effects import EqualStrength
 from psr.types import short_hash
 from tasks.asking.models import ModelSettings
 from tasks.engine.cells import Cells
@@ -95,7 +95,8 @@ def test_drift_is_that_of_the_module_that_was_fitted_at_the_alpha_that_equals_th
     fitted: dict[str, Any] = {}
     fit = studying.fit_jointly
     monkeypatch.setattr(studying, "fit_jointly", lambda fits, label: fitted.setdefault(label, fit(fits, label)))
-    monkeypatch.setattr(figures, "equal_effect", lambda curve, trait: EqualEffect(1.25, True))
+    choice = EqualStrength(1.25, 0.0, 0.0, True)
+    monkeypatch.setattr(figures, "search_equal", lambda evaluate, scores, effect, coherence: (scores, choice))
     alone = replace(study, cells=Cells(tmp_path / "cells", "1"), seeds=(1,), subjects=study.subjects[:1])
     rows = list(alone.rows([parse_variant(f"a-psr-mse-qr/2{more}") for more in ("", "+negatives", "+keep0.5")]))
     assert [(row["triplets"], row["negatives"], row["keep"]) for row in rows] == [

@@ -62,7 +62,7 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('ablation.value_c80_high', 'upper end of its 95 % interval'),
     ('ablation.alpha_c80', 'α of that, chosen on search questions'),
     ('ablation.coherence_c80', 'coherence at that α'),
-    ('ablation.alpha_equal', 'α that equals the prompt''s effect on the search questions, or does most'),
+    ('ablation.alpha_equal', 'α that equals the prompt''s effect on the search questions, or else does most while coherent'),
     ('ablation.equal', 'seeds for which there is such an α'),
     ('ablation.value_equal', 'effect there, on the evaluation questions'),
     ('ablation.coherence_equal', 'coherence there'),

@@ -357,8 +357,8 @@ CREATE VIEW ablation AS
     SELECT profile, benchmark, attribute, variant, rank, objective, span, layer, warm, value, low, high, coherence, reached,
            prompt, prompt_coherence, ahead, ahead_low, ahead_high, ahead_search, alpha, numbers, dead, triplets, negatives, keep,
            value_c80, value_c80_low, value_c80_high, alpha_c80, coherence_c80, alpha_equal, equal, value_equal, coherence_equal,
-           ahead_equal, ahead_equal_low, ahead_equal_high, drift, drift_low, drift_high, prompt_drift, prompt_drift_low, prompt_drift_high, drift_more, drift_more_low, drift_more_high,
-           drift_answers, n, n_unscored, seeds, name AS method, model
+           ahead_equal, ahead_equal_low, ahead_equal_high, drift, drift_low, drift_high, prompt_drift, prompt_drift_low,
+           prompt_drift_high, drift_more, drift_more_low, drift_more_high, drift_answers, n, n_unscored, seeds, name AS method, model
     FROM stg_ablation ORDER BY profile, benchmark, attribute, ahead_search DESC, variant;
 COMMENT ON VIEW ablation IS 'Variants of PSR against the prompt, effect and drift, as python -m flows.ablate measured them.';
 

@@ -2,7 +2,7 @@
 
 trait               alpha as in TA@Cp, chosen on the search questions; trait alignment on the evaluation's
 format instruction  alpha 1; strict accuracy
-drift               at the α that equals the prompt's effect on the search questions (psr/evaluation/equal_effect.py), whose
+drift               at the α that equals the prompt's effect on the search questions (psr/evaluation/side_effects.py), whose
                     effect on the evaluation questions stands beside it; the prompt's drift on the same answers
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from psr.evaluation.alpha_search import Scores, candidates, choose_at, search
 from psr.evaluation.bootstrap import Figure, matched, plain_mean
-from psr.evaluation.equal_effect import equal_effect
 from psr.evaluation.resampling import Array
+from psr.evaluation.side_effects import search_equal
 from psr.types import INSTRUCTED, PLAIN
 from tasks.asking.repetition import Asking
 from tasks.benchmarks.catalogue import benchmark_named
@@ -96,7 +96,8 @@ def compare(
         options = candidates(search_scores, coherence, resamples=grid["resamples"], seed=grid["seed"])
         first, at_80 = ({0.0, *(one.alpha for one in options if one.point == point)} for point in ("Cp", "C80"))
         row = int(choose_at("Cp", search_scores, coherence).row[0])
-    alpha, reached = equal_effect(curve, trait)
+    _, choice = search_equal(lambda alphas: steered(searched, module, alphas), curve, trait, coherence)
+    alpha = choice.alpha
     scores = steered(evaluated, module, first, {*at_80, alpha})
     if at_80:
         figure = matched(search_scores, coherence, scores.at(sorted(first)), "Cp", **bootstrap)
@@ -107,7 +108,7 @@ def compare(
         module=figure,
         prompt=plain_mean(*prompted(evaluated), **bootstrap),
         at_80=matched(search_scores, coherence, scores.at(sorted(at_80)), "C80", **bootstrap) if at_80 else None,
-        equal=replace(plain_mean(at.trait[0], at.coherence[0], **bootstrap), alpha=alpha, reached=reached),
+        equal=replace(plain_mean(at.trait[0], at.coherence[0], **bootstrap), alpha=alpha, reached=choice.reached),
         drift=drift_figure(unrelated.module(module, alpha), bootstrap),
         prompt_drift=drift_figure(unrelated.prompt, bootstrap),
         ahead=float(np.nanmean(search_scores.trait[row]) - np.nanmean(trait)),
