@@ -96,8 +96,10 @@ def compare(
         options = candidates(search_scores, coherence, resamples=grid["resamples"], seed=grid["seed"])
         first, at_80 = ({0.0, *(one.alpha for one in options if one.point == point)} for point in ("Cp", "C80"))
         row = int(choose_at("Cp", search_scores, coherence).row[0])
-    _, choice = search_equal(lambda alphas: steered(searched, module, alphas), curve, trait, coherence)
-    alpha = choice.alpha
+    alpha, reached = 0.0, True  # a prompt without effect is equalled by no steering
+    if np.nanmean(trait) > np.nanmean(curve.at((0.0,)).trait):
+        _, choice = search_equal(lambda alphas: steered(searched, module, alphas), curve, trait, coherence)
+        alpha, reached = choice.alpha, choice.reached
     scores = steered(evaluated, module, first, {*at_80, alpha})
     if at_80:
         figure = matched(search_scores, coherence, scores.at(sorted(first)), "Cp", **bootstrap)
@@ -108,7 +110,7 @@ def compare(
         module=figure,
         prompt=plain_mean(*prompted(evaluated), **bootstrap),
         at_80=matched(search_scores, coherence, scores.at(sorted(at_80)), "C80", **bootstrap) if at_80 else None,
-        equal=replace(plain_mean(at.trait[0], at.coherence[0], **bootstrap), alpha=alpha, reached=choice.reached),
+        equal=replace(plain_mean(at.trait[0], at.coherence[0], **bootstrap), alpha=alpha, reached=reached),
         drift=drift_figure(unrelated.module(module, alpha), bootstrap),
         prompt_drift=drift_figure(unrelated.prompt, bootstrap),
         ahead=float(np.nanmean(search_scores.trait[row]) - np.nanmean(trait)),
