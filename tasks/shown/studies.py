@@ -160,7 +160,7 @@ def machine_line(row: Row) -> str:
     )
 
 
-def ranged(row: Row, name: str, digits: int) -> str:
+def ranged(row: Mapping[str, Any], name: str, digits: int) -> str:
     """A value with its interval: 95.8 (80.0–99.0)."""
     if row[name] is None:
         return "–"
