@@ -96,7 +96,7 @@ def test_without_names_the_profiles_traits_and_the_whole_grid_are_measured(root)
 
 def test_the_pages_profiles_and_variants_are_what_the_commands_take(tmp_path):
     page = (ROOT / "docs/how-to/experiment.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```yaml[^\n]*\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8") + "".join(blocks))
     names = [line.strip(" :\n") for block in blocks for line in block.splitlines() if re.match(r"  \w", line)]
     assert "smollm2-ablation" in names
