@@ -21,7 +21,7 @@ from tasks.tables.parquet import read_table
 from tests.psr.toy import D, toy
 
 TWICE, L1 = "tests.psr.own_methods:TWICE", "tests.psr.own_methods:ABSOLUTE_PSR"
-MATERIAL = SimpleNamespace(attribute="persona/pirate", triplets=[SimpleNamespace(id="t1")], lm=toy())
+MATERIAL = SimpleNamespace(attribute="persona/pirate", triplets=[SimpleNamespace(id="t1")], unchanged=[], lm=toy())
 CHANGES = {"preset": "fast", "epochs": 3, "batch_size": None, "lr": None, "seed": 5}
 
 
@@ -33,6 +33,7 @@ def fit_of(text: str, code: str = "") -> Fit:
 def test_an_id_of_psrs_own_is_what_it_always_was_and_that_of_others_knows_their_code():
     settings = asdict(fit_of("s-psr-mse-r").settings)
     assert settings == asdict(FAST_MSE) | {"epochs": 3, "seed": 5, "regulariser": 0.2}
+    assert settings.pop("keep") == 0  # younger than the ids
     expected = short_hash("module", 1, "persona/pirate", "s-psr-mse-r", (1,), settings, ["t1"], "toy")
     assert fit_of("s-psr-mse-r").id == expected
     assert len({fit_of(TWICE, code).id for code in ("", "1", "2")}) == 3

@@ -216,7 +216,7 @@ def test_a_dead_server_is_told_in_one_line_without_its_password(
 
 def test_a_damaged_database_is_told_in_one_line(tmp_path: Path) -> None:
     write_results(tmp_path, adapters=True)
-    (tmp_path / ".psr").mkdir()
+    (tmp_path / ".psr").mkdir(exist_ok=True)
     (tmp_path / ".psr/mlflow.db").write_bytes(b"not a database, not at all" * 100)
     with pytest.raises(PsrError, match=r"the tracker could not be filled \(sqlite://.*mlflow.db\)"):
         track.run(tmp_path, "quick")
