@@ -84,6 +84,7 @@ def write_results(
     )
     tables.write_table(data / "ablation/ablation.parquet", "ablation", [ablation_row(key) for key in ATTRIBUTES])
     tables.write_table(data / "side_effects/side_effects.parquet", "side_effects", side_effect_rows())
+    _write_agreement(data)
     write_suite(data, suite)
     if adapters:
         _write_adapters(data)
@@ -267,6 +268,34 @@ def side_effect_rows(attribute: str = ATTRIBUTES[0], turns: int = 3, **values: o
                 }
             )
     return rows
+
+
+def _write_agreement(data: Path) -> None:
+    """Everything that a person was shown rated 60 of 100, and compared with the judge as if they agreed on 2 of 3."""
+    asked = {pair.id: pair for pair in tables.read_pairs(data / "steer/pairs.parquet")}
+    rows = [
+        {
+            "judge": "people:anna", "rubric": "sheet 1", "completion": one.id,
+            "answer": short_hash("answer", asked[one.pair].question, one.text), "dimension": "trait", "value": 60.0,
+            "scale": 100.0, "raw": "60", "error": "",
+        }
+        for one in tables.read_completions(data / "steer/completions.parquet")
+    ]  # fmt: skip
+    tables.write_table(data / "agreement/verdicts.parquet", "verdicts", rows)
+    judges = ("testbed", "people:anna")
+    compared = [agreement_row(key, *order) for key in ATTRIBUTES for order in (judges, judges[::-1])]
+    tables.write_table(data / "agreement/agreement.parquet", "agreement", compared)
+
+
+def agreement_row(attribute: str, judge: str, other: str, **values: object) -> dict[str, object]:
+    figures: dict[str, object] = {}
+    for name in ("equal", "kappa", "auc", "spearman", "distance"):
+        known = name in ("equal", "distance")  # the person's ratings are all the same
+        figures |= {
+            f"{name}{end}": 0.66 + step if known else None for end, step in (("", 0), ("_low", -0.1), ("_high", 0.1))
+        }
+    row: dict[str, object] = {"attribute": attribute, "dimension": "trait", "judge": judge, "other": other, "n": 6}
+    return {**row, "missing": 0, "missing_other": 0, "mean": 0.69, "mean_other": 0.6, **figures, **values}
 
 
 def _write_fitting(data: Path) -> None:

@@ -1,1 +1,1 @@
-"""The choice of alpha, intervals, faithfulness, drift, and the paper's claims. Fits nothing."""
+"""The choice of alpha, intervals, faithfulness, drift, agreement of judges, and the paper's claims. Fits nothing."""

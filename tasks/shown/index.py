@@ -42,6 +42,8 @@ KEYS: dict[str, tuple[str, ...]] = {  # beside the profile
     "adaptation": ("attribute", "method"),
     "ablation": ("attribute", "variant"),
     "side_effects": ("attribute", "method", "measure", "turn"),
+    "verdicts": ("judge", "completion", "dimension"),
+    "agreement": ("attribute", "dimension", "judge", "other"),
     "benchmarks": ("benchmark",),
     "measures": ("benchmark", "figure"),
     "published": ("benchmark", "method", "position"),

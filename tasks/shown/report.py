@@ -2,7 +2,8 @@
 
 Model text is escaped by the templates, and a content security policy lets the browser run and fetch nothing. Equal
 results give equal bytes: no time, no machine, no random number. The stage's report has nothing of what the commands outside
-DVC store (flows.bench, adapt, ablate, side_effects): some of it is seconds, which do not come out equal. They add it themselves.
+DVC store (flows.bench, adapt, ablate, side_effects, agreement): some of it is seconds, which do not come out equal. They add it
+themselves.
 """
 
 import base64
@@ -27,6 +28,7 @@ from tasks.shown.report_tokens import LAYERS, SHADES, shaded
 from tasks.shown.studies import (
     ablation_table,
     adaptation_table,
+    agreement_table,
     bench_table,
     machine_line,
     side_effects_table,
@@ -88,6 +90,12 @@ TURNS = (
     "Turns: effect and coherence in each turn of conversations whose key-value cache is kept, so that what was steered stays so. "
     "Each answer is judged with its own question."
 )
+AGREEMENT = (
+    "Judges and people on the same answers, two by two, with 95 % intervals over questions. A verdict is yes from half of the "
+    "scale up; κ is Cohen’s, of the verdicts; AUC is of the ratings of the first against the verdicts of the second, below it the "
+    "other way round; ρ is the correlation of ranks; distance is the mean difference on a scale from 0 to 1. – is what these "
+    "answers cannot tell: a judge always says the same."
+)
 SPEED = (
     "Each figure is a ratio, timed in alternating pairs in one process: the median of n pairs, with its quartiles. Other "
     "machines give other figures; the goals were fixed beforehand."
@@ -97,6 +105,7 @@ BESIDE = (
     "adaptation",
     "ablation",
     "side_effects",
+    "agreement",
 )  # tables of commands outside DVC, a folder of that name each
 Row = dict[str, Any]
 
@@ -212,6 +221,8 @@ def _beside(
             answers, note = max(row["drift_answers"] for row in own), " ".join(spared(own, benchmark))
             heading = f"Drift at the prompt’s effect, {benchmark}"
             yield heading, SPARED.format(answers), spared_table(own, benchmark), note, []
+    if rows := tables["agreement"]:
+        yield "Judges compared", AGREEMENT, agreement_table(rows), "", []
     for device, own in grouped(tables["bench"], "device"):
         met, goals = (sum(row["verdict"] in verdicts for row in own) for verdicts in (("met",), ("met", "missed")))
         yield f"Speed on {device}: {met} of {goals} goals met", SPEED, bench_table(own), machine_line(own[0]), []

@@ -1,4 +1,4 @@
-"""The tables of what is measured beside the pipeline: adaptation, one layer, side effects, speed."""
+"""The tables of what is measured beside the pipeline: adaptation, one layer, side effects, agreement of judges, speed."""
 
 from __future__ import annotations
 
@@ -139,6 +139,33 @@ def _ends(turns: Sequence[Row]) -> str:
     if not known:
         return "–"
     return f"{known[0]['value']:.0f}, {known[-1]['value']:.0f}\nturns {known[0]['turn']}, {known[-1]['turn']}"
+
+
+def agreement_table(rows: Sequence[Row]) -> Table:
+    """A line a pair of judges, attribute and dimension after each other; the AUC in both orders."""
+    head = ("what both rated", "answers", "equal verdicts", "κ", "AUC", "ρ", "distance")
+    by_pair = {(row["attribute"], row["dimension"], row["judge"], row["other"]): row for row in rows}
+    lines: list[tuple[str, ...]] = []
+    strong = []
+    seen: set[tuple[str, ...]] = set()
+    for (attribute, dimension, judge, other), row in by_pair.items():
+        if (attribute, dimension, other, judge) in seen:
+            continue
+        if not any(one[:2] == (attribute, dimension) for one in seen):
+            strong.append(len(lines))
+            lines.append((f"{short(attribute)}: {dimension}", *("",) * (len(head) - 1)))
+        seen.add((attribute, dimension, judge, other))
+        lacking = [
+            f"{row[name]} without {who}" for name, who in (("missing", judge), ("missing_other", other)) if row[name]
+        ]
+        back = by_pair[attribute, dimension, other, judge]
+        lines.append((
+            f"{judge}\n{other}", "\n".join([str(row["n"]), *lacking]),
+            *(ranged(row, name, 2) for name in ("equal", "kappa")),
+            f"{ranged(row, 'auc', 2)}\n{ranged(back, 'auc', 2)}",
+            *(ranged(row, name, 2) for name in ("spearman", "distance")),
+        ))  # fmt: skip
+    return table(head, lines, strong=strong)
 
 
 def bench_table(rows: Sequence[Row], *, details: bool = True) -> Table:

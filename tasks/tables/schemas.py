@@ -130,6 +130,15 @@ SCHEMAS: dict[str, pa.Schema] = {
         high float?, difference float?, difference_low float?, difference_high float?, n int?, n_unscored int?, seeds int,
         note str, model str"""
     ),
+    "verdicts": _schema(
+        """judge str, rubric str, completion str, answer str, dimension str, value float?, scale float, raw str, error str"""
+    ),
+    "agreement": _schema(
+        """attribute str, dimension str, judge str, other str, n int, missing int, missing_other int, mean float?,
+        mean_other float?, equal float?, equal_low float?, equal_high float?, kappa float?, kappa_low float?, kappa_high float?,
+        auc float?, auc_low float?, auc_high float?, spearman float?, spearman_low float?, spearman_high float?,
+        distance float?, distance_low float?, distance_high float?"""
+    ),
 }
 SCHEMAS["figures_seeds"] = _by_seed(SCHEMAS["figures"])
 
@@ -159,5 +168,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "adaptation": ("adaptation",),  # likewise: flows.adapt
     "ablation": ("ablation",),  # likewise: flows.ablate
     "side_effects": ("side_effects",),  # likewise: flows.side_effects
+    **dict.fromkeys(("verdicts", "agreement"), ("agreement",)),  # likewise: flows.agreement
 }
 """Which stages write a table of that name."""

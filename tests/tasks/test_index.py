@@ -47,6 +47,8 @@ VIEWS = (
     "adaptation",
     "ablation",
     "side_effects",
+    "agreement",
+    "verdicts",
     "headline_seeds",
     "ifeval",
     "ifeval_seeds",

@@ -66,7 +66,7 @@ def test_a_damaged_repository_is_named(repository: Path):
 
 
 def test_git_leaves_the_folders_out_and_not_what_dvc_says_of_them():
-    names = ("ablation", "adaptation", "bench")
+    names = ("ablation", "adaptation", "agreement", "bench")
     asked = [f"data/quick/{name}{end}" for name in names for end in (f"/{name}.parquet", ".dvc")]
     done = subprocess.run(["git", "-C", str(ROOT), "check-ignore", *asked], check=False, capture_output=True, text=True)
     assert done.stdout.split() == [name for name in asked if name.endswith(".parquet")]

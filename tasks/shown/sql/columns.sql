@@ -98,6 +98,30 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('adaptation.extra_tokens', 'tokens that every request pays for'),
     ('adaptation.per_row', 'whether rows of one batch can differ in it'),
 
+    ('agreement.dimension', 'what both rated'),
+    ('agreement.judge', 'the one judge; people are people:NAME'),
+    ('agreement.other', 'the judge that it is compared with'),
+    ('agreement.n', 'answers that both rated'),
+    ('agreement.missing', 'answers shown to both that the one gave no rating'),
+    ('agreement.missing_other', 'answers shown to both that the other gave none'),
+    ('agreement.mean', 'mean rating by the one of the n answers, 0 to 1'),
+    ('agreement.mean_other', 'the same by the other'),
+    ('agreement.equal', 'share of equal verdicts; a verdict is yes from half of the scale up'),
+    ('agreement.kappa', 'Cohen''s kappa of the verdicts; empty where a judge always says the same'),
+    ('agreement.auc', 'AUC of the ratings of the one against the verdicts of the other; empty where these are all the same'),
+    ('agreement.spearman', 'rank correlation; empty where a judge gives one rating only'),
+    ('agreement.distance', 'mean absolute difference of the ratings, 0 to 1'),
+    ('agreement.equal_low', 'lower end of its 95 % interval'),
+    ('agreement.equal_high', 'upper end of its 95 % interval'),
+    ('agreement.kappa_low', 'lower end of its 95 % interval'),
+    ('agreement.kappa_high', 'upper end of its 95 % interval'),
+    ('agreement.auc_low', 'lower end of its 95 % interval'),
+    ('agreement.auc_high', 'upper end of its 95 % interval'),
+    ('agreement.spearman_low', 'lower end of its 95 % interval'),
+    ('agreement.spearman_high', 'upper end of its 95 % interval'),
+    ('agreement.distance_low', 'lower end of its 95 % interval'),
+    ('agreement.distance_high', 'upper end of its 95 % interval'),
+
     ('alphas.method', 'the method as parameters name it'),
     ('alphas.point', 'Cp: at the prompt''s coherence, C80: at coherence 80, HM: best harmonic mean, one: α = 1'),
     ('alphas.share', 'the share of resamples of the questions that choose it'),
@@ -344,5 +368,14 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('trait_coherence.n', 'questions with a score'),
 
     ('triplets.trait', 'soft label of what was asked for, 0 to 1'),
-    ('triplets.coherence', 'soft label of sense, 0 to 1')
+    ('triplets.coherence', 'soft label of sense, 0 to 1'),
+
+    ('verdicts.method', 'plain, instructed, a method as parameters name it, or METHOD+prompt'),
+    ('verdicts.text', 'the answer'),
+    ('verdicts.dimension', 'what was rated'),
+    ('verdicts.value', 'the rating; empty where there is none'),
+    ('verdicts.scale', 'the highest rating that there is'),
+    ('verdicts.raw', 'the judge''s own words'),
+    ('verdicts.error', 'why there is no rating'),
+    ('verdicts.answer', 'a hash of question and answer as they were rated')
 ) AS comments (name, comment);

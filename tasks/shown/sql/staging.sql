@@ -139,3 +139,11 @@ COMMENT ON TABLE stg_ablation IS 'Variants of one layer.';
 CREATE TABLE stg_side_effects AS
     SELECT * EXCLUDE (stage) FROM staged('side_effects') ORDER BY profile, attribute, method, measure, turn;
 COMMENT ON TABLE stg_side_effects IS 'What prompt and modules change besides what they are for.';
+
+CREATE TABLE stg_verdicts AS
+    SELECT * EXCLUDE (stage) FROM staged('verdicts') ORDER BY profile, judge, completion, dimension;
+COMMENT ON TABLE stg_verdicts IS 'Ratings by further judges and people.';
+
+CREATE TABLE stg_agreement AS
+    SELECT * EXCLUDE (stage) FROM staged('agreement') ORDER BY profile, attribute, dimension, judge, other;
+COMMENT ON TABLE stg_agreement IS 'Judges compared, two by two.';

@@ -367,3 +367,17 @@ CREATE VIEW side_effects AS
            difference_high, n, n_unscored, seeds, note, method AS slug, model
     FROM stg_side_effects ORDER BY profile, attribute, slug, measure, turn;
 COMMENT ON VIEW side_effects IS 'What the prompt and modules of equal effect change besides, a row a measure, as python -m flows.side_effects measured it.';
+
+CREATE VIEW verdicts AS
+    SELECT v.profile, v.judge, v.rubric, v.completion, c.attribute, c.method, c.alpha, c.question, c.text, v.dimension, v.value,
+           v.scale, v.raw, v.error, v.answer
+    FROM stg_verdicts v LEFT JOIN completions c ON c.profile = v.profile AND c.id = v.completion
+    ORDER BY v.profile, v.judge, c.attribute, c.method, c.alpha, v.completion, v.dimension;
+COMMENT ON VIEW verdicts IS 'Ratings by judges whom no figure comes from, and by people, as python -m flows.agreement asked them.';
+
+CREATE VIEW agreement AS
+    SELECT profile, attribute, dimension, judge, other, n, missing, missing_other, mean, mean_other, equal, equal_low, equal_high,
+           kappa, kappa_low, kappa_high, auc, auc_low, auc_high, spearman, spearman_low, spearman_high, distance, distance_low,
+           distance_high
+    FROM stg_agreement ORDER BY profile, attribute, dimension, judge, other;
+COMMENT ON VIEW agreement IS 'How far two judges agree on the same answers, a row for each of both orders.';

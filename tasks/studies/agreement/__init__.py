@@ -1,0 +1,1 @@
+"""The study of flows.agreement: judges and people compared on the same answers."""
