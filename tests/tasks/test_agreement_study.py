@@ -129,7 +129,8 @@ def test_verdicts_on_answers_that_changed_since_are_left_out_and_counted(data):
 @pytest.mark.parametrize(("name", "settings", "label", "words"), [
     ("nobody", {}, None, "nobody"),
     ("rules", {"x": 1}, None, "unknown setting of judge rules"),
-    ("testbed", {}, None, r"can judge none of the answers \(judge testbed\), got none of them: .*"),
+    ("testbed", {}, None, r"can judge none of the answers \(judge testbed\), got .*"),
+    ("openai", {"model": ""}, None, r"got persona/gloomy, persona/pirate: a judge cannot be set like this \(judge openai, model\)"),
     ("rules", {}, "testbed", r"the profile's own judge has judged these answers already \(judge rules\).*got testbed"),
 ])  # fmt: skip
 def test_a_judge_that_cannot_be_asked_is_refused_and_nothing_is_stored(data, name, settings, label, words):

@@ -51,8 +51,9 @@ def judged_again(asked: Asked, answers: Answers, completions: Sequence[Completio
     settings = judge_settings(asked.name, asked.settings)
     refused: dict[str, str] = {}
     judges = _able(asked, answers, settings, {answers.items[one.id].attribute for one in completions}, refused)
-    for key, reason in refused.items():
-        say(f"{asked.name} leaves out {key}: {reason}")
+    left_out = _by_reason(refused)
+    for line in left_out:
+        say(f"{asked.name} leaves out {line}")
     labels = {benchmark: asked.stored_as(judge.id) for benchmark, judge in judges.items()}
     if own := {one.judge for one in read_judgements(asked.data / "judge/judgements.parquet")} & {*labels.values()}:
         raise PsrError(
@@ -69,14 +70,20 @@ def judged_again(asked: Asked, answers: Answers, completions: Sequence[Completio
         verdicts = judge_once(judge, own_answers, answers.pairs, asked.cells, f"agreement {label}")
         judged += [replace(one, judge=label) for one in verdicts]
     if not any(one.value is not None for one in judged):
-        reasons = refused or {"none of them": next((one.error for one in judged), "there is no answer")}
+        left_out = left_out or [next((one.error for one in judged), "there is no answer")]
         raise PsrError(
             "this judge can judge none of the answers",
             where=f"judge {asked.name}",
-            got="; ".join(f"{key}: {reason}" for key, reason in reasons.items()),
+            got="; ".join(left_out),
             do="Choose another judge.",
         )
     return judged
+
+
+def _by_reason(refused: Mapping[str, str]) -> list[str]:
+    """Each reason once, behind the attributes that it is of."""
+    reasons = dict.fromkeys(refused.values())
+    return [f"{', '.join(key for key in refused if refused[key] == reason)}: {reason}" for reason in reasons]
 
 
 def _judged_by(benchmark: str, answers: Answers, completion: Completion, refused: Mapping[str, str]) -> bool:
