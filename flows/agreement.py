@@ -61,9 +61,9 @@ def _agree(root: Path, args: argparse.Namespace) -> None:
     os.chdir(root)  # the parameters' paths are relative to it
     answers = load_answers(data, attributes_of(profile.benchmarks))
     if "export" in sheets:
-        drawn = spread(answers, args.answers or ON_A_SHEET, args.seed)
-        write_sheet(sheets["export"], drawn, answers, args.seed)
-        print(f"{len(drawn)} answers to rate: {args.export}. Read it back with --import {args.export} --as NAME.")
+        shown = spread(answers, args.answers or ON_A_SHEET, args.seed)
+        write_sheet(sheets["export"], shown, answers, args.seed)
+        print(f"{len(shown)} answers to rate: {args.export}. Read it back with --import {args.export} --as NAME.")
         return
     with reproducing(root, f"python -m flows.agreement --profile {args.profile}", wait=True, say=print):
         if "import" in sheets:
