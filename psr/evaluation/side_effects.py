@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from psr.errors import PsrError
@@ -22,8 +22,10 @@ from psr.evaluation.alpha_search import CP2_MARGIN, SLACK, Evaluate, Scores
 from psr.evaluation.bootstrap import EVALUATE, LEVEL, RESAMPLES, Figure, interval_of
 from psr.evaluation.resampling import Array, mean_and_error, once, resample
 from psr.judges import checkers
-from psr.steering.module import SteeringModule
 from psr.types import short_hash
+
+if TYPE_CHECKING:
+    from psr.steering.module import SteeringModule
 
 CLOSE = 2.0  # points: so near is the prompt's effect
 LOOKS = 3  # strengths that are tried, at most, to get there
@@ -105,6 +107,8 @@ def signs_randomised(module: SteeringModule, seed: int = 0) -> SteeringModule:
         >>> control.tensors["z"].abs().equal(module.tensors["z"].abs())
         True
     """
+    import torch
+
     z = module.tensors["z"]
     draws = torch.randint(0, 2, (len(z), z.shape[-1]), generator=torch.Generator().manual_seed(seed))
     signs = (2.0 * draws - 1).reshape(len(z), *(1,) * (z.dim() - 2), -1)

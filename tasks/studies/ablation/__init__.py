@@ -1,1 +1,1 @@
-"""What a single layer needs to match the prompt: variants of PSR, compared over seeds."""
+"""What PSR needs to match the prompt, and at what drift: layer, rank, objective, rows of data, negatives, over seeds."""
