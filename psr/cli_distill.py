@@ -1,7 +1,7 @@
 """`psr distill` behind its options: bars while it runs, a table at the end, and the files that are kept.
 
 DIR/adapter_config.json, adapter_model.safetensors    the module
-DIR/README.md                                         its card, with what was measured
+README.md in DIR                                       its card, with what was measured
 DIR/answers.jsonl                                     evaluation questions with their plain, prompted and steered answers;
                                                       where it failed, every answer with its verdicts
 """
