@@ -140,7 +140,7 @@ def build_beside(data: Path, title: str) -> Path:
 
 
 def figure_svg(data: Path) -> str:
-    """The figure of the README out of a profile's folder: trait alignment at the prompt's coherence, by method."""
+    """The figure of the testbed's page out of a profile's folder: trait alignment at the prompt's coherence, by method."""
     with profile_index(data, FIGURES) as ask:
         rows = [row for row in ask(ALIGNED).dicts() if row["benchmark"] == "persona"]
     names = _names(rows)
