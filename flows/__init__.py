@@ -11,7 +11,7 @@ from psr.errors import PsrError
 
 _NEEDS = (
     "prefect", "fastapi", "sqlalchemy", "dvc", "duckdb", "mlflow", "datasets", "pyarrow", "pydantic", "yaml", "psutil",
-    "matplotlib", "packaging", "gguf", "accelerate", "if_verifiable", "langdetect", "nltk",
+    "matplotlib", "packaging", "gguf", "accelerate", "if_verifiable", "langdetect", "nltk", "openai",
 )  # fmt: skip
 
 
