@@ -8,25 +8,20 @@ be wrong (iterative/dvc#11058).
 from __future__ import annotations
 
 import hashlib
-import logging
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from psr.errors import PsrError
-from tasks.engine.checkout import check_files, no_repository, restoring
+from tasks.engine.checkout import check_files, restoring
 from tasks.engine.lockfiles import CODE, code_of, code_version
 from tasks.engine.repair import writing
+from tasks.engine.repository import clearly, locked, repository
 
 State = Literal["run", "maybe", "cached"]
 Reads = Mapping[str, str]  # path -> hash; parameter -> its value as text
-PATIENCE = 60.0  # seconds to wait for another DVC process
-FILES = (  # what DVC reads in the repository, longer names first
-    "data/profiles/dvc.yaml", "data/profiles/dvc.lock", "data/dvc.yaml", "data/dvc.lock", "dvc.yaml", "dvc.lock", "params.yaml"
-)  # fmt: skip
 HOME = Path(__file__).resolve().parents[2]
 LOADED = code_of(HOME, *CODE)  # when this process began, before most of the code was imported
 
@@ -80,7 +75,7 @@ class Pipeline:
             names = ", ".join(sorted(self._stages))
             raise PsrError("unknown step", where="dvc.yaml", expected=f"one of {names}", got=repr(name))
         _refuse_newer_code()
-        with _clearly(self.root):
+        with clearly(self.root):
             return self._step(self._stages[name], set(), "run", ())
 
     def plan(self, profile: str) -> tuple[Step, ...]:
@@ -104,7 +99,7 @@ class Pipeline:
         """DVC's hash of an input file or folder. Raises PsrError where it is missing."""
         from dvc.dependency.base import Dependency
 
-        with _clearly(self.root):
+        with clearly(self.root):
             entry = Dependency(next(iter(self._stages.values())), str(self.root / path))
             if entry.exists:
                 return str(entry.get_hash().value)
@@ -137,11 +132,11 @@ class Pipeline:
         """Run a step in this context. Raises PsrError, before or after, where its inputs are no longer those that were
         planned: its outputs would be recorded with the wrong inputs."""
         stage = self._stages[step.name]
-        with _clearly(self.root):
+        with clearly(self.root):
             before = _reads(stage)
         _refuse_changed(step, {**before, **step.reads}, before)
         yield
-        with _clearly(self.root):
+        with clearly(self.root):
             _refuse_changed(step, before, _reads(stage))
 
     def clear(self, step: Step) -> None:
@@ -193,24 +188,8 @@ class Pipeline:
         if gone:
             raise _missing(self.root, gone[0], step)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold DVC's lock on the repository, waiting while e.g. `dvc status` holds it; DVC's errors as PsrError."""
-        from dvc.lock import LockError
-
-        end = time.monotonic() + PATIENCE
-        with _clearly(self.root):
-            while True:
-                try:
-                    self._repo.lock.lock()
-                    break
-                except LockError:  # it has waited for three seconds itself
-                    if time.monotonic() > end:
-                        raise
-            try:
-                yield
-            finally:
-                self._repo.lock.unlock()
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.root, self._repo)
 
 
 def add_output(root: Path, folder: Path) -> None:
@@ -218,7 +197,7 @@ def add_output(root: Path, folder: Path) -> None:
     Does nothing without a DVC repository. Raises PsrError as `opened` does."""
     if not (root / ".dvc").is_dir():
         return
-    with _clearly(root), _repo(root) as repo:
+    with clearly(root), repository(root) as repo:
         repo.add(str(folder))
 
 
@@ -229,24 +208,15 @@ def opened(root: Path) -> Iterator[Pipeline]:
     Raises PsrError: no DVC or git repository, another running DVC process, a damaged dvc.yaml or dvc.lock.
     """
     check_files(root)
-    with _clearly(root):
-        repo = _repo(root)
+    with clearly(root):
+        repo = repository(root)
     try:
-        with _clearly(root):
+        with clearly(root):
             repo.index.check_graph()
             pipeline = Pipeline(root, repo)
         yield pipeline
     finally:
         repo.close()
-
-
-def _repo(root: Path) -> Any:
-    """DVC's repository, its log silenced: its errors say the same."""
-    from dvc.repo import Repo
-
-    for name in ("dvc", "dvc_data", "dvc_objects"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # importing dvc sets another level
-    return Repo(str(root))
 
 
 def to_do(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -333,34 +303,3 @@ def _flat(details: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     for name, how in details.items():
         pairs += _flat(how, f"{prefix}{name}.") if isinstance(how, dict) else [(f"{prefix}{name}", str(how))]
     return pairs
-
-
-@contextmanager
-def _clearly(root: Path) -> Iterator[None]:
-    """Raise DVC's errors as PsrError."""
-    from dvc.exceptions import DvcException
-
-    try:
-        yield
-    except DvcException as error:
-        raise _clear(root, error) from error
-
-
-def _clear(root: Path, error: Exception) -> PsrError:
-    from dvc.lock import LockError
-    from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
-    from dvc.scm import SCMError
-
-    message = " ".join(str(error).split())
-    if isinstance(error, RWLockFileCorruptedError | RWLockFileFormatError):
-        return PsrError("DVC's own lock file is damaged", where=".dvc/tmp/rwlock", do="Run again: it is repaired.")
-    if isinstance(error, LockError) or "is busy" in message:
-        return PsrError(
-            "another DVC process is working in this repository", got=message, do="Wait for it to end, or end it."
-        )
-    if isinstance(error, SCMError) and "not a git repository" in message:
-        return no_repository(root)
-    file = ".dvc/config" if message.startswith("config file error") else next((f for f in FILES if f in message), "")
-    command = restoring(root, file) if file else ""
-    do = f"Correct {file or 'what it names'}" + (f", or bring the committed one back by {command}." if command else ".")
-    return PsrError("DVC cannot read the pipeline", got=message.rstrip("."), do=do)
