@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from tasks.asking.models import ModelSettings
 from tasks.doctor.model import check_model
 from tasks.engine.checkout import commit
 from tasks.engine.disk import disk_error
+from tasks.engine.history import End, recorder
 from tasks.engine.pipeline import Pipeline, Step, to_do
 from tasks.engine.progress import say, speaking
 from tasks.shown import publish
 from tasks.shown.figures import figure_tables
+
+ENDS: dict[str, End] = {"Cached": "cached", "Restored": "restored", "Completed": "ran"}
 
 
 @flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False)
@@ -74,7 +78,13 @@ def run_steps(
     """
     with speaking("", get_run_logger()):
         pipeline.record(pipeline.step(f"settings@{profile}"))
-        states = {step.name: _brought(root, pipeline, profile, step, settings) for step in steps}
+        record = recorder(root, profile, settings.model.device)
+        states: dict[str, str] = {}
+        for step in steps:
+            with record.step(step.flow, partial(pipeline.outputs, step)) as ended:
+                states[step.name] = _brought(root, pipeline, profile, step, settings)
+                ended(ENDS[states[step.name]])
+        record.close()
         shown = task(cache_policy=NO_CACHE, persist_result=False)
         shown(publish.index)(root, profile)
         shown(publish.track)(root, profile)

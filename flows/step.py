@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from flows import environment, params
 from flows.doors import answered
 from flows.steps import run_in_process
+from tasks.engine.history import recorder
 from tasks.engine.pipeline import opened
 
 
@@ -33,8 +35,12 @@ def _run(root: Path, name: str, profile: str) -> None:
     settings = params.written(root, profile)
     with opened(root) as pipeline:
         step = pipeline.step(f"{name}@{profile}")
-        with pipeline.unchanged(step):
-            run_in_process(root, profile, step, settings)
+        record = recorder(root, profile, settings.model.device)
+        with record.step(step.flow, partial(pipeline.outputs, step)) as ended:
+            with pipeline.unchanged(step):
+                run_in_process(root, profile, step, settings)
+            ended("ran")
+        record.close()
 
 
 def _end_with(parent: int) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from psr.errors import PsrError
+from tasks.engine.lockfiles import CODE
 
 NEEDED = {".dvc": "DVC's folder", "dvc.yaml": "the list of stages", "params.yaml": "the file of parameters"}
 COPY = "Copy it from where this folder was copied from (`cp -r *` leaves out what begins with a dot), or clone the repository."
@@ -45,6 +46,24 @@ def commit(root: Path) -> str:
         allow = f"git config --global --add safe.directory {shlex.quote(str(root))}"
         return f"git refuses this folder, which is another user's; `{allow}` allows it"
     return "no repository" if "not a git repository" in head.stderr else "no commit yet"
+
+
+def head(root: Path) -> str | None:
+    """The checkout's commit, 40 hex digits; None where git names none."""
+    asked = _git(root, "rev-parse", "--verify", "HEAD")
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def git_user(root: Path) -> str:
+    """The name that git signs commits with here; empty where it has none."""
+    return _git(root, "config", "user.name").stdout.strip()
+
+
+def changed_files(root: Path) -> list[str]:
+    """Tracked files that differ from the commit, and code that git does not track."""
+    tracked = _git(root, "diff", "--name-only", "--relative", "-z", "HEAD").stdout
+    code = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *CODE).stdout
+    return sorted(name for name in (tracked + code).split("\0") if name)
 
 
 def _git(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
