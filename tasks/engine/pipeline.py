@@ -155,7 +155,7 @@ class Pipeline:
 
     def outputs(self, step: Step) -> dict[str, str]:
         """path -> DVC's hash, of the step's outputs as they lie there."""
-        with _clearly(self.root):
+        with clearly(self.root):
             return {str(out): str(out.get_hash().value) for out in self._stages[step.name].outs if out.exists}
 
     def _ordered(self, profile: str) -> tuple[list[Any], dict[str, tuple[str, ...]]]:
