@@ -66,6 +66,11 @@ def changed_files(root: Path) -> list[str]:
     return sorted(name for name in (tracked + code).split("\0") if name)
 
 
+def uncommitted(root: Path, name: str) -> bool:
+    """Whether a file, or one in a folder, is not in the last commit as it is here."""
+    return bool(_git(root, "status", "--porcelain", "--untracked-files=normal", "--", name).stdout)
+
+
 def _git(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run git with messages in English; status 127 without git."""
     try:
