@@ -29,6 +29,12 @@ def outputs(root: Path, profile: str) -> dict[str, str]:
     return {name: short_hash("outputs", entry.get("outs")) for name, entry in recorded(root, profile).items()}
 
 
+def studies(root: Path, profile: str) -> dict[str, str]:
+    """study -> a hash of what it measured, from its .dvc file."""
+    files = sorted((root / "data" / profile).glob("*.dvc"))
+    return {file.stem: short_hash("study", file.read_text(encoding="utf-8")) for file in files}
+
+
 def versions(root: Path, profile: str) -> dict[str, str]:
     """step -> the version of the code that it ran with."""
     return {

@@ -113,7 +113,12 @@ def _recorded(repo: Any, profile: str, inputs: Collection[str]) -> Iterator[_Par
                 command = f"python -m flows.{STUDIES.get(path.name, path.name)} --profile {profile}"
                 yield _Part(out, Output(path.as_posix(), "", f"To make it: `{command}`."))
             elif not step and any(path.is_relative_to(one) or Path(one).is_relative_to(path) for one in inputs):
-                yield _Part(out, Output(path.as_posix(), "", f"Whoever has it adds it by `dvc add {path.as_posix()}`."))
+                yield _Part(
+                    out,
+                    Output(
+                        path.as_posix(), "", "Push it from where it is, or see whether `python -m flows.fetch` has it."
+                    ),
+                )
 
 
 def _planned(parts: Sequence[_Part], way: Way, cache: Any, remote: Any) -> list[_Part]:
@@ -123,7 +128,8 @@ def _planned(parts: Sequence[_Part], way: Way, cache: Any, remote: Any) -> list[
     here = {oid: size for oid in every if (size := _intact(cache, oid)) is not None}
     asked = every if way == "push" else every - here.keys()
     there = set(remote.oids_exist(asked)) if asked else set()
-    planned, counted = [], set()
+    planned: list[_Part] = []
+    counted: set[str] = set()
     for part in parts:
         travels = _oids(part) - (there if way == "push" else here.keys())
         lacking = travels - (here.keys() if way == "push" else there)
@@ -149,7 +155,7 @@ def _listed(part: _Part, cache: Any, remote: Any) -> _Part:
         return replace(part, files=(info.value,))
     for side in (cache, remote):
         try:
-            files = tuple(entry.value for _, _, entry in Tree.load(side, info))
+            files = tuple(str(entry.value) for _, _, entry in Tree.load(side, info) if entry)
             return replace(part, files=files, listing=info.value)
         except (FileNotFoundError, ObjectFormatError):
             continue
@@ -168,7 +174,7 @@ def _intact(cache: Any, oid: str) -> int | None:
         meta, content = hash_file(cache.oid_to_path(oid), cache.fs, "md5", cache.state)
     except FileNotFoundError:
         return None
-    return meta.size if content.value.removesuffix(".dir") == oid.removesuffix(".dir") else None
+    return meta.size if str(content.value).removesuffix(".dir") == oid.removesuffix(".dir") else None
 
 
 def _bytes(part: _Part, files: set[str], way: Way, here: Mapping[str, int]) -> int:
@@ -217,8 +223,8 @@ def _unsaved(out: Any, cache: Any) -> bool:
     if not out.exists or not out.changed_checksum():
         return False
     _, _, content = build(cache, out.fs_path, out.fs, "md5", ignore=out.dvcignore, dry_run=True)
-    entries = [entry.value for _, _, entry in content] if isinstance(content, Tree) else [content.hash_info.value]
-    return any(_intact(cache, oid) is None for oid in entries)
+    entries = [entry for _, _, entry in content] if isinstance(content, Tree) else [content.hash_info]
+    return any(_intact(cache, str(entry.value)) is None for entry in entries if entry)
 
 
 def _amount(profile: str, way: Way, outputs: Sequence[Output], address: str) -> str:

@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 from tasks.engine.files import read_json, write_json
-from tasks.engine.lockfiles import code_of, outputs
+from tasks.engine.lockfiles import code_of, outputs, studies
 from tasks.engine.progress import say
 
 
 def index(root: Path, profile: str) -> None:
-    """Rebuild data/results.duckdb if it is missing or was built from other outputs of the profile."""
+    """Rebuild data/results.duckdb if it is missing or was built from other outputs of the profile or its studies."""
     from tasks.shown.index import database, rebuild
 
     done = root / ".psr" / "indexed" / f"{profile}.json"
-    state = _state(root, profile)
+    state = {**_state(root, profile), **studies(root, profile)}
     if not database(root).exists() or read_json(done) != state:
         rebuild(root)
         write_json(done, state)
@@ -24,8 +24,9 @@ def index(root: Path, profile: str) -> None:
 def track(root: Path, profile: str) -> None:
     """Fill the tracker with the profile's outputs, unless it holds them. If it fails: a warning, the results stand."""
     done = root / ".psr" / "tracked" / f"{profile}.json"
-    state = {**_state(root, profile), "tracker": os.environ.get("MLFLOW_TRACKING_URI", "")}
-    if read_json(done) == state:
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    state = {**_state(root, profile), "tracker": server}
+    if read_json(done) == state and (server or (root / ".psr" / "mlflow.db").exists()):
         return
     try:
         from tasks.shown.track import run

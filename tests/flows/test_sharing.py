@@ -91,9 +91,9 @@ def problems(shared: tuple[Output, ...]) -> dict[str, str]:
 
 
 def stored(folder: Path, text: str) -> Path:
-    """Where a remote has the file whose content is `text`."""
+    """Where a remote, or DVC's cache, has the file whose content is `text`."""
     name = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-    return folder.parent / "team/files/md5" / name[:2] / name[2:]
+    return folder / "files/md5" / name[:2] / name[2:]
 
 
 def test_whoever_pulls_has_what_steps_and_studies_made(first, capsys):
@@ -165,7 +165,7 @@ def test_an_unknown_profile_is_refused(first, capsys):
 
 def test_what_is_lost_on_the_remote_is_named_the_rest_arrives_and_a_push_brings_it_back(first):
     share.push(first, "smoke")
-    stored(first, "make 1 first\n").unlink()
+    stored(first.parent / "team", "make 1 first\n").unlink()
     second = cloned(first)
     assert problems(share.pull(second, "smoke")) == {"make": "partly not on the remote"}
     assert outputs(second) == {path: text for path, text in outputs(first).items() if "/make/" not in path}
@@ -176,7 +176,7 @@ def test_what_is_lost_on_the_remote_is_named_the_rest_arrives_and_a_push_brings_
 
 def test_what_is_damaged_on_the_remote_never_arrives(first):
     share.push(first, "smoke")
-    file = stored(first, "make 1 first\n")
+    file = stored(first.parent / "team", "make 1 first\n")
     file.unlink()
     file.write_text("make 1 fir")
     file.chmod(0o444)
@@ -192,10 +192,10 @@ def test_what_is_damaged_on_the_remote_never_arrives(first):
 
 
 def test_what_was_damaged_here_is_not_sent(first):
-    file = first / "data/smoke/make/1.txt"
+    file = stored(first / ".dvc/cache", "make 1 first\n")
     file.chmod(0o644)
-    with open(file, "r+") as opened_file:  # in place, and so in DVC's cache that shares the file
-        opened_file.write("X")
+    with open(file, "r+") as damaged:
+        damaged.write("X")
     assert problems(share.push(first, "smoke")) == {"make": "partly neither here nor on the remote"}
     assert problems(share.pull(cloned(first), "smoke")) == {"make": "not on the remote"}
 
@@ -266,7 +266,7 @@ def test_what_is_deleted_comes_back(gone, first):
         assert not any(pipeline.changed(pipeline.step(f"{name}@smoke")) for name in STAGES)
 
 
-def test_a_model_that_the_profile_names_travels_with_it(first, monkeypatch):
+def test_a_model_that_the_profile_names_travels_with_it(first):
     model = first / "data/models/small"
     model.mkdir(parents=True)
     (model / "weights").write_text("1 2 3\n")
@@ -301,7 +301,8 @@ def test_what_a_remote_says_is_printed_without_secrets(first, monkeypatch, capsy
     def failing(self):
         raise RuntimeError("403 for hunter2 at ssh://me:hunter3@example.org")
 
-    (first / ".dvc/config.local").write_text("['remote \"team\"']\n    password = hunter2\n")
+    add_remote(first, "s3://bucket/psr")
+    (first / ".dvc/config.local").write_text("['remote \"team\"']\n    secret_access_key = hunter2\n")
     monkeypatch.setattr(DataCloud, "get_remote_odb", failing)
     assert share.main(["push", "--profile", "smoke"], first) == 2
     printed = "".join(capsys.readouterr())
