@@ -8,7 +8,7 @@ from tasks.asking.answers import Answerer
 from tasks.asking.models import ModelSettings
 from tasks.benchmarks.catalogue import attributes_of
 from tasks.engine.context import StepContext
-from tasks.steps.faithfulness import TABLES, Measured, measure_module, measure_prompt
+from tasks.steps.faithfulness import TABLES, Measured, measure
 from tasks.tables.gather import gather
 from tasks.tables.modules import rows_of_seed
 
@@ -29,21 +29,15 @@ def faithfulness(
         "select": context.output_of("select"),
         "triplets": settings.triplets,
     }
-    cells = []
+    calls = {}
     for attribute in attributes_of(benchmarks):
         for seed, (sampled,) in sampling_seeds(seeds, settings.seed, 1).items():
             measured = Measured(
                 attribute, seed, sampled, answerer, settings.questions, settings.resamples, settings.seed
             )  # fmt: skip
-            arguments = {"measured": measured, **learnt, "strengths": settings.strengths}
-            cells += context.map(measure_prompt, {f"{attribute.key} seed {seed}": arguments})
-            cells += context.map(
-                measure_module,
-                {
-                    f"{attribute.key} {row['method']} seed {seed}": {
-                        "measured": measured, "folder": distilled / row["folder"], "search": context.output_of("search")
-                    }
-                    for row in rows_of_seed(distilled, attribute.key, seed)
-                },
-            )  # fmt: skip
+            calls[f"{attribute.key} seed {seed}"] = {
+                "measured": measured, **learnt, "strengths": settings.strengths, "search": context.output_of("search"),
+                "folders": [distilled / row["folder"] for row in rows_of_seed(distilled, attribute.key, seed)],
+            }  # fmt: skip
+    cells = [cell for repetition in context.map(measure, calls) for cell in repetition]
     gather(cells, context.out, TABLES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flows.sections import Benchmark, Model, Sampling, Steer
 from psr.answers.pairs import sampling_seeds
 from tasks.asking.answers import Answerer
@@ -29,14 +31,15 @@ def steer(
         "strengths": steer.strengths,
         "with_prompt": steer.with_prompt,
     }
-    cells = []
+    unsteered: dict[str, dict[str, Any]] = {}
+    modules: dict[str, dict[str, Any]] = {}
+    order = []
     for attribute in attributes_of(benchmarks):
         for seed, sampled in sampling_seeds(seeds, steer.seed, steer.samples).items():
             arguments = {
                 "attribute": attribute, "seed": seed, "sampled": sampled, "answerer": answerer, "questions": steer.questions
             }  # fmt: skip
-            cells += context.map(answer_unsteered, {f"{attribute.key} seed {seed}": arguments})
-            modules = {
+            own = {
                 f"{attribute.key} {row['method']} seed {seed}": {
                     **arguments,
                     "folder": distilled / row["folder"],
@@ -44,5 +47,9 @@ def steer(
                 }
                 for row in rows_of_seed(distilled, attribute.key, seed)
             }
-            cells += context.map(answer_steered, modules)
-    gather(cells, context.out, ["pairs", "completions", "strengths", "draws"])
+            unsteered[name := f"{attribute.key} seed {seed}"] = arguments
+            modules |= own
+            order += [name, *own]
+    both = [*context.map(answer_unsteered, unsteered), *context.map(answer_steered, modules)]
+    cells = dict(zip([*unsteered, *modules], both, strict=True))
+    gather([cells[name] for name in order], context.out, ["pairs", "completions", "strengths", "draws"])

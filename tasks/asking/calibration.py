@@ -88,5 +88,8 @@ def ready(judges: Mapping[str, Judge], selected: Path, model: ModelSettings) -> 
     by_attribute = {row["attribute"]: Calibration(json.loads(row["marks"]), row["agreement"]) for row in rows}
     opened = partial(open_model, model)
     return {
-        name: judge.ready(opened, by_attribute) if hasattr(judge, "ready") else judge for name, judge in judges.items()
+        name: judge.ready(opened, {key: one for key, one in by_attribute.items() if key in judge.attributes})  # type: ignore[attr-defined]
+        if hasattr(judge, "ready")
+        else judge
+        for name, judge in judges.items()
     }

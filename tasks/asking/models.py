@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.engine.cells import remembered
 from tasks.engine.files import read_json
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ModelSettings:
         return open_model(self).fingerprint, self.dtype, self.device, self.threads
 
 
-@cache
+@remembered(None)
 def open_model(settings: ModelSettings) -> LanguageModel:
     """The model that `settings` names, with torch set to its number of threads (matrix products differ in their last bits between
     thread counts). Raises PsrError as psr.lm.loading.load_model does."""

@@ -88,6 +88,11 @@ def judges_named(attributes: Sequence[Attribute], name: str, **settings: Any) ->
     }
 
 
+def judges_by_attribute(attributes: Iterable[Attribute], name: str, **settings: Any) -> dict[str, Judge]:
+    """attribute key -> the judge called `name` of this attribute alone: small enough to be sent to a worker."""
+    return {one.key: judges_named([one], name, **settings)[one.benchmark] for one in attributes}
+
+
 def check_judges(
     judges: Mapping[str, Judge], attributes: Iterable[Attribute], benchmarks: Mapping[str, Benchmark]
 ) -> None:

@@ -17,7 +17,9 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from psr.types import short_hash
@@ -28,6 +30,8 @@ HOME = Path(".psr", "cells")
 SUMS = "SUMS"
 ASIDE = ".aside-"
 DAY = 86400.0
+F = TypeVar("F", bound=Callable[..., Any])
+_remembered: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,11 @@ class Cells:
         try:
             write(aside)
             write_json(aside / SUMS, _sums(aside))
-            if not target.exists():  # another process may have made the same cell meanwhile
+            try:
                 aside.rename(target)
+            except OSError:  # another process may have made the same cell meanwhile
+                if not target.exists():
+                    raise
         finally:
             remove(aside)
         return target
@@ -71,6 +78,23 @@ class Cells:
 
     def _target(self, kind: str, reads: object) -> Path:
         return self.folder / kind / short_hash("cell", self.code, kind, reads)
+
+
+def remembered(size: int | None) -> Callable[[F], F]:
+    """Keep the last `size` results of a function in memory for one run: a worker that serves another one forgets them."""
+
+    def keep(function: F) -> F:
+        cached: Any = lru_cache(maxsize=size)(function)
+        _remembered.append(cached)
+        return cached  # type: ignore[no-any-return]
+
+    return keep
+
+
+def forget() -> None:
+    """Empty the memory of all functions that are `remembered`."""
+    for cached in _remembered:
+        cached.cache_clear()
 
 
 def is_intact(cell: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from psr.types import (
     short_hash,
 )
 from tasks.asking.models import ModelSettings, open_model
-from tasks.engine.cells import Cells, copy
+from tasks.engine.cells import Cells, copy, remembered
 from tasks.engine.inputs import plug_code
 from tasks.engine.progress import progress, say
 from tasks.tables.activations import read_index, read_targets, recorded_bytes, recording
@@ -88,7 +88,7 @@ class Material:
         return [*positives, *map(Example, unchanged)]
 
 
-@lru_cache(maxsize=128)
+@remembered(128)
 def aligned_on(material: Material, span: Span) -> tuple[list[AlignedTokens], list[AlignedTokens]]:
     """Every triplet and every negative aligned, once for all methods on a span."""
     from psr.lm.alignment import align, align_plain
@@ -98,11 +98,13 @@ def aligned_on(material: Material, span: Span) -> tuple[list[AlignedTokens], lis
     return triplets, [align_plain(tokenizer, pair.plain, ids, span) for pair, ids in material.negatives]
 
 
-@lru_cache(maxsize=64)
+@remembered(64)
 def material_of(attribute: str, complete: Path, select: Path, model: ModelSettings) -> Material:
     """Read once for all modules of an attribute."""
-    rejected = {(pair.id, c.seed): c.token_ids for pair, c in plain_answers(complete)[attribute]}
-    return Material(attribute, triplets_by_attribute(complete, select)[attribute], rejected, open_model(model))
+    rejected = {(pair.id, c.seed): c.token_ids for pair, c in plain_answers(complete, attribute)}
+    return Material(
+        attribute, triplets_by_attribute(complete, select, attribute)[attribute], rejected, open_model(model)
+    )
 
 
 @dataclass(frozen=True)

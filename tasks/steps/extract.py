@@ -73,7 +73,7 @@ def gather_recordings(cells: Sequence[Path], model: ModelSettings, out: Path, dt
 def _instructed(lm: LanguageModel, attribute: str, complete: Path, select: Path) -> Run:
     from psr.lm.alignment import align
 
-    triplets = triplets_by_attribute(complete, select)[attribute]
+    triplets = triplets_by_attribute(complete, select, attribute)[attribute]
     aligned = [align(lm.tokenizer, t.pair, t.completion.token_ids, "QR") for t in triplets]
     return [a.instructed_ids for a in aligned], [a.instructed_start for a in aligned]
 
@@ -81,7 +81,7 @@ def _instructed(lm: LanguageModel, attribute: str, complete: Path, select: Path)
 def _plain(lm: LanguageModel, attribute: str, complete: Path) -> Run:
     from psr.lm.chats import encode_chat
 
-    answers = plain_answers(complete)[attribute]
+    answers = plain_answers(complete, attribute)
     prompts = [encode_chat(lm.tokenizer, pair.plain) for pair, _ in answers]
     ids = [(*prompt.ids, *c.token_ids) for prompt, (_, c) in zip(prompts, answers, strict=True)]
     return ids, [prompt.start("R") for prompt in prompts]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from psr.types import INSTRUCTED, PARAPHRASE, Attribute, PromptPair
 from tasks.asking.answers import Answerer, write_questions
 from tasks.asking.models import open_model
 from tasks.asking.modules import digest
+from tasks.engine.cells import remembered
 from tasks.figures.delta import read_rows, share_rows, strength_rows, token_rows
 from tasks.figures.study import Study, aligned, interval, study_of
 from tasks.tables.modules import candidate_rows, chosen_alpha
@@ -66,7 +66,7 @@ class Measured:
         return self.answerer.reads, *texts, self.seed, self.sampled, pairs, self.resamples, self.drawn
 
 
-@lru_cache(maxsize=1)
+@remembered(1)
 def studied(measured: Measured) -> Study:
     """Its answers, run both ways; kept for the modules of one repetition, which are measured one after the other."""
     from psr.answers.completions import Ask
@@ -77,10 +77,25 @@ def studied(measured: Measured) -> Study:
     return study_of(measured.attribute, lm, measured.pairs, answers, measured.resamples, measured.drawn)
 
 
-@lru_cache(maxsize=1)
+@remembered(1)
 def noise_floor(measured: Measured) -> Array | None:
     """What paraphrases of the prompt change; kept as the study is."""
     return paraphrase_errors(studied(measured))
+
+
+def measure(
+    measured: Measured,
+    complete: Path,
+    select: Path,
+    triplets: int,
+    strengths: int,
+    folders: Sequence[Path],
+    search: Path,
+) -> list[Path]:
+    """One repetition: its cells, the prompt's first, then those of the modules in `folders`. They share the prompt's runs,
+    so one worker measures them all."""
+    prompt = measure_prompt(measured, complete, select, triplets, strengths)
+    return [prompt, *(measure_module(measured, folder, search) for folder in folders)]
 
 
 def measure_prompt(measured: Measured, complete: Path, select: Path, triplets: int, strengths: int) -> Path:
@@ -88,7 +103,7 @@ def measure_prompt(measured: Measured, complete: Path, select: Path, triplets: i
 
     triplets: so many, evenly spread, fit the read-outs of token strengths; strengths: answers kept token by token.
     """
-    known = triplets_by_attribute(complete, select)[measured.attribute.key]
+    known = triplets_by_attribute(complete, select, measured.attribute.key)[measured.attribute.key]
     fitted = known[:: -(-len(known) // triplets)]
 
     def write(folder: Path) -> None:

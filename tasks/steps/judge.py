@@ -14,20 +14,19 @@ from tasks.tables.parquet import read_completions, read_pairs, write_judgements
 
 
 def judge_completions(context: StepContext, judges: Mapping[str, Judge], source: Path) -> None:
-    """Judge every completion of the folder `source`; write the table of judgements."""
+    """Judge every completion of the folder `source`; write the table of judgements. judges: by attribute."""
     asked = {"source": source, "cells": context.cells}
     calls = {
-        name: {"benchmark": name, "judge": judge, "label": f"{context.step} {name}", **asked}
-        for name, judge in judges.items()
+        key: {"attribute": key, "judge": judge, "label": f"{context.step} {key}", **asked}
+        for key, judge in judges.items()
     }
-    gather(context.map(judge_benchmark, calls), context.out, ["judgements"])
+    gather(context.map(judge_attribute, calls), context.out, ["judgements"])
 
 
-def judge_benchmark(benchmark: str, judge: Judge, source: Path, cells: Cells, label: str) -> Path:
-    """Judge the completions of `source` that answer the benchmark. Returns the cell: judgements."""
-    pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet")}
-    answers = read_completions(source / "completions.parquet")
-    ours = [c for c in answers if pairs[c.pair].attribute.partition("/")[0] == benchmark]
+def judge_attribute(attribute: str, judge: Judge, source: Path, cells: Cells, label: str) -> Path:
+    """Judge the completions of `source` that answer the attribute's questions. Returns the cell: judgements."""
+    pairs = {pair.id: pair for pair in read_pairs(source / "pairs.parquet", attribute=attribute)}
+    ours = read_completions(source / "completions.parquet", pairs=pairs)
 
     def write(folder: Path) -> None:
         write_judgements(folder / "judgements.parquet", judge_once(judge, ours, pairs, cells, label))

@@ -11,8 +11,7 @@ from tasks.tables.parquet import read_table
 
 def module_rows(distill: Path, attribute: str | None = None) -> list[dict[str, Any]]:
     """Rows of modules.parquet, of one attribute or of all."""
-    rows = read_table(distill / "modules.parquet", "modules")
-    return [row for row in rows if attribute in (None, row["attribute"])]
+    return read_table(distill / "modules.parquet", "modules", {"attribute": [attribute]} if attribute else None)
 
 
 def rows_of_seed(distill: Path, attribute: str, seed: int | None) -> list[dict[str, Any]]:
@@ -22,8 +21,8 @@ def rows_of_seed(distill: Path, attribute: str, seed: int | None) -> list[dict[s
 
 def candidate_rows(search: Path, seed: int, module: str) -> list[dict[str, Any]]:
     """What the search found for a module in one repetition."""
-    rows = read_table(search / "candidates.parquet", "candidates")
-    return [row for row in rows if row["seed"] == seed and row["module"] == module]
+    rows = read_table(search / "candidates.parquet", "candidates", {"module": [module]})
+    return [row for row in rows if row["seed"] == seed]
 
 
 def chosen_alpha(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -6,10 +6,13 @@ that a reader never meets half of one. Damaged or foreign files raise PsrError w
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from psr.errors import PsrError
@@ -38,8 +41,12 @@ def write_parquet(path: Path | str, rows: Iterable[Any], schema: pa.Schema) -> P
     return path
 
 
-def read_parquet(path: Path | str, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
-    """The rows of a parquet file; with `schema`, exactly its columns. Raises PsrError: missing, damaged, foreign."""
+def read_parquet(
+    path: Path | str, schema: pa.Schema | None = None, where: Mapping[str, Iterable[Any]] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a parquet file; with `schema`, exactly its columns. where: column -> the values that it may have.
+
+    Raises PsrError: missing, damaged, foreign."""
     path = Path(path)
     if not path.is_file():
         raise PsrError(
@@ -49,7 +56,7 @@ def read_parquet(path: Path | str, schema: pa.Schema | None = None) -> list[dict
             do="Run the stage that writes it, or fetch it with `dvc pull`.",
         )
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, partitioning=None, filters=_filters(where or {}))
     except (pa.ArrowException, OSError) as error:
         raise PsrError(
             "a table is damaged", where=path, expected="a parquet file", got=_first_line(error), do=REMEDY
@@ -62,9 +69,10 @@ def write_table(path: Path | str, name: str, rows: Iterable[Any]) -> Path:
     return write_parquet(path, rows, SCHEMAS[name])
 
 
-def read_table(path: Path | str, name: str) -> list[dict[str, Any]]:
-    """Read the table called `name` (see tasks.tables.schemas)."""
-    return read_parquet(path, SCHEMAS[name])
+def read_table(path: Path | str, name: str, where: Mapping[str, Iterable[Any]] | None = None) -> list[dict[str, Any]]:
+    """Read the table called `name` (see tasks.tables.schemas), or the rows `where` columns have given values: of a large table
+    a small part in a small memory."""
+    return read_parquet(path, SCHEMAS[name], where)
 
 
 def write_pairs(path: Path | str, pairs: Iterable[PromptPair], question_set: str, instruction_set: str) -> Path:
@@ -75,9 +83,10 @@ def write_pairs(path: Path | str, pairs: Iterable[PromptPair], question_set: str
     )
 
 
-def read_pairs(path: Path | str) -> tuple[PromptPair, ...]:
-    """The pairs of a file, checked against their ids."""
-    return _records(path, "pairs", lambda r: PromptPair(r["attribute"], r["question"], r["instruction"]))
+def read_pairs(path: Path | str, attribute: str | None = None) -> tuple[PromptPair, ...]:
+    """The pairs of a file, of one attribute or of all, checked against their ids."""
+    where = None if attribute is None else {"attribute": [attribute]}
+    return _records(path, "pairs", lambda r: PromptPair(r["attribute"], r["question"], r["instruction"]), where)
 
 
 def write_completions(path: Path | str, completions: Iterable[Completion]) -> Path:
@@ -85,9 +94,12 @@ def write_completions(path: Path | str, completions: Iterable[Completion]) -> Pa
     return write_table(path, "completions", completions)
 
 
-def read_completions(path: Path | str) -> tuple[Completion, ...]:
-    """The completions of a file, checked against their ids."""
-    return _records(path, "completions", lambda r: Completion(**{**_without_id(r), "token_ids": tuple(r["token_ids"])}))
+def read_completions(path: Path | str, pairs: Iterable[str] | None = None) -> tuple[Completion, ...]:
+    """The completions of a file, of these pairs or of all, checked against their ids."""
+    where = None if pairs is None else {"pair": pairs}
+    return _records(
+        path, "completions", lambda r: Completion(**{**_without_id(r), "token_ids": tuple(r["token_ids"])}), where
+    )
 
 
 def write_judgements(path: Path | str, judgements: Iterable[Judgement]) -> Path:
@@ -106,9 +118,10 @@ def write_triplets(path: Path | str, triplets: Iterable[Triplet]) -> Path:
 
 
 def read_triplets(
-    path: Path | str, pairs: Iterable[PromptPair], completions: Iterable[Completion]
+    path: Path | str, pairs: Iterable[PromptPair], completions: Iterable[Completion], *, others: bool = False
 ) -> tuple[Triplet, ...]:
-    """The triplets of a file, joined with their pairs and completions. Raises PsrError when one is absent."""
+    """The triplets of a file, joined with their pairs and completions. Raises PsrError when one is absent. others: the file
+    holds those of other pairs too, which are left out."""
     by_pair, by_completion = {pair.id: pair for pair in pairs}, {answer.id: answer for answer in completions}
 
     def build(row: Row) -> Triplet:
@@ -124,7 +137,7 @@ def read_triplets(
             ) from error
         return Triplet(pair, answer, row["trait"], row["coherence"])
 
-    return _records(path, "triplets", build)
+    return _records(path, "triplets", build, {"pair": by_pair} if others else None)
 
 
 def write_dropped(path: Path | str, dropped: Iterable[Dropped]) -> Path:
@@ -153,9 +166,11 @@ def read_curves(path: Path | str) -> dict[str, tuple[CurvePoint, ...]]:
     return {module: tuple(points) for module, points in curves.items()}
 
 
-def _records(path: Path | str, name: str, build: Callable[[Row], T]) -> tuple[T, ...]:
+def _records(
+    path: Path | str, name: str, build: Callable[[Row], T], where: Mapping[str, Iterable[Any]] | None = None
+) -> tuple[T, ...]:
     records = []
-    for row in read_table(path, name):
+    for row in read_table(path, name, where):
         record = build(row)
         if "id" in row and record.id != row["id"]:  # type: ignore[attr-defined]
             raise PsrError(
@@ -167,6 +182,12 @@ def _records(path: Path | str, name: str, build: Callable[[Row], T]) -> tuple[T,
             )
         records.append(record)
     return tuple(records)
+
+
+def _filters(where: Mapping[str, Iterable[Any]]) -> Any:
+    """`where` as pyarrow takes it; None reads all rows."""
+    tests = [pc.field(column).isin(pa.array(list(values), pa.string())) for column, values in where.items()]
+    return reduce(and_, tests) if tests else None
 
 
 def _as_row(record: Any, schema: pa.Schema, path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tasks.benchmarks.judges import judges_named
 from tasks.engine.cells import Cells, copy
 from tasks.steps.complete import complete_attribute
 from tasks.steps.distill import Material
-from tasks.steps.judge import judge_benchmark
+from tasks.steps.judge import judge_attribute
 from tasks.steps.select import select_triplets
 from tasks.studies.ablation.unrelated import Unrelated, unrelated_questions
 from tasks.tables.triplets import triplets_by_attribute
@@ -118,7 +118,7 @@ def make_triplets(
     questions = min(complete["questions"] or len(attribute.questions), len(attribute.questions))
     instructions = min(complete["instructions"], len(attribute.instructions))
     completed = complete_attribute(attribute, answerer, questions, instructions, complete["samples"], complete["seed"])
-    judged = judge_benchmark(attribute.benchmark, judge, completed, cells, f"select {attribute.key}")
+    judged = judge_attribute(attribute.key, judge, completed, cells, f"select {attribute.key}")
 
     def write(folder: Path) -> None:
         copy(judged / "judgements.parquet", folder / "judgements.parquet")
