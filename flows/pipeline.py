@@ -27,6 +27,7 @@ from tasks.engine.disk import disk_error
 from tasks.engine.history import End, recorder
 from tasks.engine.pipeline import Pipeline, Step, to_do
 from tasks.engine.progress import say, speaking
+from tasks.engine.runners import Runner, prefect
 from tasks.shown import publish
 from tasks.shown.figures import figure_tables
 
@@ -55,12 +56,12 @@ class StepFailed(PsrError):
 
 
 def reproduce_planned(
-    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile
+    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile, runner: Runner = prefect
 ) -> dict[str, str]:
-    """The same flow over planned steps, while the caller holds the repository's lock."""
+    """The same flow over planned steps, while the caller holds the repository's lock. runner: of the steps' cells."""
 
     def run(profile: str) -> dict[str, str]:
-        return run_steps(root, pipeline, profile, steps, settings)
+        return run_steps(root, pipeline, profile, steps, settings, runner)
 
     named = flow(
         name="reproduce", flow_run_name="reproduce-{profile}", description=reproduce.__doc__, persist_result=False
@@ -70,7 +71,7 @@ def reproduce_planned(
 
 
 def run_steps(
-    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile
+    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile, runner: Runner = prefect
 ) -> dict[str, str]:
     """Run each stale step as a sub-flow and record it, then update the index, the tracker and the artifacts.
 
@@ -82,7 +83,7 @@ def run_steps(
         states: dict[str, str] = {}
         for step in steps:
             with record.step(step.flow, partial(pipeline.outputs, step)) as ended:
-                states[step.name] = _brought(root, pipeline, profile, step, settings)
+                states[step.name] = _brought(root, pipeline, profile, step, settings, runner)
                 ended(ENDS[states[step.name]])
         record.close()
         shown = task(cache_policy=NO_CACHE, persist_result=False)
@@ -92,7 +93,7 @@ def run_steps(
     return states
 
 
-def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings: Profile) -> str:
+def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings: Profile, runner: Runner) -> str:
     """Bring one step up to date. Returns how, as in `run_steps`."""
     if step.state == "cached" or not pipeline.changed(step):
         return "Cached"
@@ -103,15 +104,15 @@ def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings:
         return "Restored"
     pipeline.clear(step)
     with pipeline.unchanged(step):
-        _run(root, profile, step, settings)
+        _run(root, profile, step, settings, runner)
     pipeline.record(step)
     return "Completed"
 
 
-def _run(root: Path, profile: str, step: Step, settings: Profile) -> None:
+def _run(root: Path, profile: str, step: Step, settings: Profile, runner: Runner) -> None:
     """Run one step as a sub-flow. Raises StepFailed."""
     try:
-        run_as_flow(root, profile, step, settings)
+        run_as_flow(root, profile, step, settings, runner)
     except Exception as error:
         if stop := _stopped(error):
             raise stop from error

@@ -52,6 +52,13 @@ def missing(root: Path, settings: Profile) -> dict[str, str]:
     return {path: what for path, what in inputs.items() if not (root / path).exists()}
 
 
+def plugs(settings: Profile) -> tuple[str, ...]:
+    """The dotted paths to the user's own benchmarks, judge and methods."""
+    methods = [*settings.methods, *(method for one in settings.benchmarks for method in one.methods or ())]
+    names = [*(one.name for one in settings.benchmarks), settings.judge.name, *methods]
+    return tuple(sorted({name for name in names if ":" in name}))
+
+
 def check_questions(settings: Profile, absent: Container[str] = (), *, judging: bool = False) -> None:
     """Raise PsrError for an attribute that its benchmark does not have, or that the judge cannot judge.
 

@@ -51,14 +51,14 @@ def run_in_process(root: Path, profile: str, step: Step, settings: Profile) -> N
     _work(root, profile, step, settings, serial)
 
 
-def run_as_flow(root: Path, profile: str, step: Step, settings: Profile) -> None:
+def run_as_flow(root: Path, profile: str, step: Step, settings: Profile, runner: Runner = prefect) -> None:
     """Run a step as a sub-flow of the current flow. Its version is that of its code, its parameters are its sections."""
     from prefect import flow, get_run_logger
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     def work(profile: str, parameters: dict[str, Any]) -> None:
         with speaking(step.flow, get_run_logger()):
-            _work(root, profile, step, settings, prefect)
+            _work(root, profile, step, settings, runner)
 
     body = _body(step)
     sub_flow = flow(

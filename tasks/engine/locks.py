@@ -13,6 +13,7 @@ from pathlib import Path
 
 from psr.errors import PsrError
 
+LOCK = Path(".psr", "reproduce.lock")
 _held: set[Path] = set()
 
 
@@ -22,7 +23,7 @@ def reproducing(root: Path, about: str, *, wait: bool, say: Callable[[str], None
 
     While another process holds it: with `wait`, says so once and waits; without, raises PsrError that names it.
     """
-    path = root / ".psr" / "reproduce.lock"
+    path = root / LOCK
     if path in _held:
         yield
         return

@@ -14,6 +14,7 @@ WORTH_SAYING = 1.0  # seconds
 _UNSEEN = ("Cc", "Cf", "Cs")  # control, format (bidirectional marks, zero widths), lone surrogates
 _step = ""
 _log: logging.Logger | logging.LoggerAdapter[Any] | None = None
+_collected: list[str] | None = None
 
 
 @contextmanager
@@ -28,8 +29,22 @@ def speaking(step: str, log: logging.Logger | logging.LoggerAdapter[Any] | None 
         _step, _log = before
 
 
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """While open, `say` adds to the list that this yields, and prints nothing: a worker's lines, which the run says."""
+    global _collected
+    before, _collected = _collected, []
+    try:
+        yield _collected
+    finally:
+        _collected = before
+
+
 def say(line: str) -> None:
     """Print one line, under the name of the current step if there is one."""
+    if _collected is not None:
+        _collected.append(line)
+        return
     print(f"{_step:>8} │ {clean(line)}" if _step else clean(line), flush=True)
     if _log is not None:
         _log.info(line)
@@ -42,7 +57,7 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None
         yield lambda n: None
         return
     started = time.monotonic()
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and _collected is None:
         with _bar() as bar:
             row = bar.add_task(f"{clean(label)} ({unit})", total=total)
             yield lambda n: bar.advance(row, n)

@@ -35,21 +35,22 @@ from tasks.engine.progress import say
 from tasks.misbehave import misbehave
 
 
-def item(context, text, number):
+def item(root, step, cells, text, number):
     def write(folder):
-        misbehave("NAME", context.root)
+        misbehave("NAME", root)
         time.sleep(float(os.environ.get("PSR_TEST_SLOW", "0")))
-        with open(context.root / ".psr" / "journal", "a") as journal:
-            journal.write(f"{context.step} {number}\\n")
+        with open(root / ".psr" / "journal", "a") as journal:
+            journal.write(f"{step} {number}\\n")
         (folder / "text").write_text(text)
-    return context.cells.keep("item", (context.step, text, number), write)
+    return cells.keep("item", (step, text, number), write)
 
 
 def NAME(context, SECTION):
     earlier = "".join((context.output_of(name) / "all.txt").read_text() for name in NEEDS)
     say("NAME works")
     text = f"NAME {SECTION.seed if 'SECTION' == 'complete' else SECTION.limit}\\n{earlier}"
-    cells = context.map(item, {f"NAME {i}": {"context": context, "text": text, "number": i} for i in range(ITEMS)})
+    own = {"root": context.root, "step": context.step, "cells": context.cells, "text": text}
+    cells = context.map(item, {f"NAME {i}": {**own, "number": i} for i in range(ITEMS)})
     (context.out / "all.txt").write_text("".join((cell / "text").read_text() for cell in cells))
 '''
 

@@ -19,8 +19,9 @@ import flows.distill
 from flows.params import Profile
 from psr.testbed.verifiers import follows, follows_loosely
 from tasks.engine.cells import HOME, Cells, sizes
+from tasks.engine.clusters import Chosen, started
 from tasks.engine.context import StepContext
-from tasks.engine.runners import Calls
+from tasks.engine.runners import Calls, Runner, conditions, serial
 from tasks.shown import index
 from tasks.shown.query import ask
 from tasks.tables.parquet import read_completions, read_pairs, read_table
@@ -51,7 +52,7 @@ SETTINGS = {
 STEPS = ("complete", "select", "extract", "distill", "search", "steer", "judge", "results")
 
 
-def run(root: Path, settings: dict[str, Any], steps: tuple[str, ...] = STEPS) -> Path:
+def run(root: Path, settings: dict[str, Any], steps: tuple[str, ...] = STEPS, runner: Runner | None = None) -> Path:
     """The real flows, one after the other, as `dvc repro` runs them."""
     profile = Profile.model_validate(settings)
     deps = tuple(f"data/mini/{name}" for name in STEPS)
@@ -59,7 +60,7 @@ def run(root: Path, settings: dict[str, Any], steps: tuple[str, ...] = STEPS) ->
         body, out = getattr(import_module(f"flows.{name}"), name), root / "data/mini" / name
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        context = StepContext(root, "mini", name, out, deps, Cells(root / HOME, "code"), elsewhere)
+        context = StepContext(root, "mini", name, out, deps, Cells(root / HOME, "code"), runner or elsewhere)
         body(context, **{section: getattr(profile, section) for section in list(signature(body).parameters)[1:]})
     return root / "data/mini"
 
@@ -100,6 +101,18 @@ def test_one_more_method_and_one_more_seed_make_their_own_cells_and_no_other(dat
     finally:
         run(root, SETTINGS)
     assert {path: path.read_bytes() for path in sorted(data.rglob("*.parquet"))} == tables
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_two_worker_processes_write_the_same_bytes_as_one(data: Path, tmp_path: Path, kind: str) -> None:
+    with started(Chosen(kind, None, 2), conditions(tmp_path, ()), threads=1, gpu=False) as workers:
+        run(tmp_path, SETTINGS, runner=workers.runner(serial))
+    one, two = (
+        {file.relative_to(root).as_posix(): file.read_bytes() for file in (root / "data").rglob("*") if file.is_file()}
+        for root in (data.parents[1], tmp_path)
+    )
+    assert "data/mini/steer/completions.parquet" in one
+    assert one == two
 
 
 def test_modules_fitted_jointly_are_those_that_are_fitted_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
