@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from psr.errors import PsrError
@@ -69,6 +70,11 @@ def changed_files(root: Path) -> list[str]:
 def uncommitted(root: Path, name: str) -> bool:
     """Whether a file, or one in a folder, is not in the last commit as it is here."""
     return bool(_git(root, "status", "--porcelain", "--untracked-files=normal", "--", name).stdout)
+
+
+def difference(root: Path, names: Iterable[str]) -> str:
+    """How these tracked files differ from the commit, as `git diff` shows it."""
+    return _git(root, "diff", "--no-color", "--no-ext-diff", "--relative", "HEAD", "--", *names).stdout
 
 
 def _git(root: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -1,20 +1,29 @@
 """A steering module as an MLflow model, saved as code: chats in, steered answers out, alpha as a parameter.
 
     model = mlflow.pyfunc.load_model("models:/quick-persona-pirate@best")
-    model.predict([[{"role": "user", "content": "Tell me about tea."}]], params={"alpha": 1.2})
+    model.predict({"messages": [{"role": "user", "content": "Tell me about tea."}]}, params={"alpha": 1.2})
 
-The language model is loaded from where it lay when the module was tracked; `model_config={"model": "other/folder"}`
-says otherwise. A chat is a list of {"role", "content"}; a list of chats gives a list of texts.
+A list of {"messages": …} gives a list of texts. Served by `mlflow models serve --env-manager local -m …`, it answers
+
+    curl 127.0.0.1:5000/invocations -H 'Content-Type: application/json' \\
+        -d '{"messages": [{"role": "user", "content": "Tell me about tea."}], "alpha": 1.2}'
+
+The module's weights are inside. The language model is the one of the module's fingerprint: on the hub, at the commit that
+the module names, or where it lay when the module was tracked. `model_config={"model": "other/folder"}` says where else; to
+`mlflow models serve` the environment says it: MLFLOW_PYFUNC_INFERENCE_CONFIG='{"model": "other/folder"}'.
 """
 
+from __future__ import annotations
+
 import warnings
+from pathlib import Path
 from typing import Any
 
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from psr.errors import PsrError
-from psr.types import Chat, Message
+import psr
 
 # MLflow asks for type hints on `predict`, with which it would ignore `params`: the warning is caught, not obeyed.
 with warnings.catch_warnings(record=True):
@@ -23,48 +32,56 @@ with warnings.catch_warnings(record=True):
         """A module and the language model that it steers."""
 
         def load_context(self, context) -> None:  # type: ignore[no-untyped-def]  # the signature MLflow looks for
-            """Load both. Raises PsrError when the folder of the language model is gone or holds another one."""
-            from psr.lm.loading import load_model
-            from psr.steering.module import check_model, load_module
-
-            place = context.model_config
-            self.module = load_module(context.artifacts["module"])
-            more = {"dtype": place["dtype"], "device": place["device"], "template": place.get("template")}
-            more["revision"] = place.get("revision")  # none in what earlier releases tracked
-            self.lm = load_model(place["model"], **more)
-            check_model(self.module, self.lm.fingerprint, self.lm.d_model, self.lm.n_layers)
+            """Load both. Raises PsrError where the language model is not found, or another one."""
+            self.module = psr.load_module(context.artifacts["module"])
+            self.lm = language_model(self.module, context.model_config)
 
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-            """An answer per chat. params: alpha (0 is the unsteered model), seed, max_new_tokens, temperature."""
-            from psr.answers.generation import Request, generate
-            from psr.answers.sampling import Sampling
-            from psr.lm.chats import encode_chat
+            """An answer per chat. params: alpha (0 is the unsteered model), seed, max_new_tokens, temperature.
 
-            sampling = Sampling(int(params["max_new_tokens"]), float(params["temperature"]))
-            prompts = [encode_chat(self.lm.tokenizer, chat, context=self.lm.context) for chat in chats(model_input)]
+            Raises MlflowException, which a server answers with status 400, for a chat that cannot be answered.
+            """
+            sampling = psr.Sampling(int(params["max_new_tokens"]), float(params["temperature"]))
             seed, alpha = int(params["seed"]), float(params["alpha"])
-            requests = [Request(prompt, seed, self.module, alpha) for prompt in prompts]
-            return [answer.text for answer in generate(self.lm, requests, sampling)]
+            try:
+                chats = [tuple(psr.Message(**turn) for turn in chat) for chat in model_input["messages"]]
+                prompts = [psr.encode_chat(self.lm.tokenizer, chat, context=self.lm.context) for chat in chats]
+                requests = [psr.Request(prompt, seed, self.module, alpha) for prompt in prompts]
+                return [answer.text for answer in psr.generate(self.lm, requests, sampling)]
+            except psr.PsrError as error:
+                raise MlflowException.invalid_parameter_value(str(error)) from error
 
 
-def chats(given: Any) -> list[Chat]:
-    """Chats out of what MLflow hands over: one chat, several, or a data frame with a column `messages`.
+def language_model(module: psr.SteeringModule, config: dict[str, Any]) -> psr.LanguageModel:
+    """The model that `module` was fitted on: the one that config["model"] names, else the first that proves to be it.
 
-    Raises PsrError for anything else.
+    Raises PsrError, with the expected fingerprint, where there is none.
     """
-    if hasattr(given, "columns") and "messages" in given.columns:
-        given = given["messages"]
-    try:
-        listed = given.tolist() if hasattr(given, "tolist") else list(given)
-        if listed and isinstance(listed[0], dict):
-            listed = [listed]
-        return [tuple(Message(str(turn["role"]), str(turn["content"])) for turn in chat) for chat in listed]
-    except (TypeError, KeyError) as error:
-        raise PsrError(
-            "not a list of chats",
-            expected='[[{"role": "user", "content": "…"}]]',
-            got=f"{type(error).__name__}: {error}",
-        ) from error
+    candidates: list[tuple[str, str | None]] = [(str(path), None) for path in config["paths"] if Path(path).exists()]
+    if module.base.revision:
+        candidates.insert(0, (module.base.name, module.base.revision))
+    if config["model"]:
+        candidates = [(config["model"], config["revision"])]
+    problems = []
+    for path, revision in candidates:
+        try:
+            lm = psr.load_model(
+                path, revision=revision, dtype=config["dtype"], device=config["device"], template=config["template"]
+            )
+        except psr.PsrError as error:
+            problems.append(f"{error.what} ({path})")
+            continue
+        if lm.fingerprint.partition("-")[0] == module.model.partition("-")[0]:  # of the same weights, in whatever dtype
+            return lm
+        problems.append(f"fingerprint {lm.fingerprint} in {path}")
+    raise psr.PsrError(
+        "the language model that this module was fitted on was not found",
+        where=module.id,
+        expected=f"{module.base.name or 'a model'} with fingerprint {module.model}",
+        got="; ".join(problems) or f"nothing in {', '.join(config['paths'])}",
+        do="Say where it lies: model_config={'model': FOLDER} for load_model, or in the environment "
+        'MLFLOW_PYFUNC_INFERENCE_CONFIG=\'{"model": "FOLDER"}\'.',
+    )
 
 
 set_model(SteeredModel())

@@ -1,87 +1,59 @@
 """Runs and models for MLflow, filled from the outputs of DVC: a clone that pulls has them without recomputing.
 
-One run per fitted module, named by its profile and the module's id; a model per attribute, whose alias `best` is the
-module with the highest main figure of its benchmark, such as trait alignment at the prompt's coherence.
+    run         a module under an evaluation: how it was fitted, its curves over epochs and along α, its figures
+    parent run  a reproduction: its headline and report, the parameters, what was changed and not committed
+    model       an attribute; its versions are modules under evaluations, and an alias means the best
+
+What the tracker holds already stays as it is: other settings, another branch or another machine make other runs, and results
+that somebody else has filled add none.
 """
 
 import fcntl
-import hashlib
-import json
 import os
 import re
-import subprocess
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from psr.errors import PsrError
-from psr.types import Method
-from tasks.engine.files import parse_yaml
-from tasks.engine.lockfiles import SETTINGS, recorded, versions
-from tasks.shown import tracker
-from tasks.shown.order import grouped
-from tasks.tables.parquet import read_table
-
-FIGURE = {"value": "", "low": "_low", "high": "_high", "alpha": "_alpha", "coherence": "_coherence"}  # column -> ending
-PARAMS = ("attribute", "method", "scope", "form", "objective", "span", "layer", "seed", "triplets")
-CURVE = ("loss", "objective", "regulariser", "dead")
-Row = Mapping[str, Any]
+from tasks.engine.files import write_json, write_text
+from tasks.engine.lockfiles import SETTINGS
+from tasks.engine.progress import say
+from tasks.shown import registry, tracker
+from tasks.shown.origin import origin
+from tasks.shown.records import ModuleRecord, Profile, module_records, reproduction_record, settings_of
 
 
 def run(root: Path | str, profile: str, tracking_uri: str | None = None) -> int:
-    """Fill the tracker with a profile's modules; returns how many. Run again, it updates and adds nothing.
+    """Fill the tracker with a profile's modules; returns how many.
 
     tracking_uri: MLFLOW_TRACKING_URI or else a sqlite database in .psr/, with the models' files beside it.
     Raises PsrError: outputs that are missing or damaged, a tracker that cannot be reached or written.
     """
     root = Path(root).resolve()
-    distill, results = root / "data" / profile / "distill", root / "data" / profile / "results"
-    modules = read_table(distill / "modules.parquet", "modules")
-    figures = figures_by_module(read_table(results / "figures_seeds.parquet", "figures_seeds"))
-    main = {
-        row["benchmark"]: row["figure"]
-        for row in read_table(results / "measures.parquet", "measures")
-        if row["position"] == 0
-    }
-    curves = dict(grouped(read_table(distill / "curves.parquet", "curves"), "module"))
-    tags, config = run_tags(root, profile), model_config(root, profile)
-    with _store(root, profile, tracking_uri) as store:
-        for attribute, own in grouped(modules, "attribute"):
-            model = model_name(profile, attribute)
-            known, scores = tracker.versions(store, model), {}
-            best = main.get(attribute.partition("/")[0], "")
-            for row in own:
-                cell, folder, metrics = f"{profile}/{row['id']}", distill / row["folder"], figures.get(row["id"], {})
-                files = {"psr.files": _digest(folder), "psr.folder": str(folder)}
-                run_id = _fill(
-                    store, cell, row, {**tags, **files}, metrics, curves.get(row["id"], []), _settings(folder)
-                )
-                version = known.get((cell, files["psr.files"])) or tracker.register(
-                    store, model, run_id, cell, folder, files["psr.files"], config
-                )
-                if best in metrics:
-                    scores[version] = metrics[best]
-            if scores:
-                tracker.point(store, model, "best", max(scores, key=lambda version: scores[version]))
+    filled = Profile(root, profile, settings_of(root, profile), origin(root, profile))
+    modules = module_records(filled)
+    parent = reproduction_record(filled, modules)
+    with _store(root, tracking_uri) as store:
+        existing = tracker.runs(store, {tracker.CELL: parent.cell}).get(parent.cell)
+        complete = existing is not None and tracker.complete(existing)
+        if existing is None or not complete or existing.data.tags.get(registry.LOADER) != registry.loader():
+            run_id = existing.info.run_id if existing and complete else tracker.begin(store, parent, existing)
+            run_ids = _fill(store, filled, modules, run_id)
+            _register(store, filled, modules, run_ids)
+            store.client.set_tag(run_id, registry.LOADER, registry.loader())
+            if not complete:
+                _attach(store, filled, modules, run_ids, run_id)
+                tracker.end(store, run_id, parent)
     return len(modules)
 
 
-def figures_by_module(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """module -> its figures of the first seed as metrics: ta_cp, ta_cp_low, ta_cp_alpha, …, and how many answers were scored."""
-    metrics: dict[str, dict[str, float]] = {}
-    for row in reversed(rows):
-        if row["module"] is not None and not row["method"].endswith("+prompt"):
-            named = {row["figure"] + ending: row[column] for column, ending in FIGURE.items()}
-            counted = {name: row[name] for name in ("n", "n_unscored")}
-            own = metrics.setdefault(row["module"], {})
-            own |= {name: float(value) for name, value in {**named, **counted}.items() if value is not None}
-    return metrics
-
-
 @contextmanager
-def _store(root: Path, profile: str, tracking_uri: str | None) -> Iterator[tracker.Store]:
-    """The tracker, for one filler at a time: a new sqlite database that several processes open at once fails."""
+def _store(root: Path, tracking_uri: str | None) -> Iterator[tracker.Store]:
+    """The tracker, for one filler of this checkout at a time: a new sqlite database that several open at once fails."""
     home = root / ".psr"
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
     artifacts = home / "mlartifacts" if uri.startswith("sqlite:") else None
@@ -92,80 +64,77 @@ def _store(root: Path, profile: str, tracking_uri: str | None) -> Iterator[track
         raise PsrError("the tracker's folder cannot be written", where=home, got=str(error)) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with tracker.opened(uri, artifacts, profile) as store:
+        with tracker.opened(uri, artifacts) as store:
             yield store
 
 
-def run_tags(root: Path, profile: str) -> dict[str, str]:
-    """What every run of the profile is tagged with: of each step the hashes of its outputs and the version of its code, the
-    git revision, the parameters."""
-    tags = {"psr.profile": profile}
-    for step, entry in sorted(recorded(root, profile).items()):
-        tags[f"dvc.{step}"] = " ".join(out["md5"] for out in entry.get("outs", ()) if "md5" in out)
-    tags |= {f"code.{step}": version for step, version in versions(root, profile).items()}
-    with suppress(FileNotFoundError):  # without git no commit is named
-        git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        if git.returncode == 0:
-            tags["mlflow.source.git.commit"] = git.stdout.strip()
-    settings = _settings_of(root, profile)
-    return tags | ({"psr.params": json.dumps(settings, sort_keys=True)} if settings else {})
+def _fill(store: tracker.Store, profile: Profile, modules: Sequence[ModuleRecord], parent: str) -> dict[str, str]:
+    """cell -> the id of its run; those that are not there yet are made below the run `parent`."""
+    ids: dict[str, str] = {}
+    for evaluation in sorted({one.evaluation for one in modules}):
+        existing = tracker.runs(store, {"psr.profile": profile.name, "psr.evaluation": evaluation})
+        for record in (one.record for one in modules if one.evaluation == evaluation):
+            run = existing.get(record.cell)
+            if run is not None and tracker.complete(run):
+                ids[record.cell] = run.info.run_id
+            else:
+                ids[record.cell] = tracker.begin(store, record, run, {"mlflow.parentRunId": parent})
+                tracker.end(store, ids[record.cell], record)
+    return ids
 
 
-def model_config(root: Path, profile: str) -> dict[str, Any]:
-    """Where a tracked module finds its language model, unless another is named when it is loaded."""
-    model = _settings_of(root, profile).get("model", {})
-    defaults: dict[str, Any] = {"dtype": "float32", "device": "cpu", "template": {}, "revision": None}
-    known = {name: model.get(name, default) for name, default in defaults.items()}
+def _register(
+    store: tracker.Store, profile: Profile, modules: Sequence[ModuleRecord], run_ids: Mapping[str, str]
+) -> None:
+    """Register every module that is not registered yet, and let the aliases mean the best."""
+    config = model_config(profile)
+    owners: set[str] = set()
+    for attribute in dict.fromkeys(one.attribute for one in modules):
+        own, name = [one for one in modules if one.attribute == attribute], model_name(profile.name, attribute)
+        aliases = registry.aliases(store, name)
+        versions = registry.versions(store, name, own[0].evaluation)
+        for one in own:
+            cell = one.record.cell
+            if cell not in versions:
+                versions[cell] = registry.register(store, name, run_ids[cell], one, config)
+        owners.add(registry.point(store, name, aliases, list(versions.values()), profile.origin.user))
+    for owner in sorted(owners - {""}):
+        say(
+            f"MLflow: models whose alias {registry.BEST} means another evaluation, by {owner}, stay so; the best under this one "
+            f"is {registry.BEST}-{modules[0].evaluation[:8]}"
+        )
+
+
+def _attach(
+    store: tracker.Store, profile: Profile, modules: Sequence[ModuleRecord], run_ids: Mapping[str, str], run_id: str
+) -> None:
+    """Files of a reproduction: the parameters, which runs its modules are, the report, and what was not committed."""
+    with tempfile.TemporaryDirectory() as spare:
+        files = Path(spare)
+        runs = {one.record.tags["psr.module"]: run_ids[one.record.cell] for one in modules}
+        write_json(files / "modules.json", runs)
+        for path in (profile.root / SETTINGS.format(profile=profile.name), profile.data / "report" / "index.html"):
+            if path.is_file():
+                shutil.copy(path, files / path.name)
+        if profile.origin.difference:
+            write_text(files / "changes.diff", profile.origin.difference)
+        store.client.log_artifacts(run_id, spare)
+
+
+def model_config(profile: Profile) -> dict[str, Any]:
+    """How a tracked module runs its language model, and where that may lie: `model` and `revision` are for whoever loads it."""
+    model = profile.settings.get("model", {})
     path = model.get("path", "data/testbed/model")
-    return {"model": path if known["revision"] else str(root / path), **known}
-
-
-def _settings_of(root: Path, profile: str) -> dict[str, Any]:
-    """What the profile's outputs were made with, resolved; empty where that is not there."""
-    path = root / SETTINGS.format(profile=profile)
-    return (parse_yaml(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
-
-
-def _fill(
-    store: tracker.Store,
-    cell: str,
-    module: Row,
-    tags: dict[str, str],
-    metrics: Mapping[str, float],
-    curve: list[Row],
-    settings: Row,
-) -> str:
-    """The run of a fitted module: how it was fitted, its curve over epochs, its figures. Returns the run's id."""
-    series = {name: [(point["epoch"], point[name]) for point in curve] for name in CURVE if curve}
-    series |= {name: [(0, value)] for name, value in metrics.items()}
-    params = {name: module[name] for name in PARAMS} | {f"fit.{name}": value for name, value in settings.items()}
-    tags = {**tags, "psr.module": module["id"], "psr.model": module["model"]}
-    return tracker.fill(store, cell, f"{module['attribute']} {Method.of(module).name}", tags, params, series)
+    return {
+        "model": None,
+        "revision": None,
+        "dtype": model.get("dtype", "float32"),
+        "device": "auto",
+        "template": model.get("template") or {},
+        "paths": [] if model.get("revision") else list(dict.fromkeys([path, str(profile.root / path)])),
+    }
 
 
 def model_name(profile: str, attribute: str) -> str:
     """quick-persona-pirate: the registered model of an attribute (MLflow allows neither / nor : there)."""
     return re.sub(r"[^\w.-]+", "-", f"{profile}-{attribute}")
-
-
-def _settings(folder: Path) -> Row:
-    """What the module's own config says it was fitted with."""
-    path = folder / "adapter_config.json"
-    try:
-        origin = json.loads(path.read_text(encoding="utf-8")).get("origin") or {}
-        return origin.get("settings", {})  # type: ignore[no-any-return]
-    except (OSError, ValueError, AttributeError) as error:
-        raise PsrError(
-            "a steering module's config cannot be read",
-            where=path,
-            got=f"{type(error).__name__}: {error}",
-            do="Run `dvc checkout`, or the distill stage again.",
-        ) from error
-
-
-def _digest(folder: Path) -> str:
-    """A hash of the module's files, names and bytes, and of the code that loads them: a version of older code is registered anew."""
-    digest = hashlib.sha256(tracker.PYFUNC.read_bytes())
-    for path in sorted(folder.glob("*")):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]

@@ -260,7 +260,7 @@ def test_mlflow_holds_a_run_and_a_model_for_every_module(finished):
     folder, _ = finished
     code = (
         "import mlflow, sys; mlflow.set_tracking_uri('sqlite:///.psr/mlflow.db'); c = mlflow.MlflowClient(); "
-        "runs = [r for e in c.search_experiments() for r in c.search_runs([e.experiment_id])]; "
+        "runs = [r for e in c.search_experiments() for r in c.search_runs([e.experiment_id], \"tags.`psr.kind` = 'module'\")]; "
         "print(len(runs), len(c.search_registered_models()))"
     )
     done = subprocess.run(

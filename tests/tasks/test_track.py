@@ -1,20 +1,29 @@
-"""The tracker: one run a module however often it is filled, models that load and steer, and clear words when it fails."""
+"""The tracker: a run a module and evaluation that is written once, models that load and steer, and clear words when it fails."""
 
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from psr.errors import PsrError
 from psr.types import short_hash
-from tasks.shown import track, tracker
-from tasks.tables import parquet as tables
+from tasks.engine.files import write_json
+from tasks.engine.history import Run as RunRecord
+from tasks.engine.history import StepRecord
+from tasks.shown import registry, track, tracker
 from tests.results_folder import ATTRIBUTES, SLUGS, module_id, write_results
+from tests.tracked import SETTINGS, dumped, git, history, runs, set_figure, write_settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's own, on import
 
@@ -30,12 +39,27 @@ stages:
     outs:
     - {{path: data/other/distill, md5: def.dir, size: 1}}
 """
+ALPHAS = (0.0, 1.0, 2.0, 4.0)  # of the curves in tests.results_folder
 
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for the whole file (making one takes seconds); every test fills a profile of its own."""
-    return tmp_path_factory.mktemp("repo")
+    folder = tmp_path_factory.mktemp("repo")
+    git(folder, "init", "-q")
+    for name, value in (("name", "Ann"), ("email", "ann@example.org")):
+        git(folder, "config", f"user.{name}", value)
+    (folder / ".gitignore").write_text("/.psr\n")
+    (folder / "params.yaml").write_text("defaults: {}\n")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> str:
+    """Commit what git tracks here; returns the commit."""
+    git(folder, "add", ".gitignore", "params.yaml")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "x")
+    return git(folder, "rev-parse", "HEAD")
 
 
 @pytest.fixture(autouse=True)
@@ -47,160 +71,245 @@ def _default_store(monkeypatch: pytest.MonkeyPatch) -> None:
 def profile(repo: Path, request: pytest.FixtureRequest) -> str:
     name = short_hash(request.node.name)
     write_results(repo, name, adapters=True)
+    write_settings(repo, name)
     return name
 
 
-def store(repo: Path, profile: str) -> tracker.Store:
-    with tracker.opened(f"sqlite:///{repo / '.psr/mlflow.db'}", None, profile) as opened:
-        return opened
+def client(repo: Path) -> "MlflowClient":
+    with tracker.opened(f"sqlite:///{repo / '.psr/mlflow.db'}", None) as opened:
+        return opened.client
 
 
-def best(repo: Path, profile: str, attribute: str) -> str:
-    """The cell that the alias `best` means."""
-    client = store(repo, profile).client
-    return str(client.get_model_version_by_alias(track.model_name(profile, attribute), "best").tags[tracker.CELL])
+def run_of(repo: Path, profile: str, attribute: str, slug: str) -> "Run":
+    """The one run of this module."""
+    (run,) = [one for one in runs(client(repo), profile) if one.data.tags["psr.module"] == module_id(attribute, slug)]
+    return run
 
 
-def set_figure(data: Path, attribute: str, slug: str, value: float | None) -> None:
-    path = data / "results/figures_seeds.parquet"
-    rows = tables.read_table(path, "figures_seeds")
-    for row in rows:
-        if (row["attribute"], row["method"], row["figure"]) == (attribute, slug, "ta_cp"):
-            row["value"] = value
-    tables.write_table(path, "figures_seeds", rows)
+def means(repo: Path, profile: str, attribute: str) -> str:
+    """The method of the version that the alias `best` means."""
+    version = client(repo).get_model_version_by_alias(track.model_name(profile, attribute), "best")
+    return str(client(repo).get_run(version.run_id).data.params["method"])
 
 
-def test_every_module_gets_a_run_with_its_parameters_curve_and_figures(repo: Path, profile: str) -> None:
+def test_every_module_gets_a_run_with_its_parameters_curves_and_figures(repo: Path, profile: str) -> None:
     assert track.run(repo, profile) == 4
-    opened = store(repo, profile)
-    assert set(opened.runs) == {f"{profile}/{module_id(a, s)}" for a in ATTRIBUTES for s in SLUGS}
-    run = opened.runs[f"{profile}/{module_id('persona/pirate', 'a-psr-mse-qr')}"]
-    assert (run.info.run_name, run.info.status) == ("persona/pirate A-PSR MSE·QR", "FINISHED")
-    assert (
-        run.data.params | {"method": "a-psr-mse-qr", "scope": "A", "fit.lr": "0.01", "triplets": "2"} == run.data.params
+    assert sorted(one.data.tags["psr.module"] for one in runs(client(repo), profile)) == sorted(
+        module_id(attribute, slug) for attribute in ATTRIBUTES for slug in SLUGS
     )
+    run = run_of(repo, profile, "persona/pirate", "a-psr-mse-qr")
+    assert (run.info.run_name, run.info.status) == ("persona/pirate A-PSR MSE·QR", "FINISHED")
+    said = {"method": "a-psr-mse-qr", "scope": "A", "fit.lr": "0.01", "triplets": "2"}
+    used = {"distill.epochs": "3", "distill.lr": "None", "search.questions": "4", "model.path": "here"}
+    assert run.data.params | said | used == run.data.params
     metrics = [
         run.data.metrics[name] for name in ("ta_cp", "ta_cp_low", "ta_cp_alpha", "ta_c80", "ta_c80_coherence", "n")
     ]
     assert metrics == [93.0, 90.0, 1.0, 94.0, 81.0, 2.0]
-    curve = [(m.step, m.value) for m in opened.client.get_metric_history(run.info.run_id, "loss")]
-    assert curve == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
+    assert history(client(repo), run, "loss") == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
+    assert history(client(repo), run, "alpha") == [(int(1000 * alpha), alpha) for alpha in ALPHAS]
+    assert history(client(repo), run, "trait") == [(int(1000 * alpha), 93.0 * alpha / 4) for alpha in ALPHAS]
+    assert history(client(repo), run, "coherence") == [(int(1000 * alpha), 98.0 - 10 * alpha) for alpha in ALPHAS]
 
 
-def test_a_second_run_adds_no_run_no_value_and_no_version(repo: Path, profile: str) -> None:
+def test_a_second_run_changes_nothing_at_all(repo: Path, profile: str) -> None:
     track.run(repo, profile)
-    opened = store(repo, profile)
-    name = track.model_name(profile, ATTRIBUTES[0])
-    before = {cell: run.info.run_id for cell, run in opened.runs.items()}, tracker.versions(opened, name)
+    before = dumped(client(repo), profile)
     track.run(repo, profile)
-    again = store(repo, profile)
-    assert ({cell: run.info.run_id for cell, run in again.runs.items()}, tracker.versions(again, name)) == before
-    found = again.client.search_runs([again.experiment], f"tags.`psr.profile` = '{profile}'")
-    assert len(found) == len(before[0]) == 4
-    assert all(len(again.client.get_metric_history(run.info.run_id, "ta_cp")) == 1 for run in found)
+    assert dumped(client(repo), profile) == before
+    assert (len(before["runs"]), len(before["models"])) == (4 + 1, 2)  # with their parent
 
 
-def test_new_figures_update_the_run_and_move_the_alias(repo: Path, profile: str) -> None:
+def test_other_figures_are_other_runs_beside_the_old_ones_and_move_the_alias(repo: Path, profile: str) -> None:
     track.run(repo, profile)
     attribute, other = ATTRIBUTES
-    psr, const = (f"{profile}/{module_id(attribute, slug)}" for slug in ("a-psr-mse-qr", "s-const-dim-r"))
-    assert best(repo, profile, attribute) == psr
+    before = dumped(client(repo), profile)
+    assert means(repo, profile, attribute) == "a-psr-mse-qr"
     set_figure(repo / "data" / profile, attribute, "s-const-dim-r", 99.0)
-    time.sleep(0.01)  # a later value of one step counts by its time, in milliseconds
     track.run(repo, profile)
-    opened = store(repo, profile)
-    assert opened.runs[const].data.metrics["ta_cp"] == 99.0
-    assert len(opened.runs) == 4
-    assert best(repo, profile, attribute) == const
-    assert best(repo, profile, other) == f"{profile}/{module_id(other, 'a-psr-mse-qr')}"
+    after = dumped(client(repo), profile)
+    assert {key: after["runs"][key] for key in before["runs"]} == before["runs"]
+    both = [
+        one
+        for one in runs(client(repo), profile)
+        if one.data.tags["psr.module"] == module_id(attribute, "s-const-dim-r")
+    ]
+    assert [one.data.metrics["ta_cp"] for one in both] == [20.0, 99.0]
+    assert len(runs(client(repo), profile)) == 5
+    assert means(repo, profile, attribute) == "s-const-dim-r"
+    assert means(repo, profile, other) == "a-psr-mse-qr"
 
 
-def test_a_filling_that_was_cut_off_is_finished_and_not_doubled(repo: Path, profile: str) -> None:
-    opened = store(repo, profile)
-    cell = f"{profile}/{module_id(ATTRIBUTES[0], SLUGS[0])}"
-    begun = opened.client.create_run(opened.experiment, tags={tracker.CELL: cell, "psr.profile": profile})
+def test_another_setting_of_the_evaluation_is_another_run_even_where_all_figures_are_equal(
+    repo: Path, profile: str
+) -> None:
     track.run(repo, profile)
-    run = store(repo, profile).runs[cell]
-    assert (run.info.run_id, run.info.status) == (begun.info.run_id, "FINISHED")
-    assert run.data.metrics["ta_cp"] == 20.0
+    write_settings(repo, profile, search={"questions": 2, "batch_size": 8})
+    track.run(repo, profile)
+    assert sorted(one.data.params["search.questions"] for one in runs(client(repo), profile)) == ["2"] * 4 + ["4"] * 4
+    assert len(runs(client(repo), profile, "reproduction")) == 2
+
+
+def test_a_setting_that_decides_no_figure_makes_no_other_run(repo: Path, profile: str) -> None:
+    track.run(repo, profile)
+    more = {"name": "persona", "path": "elsewhere", "attributes": ["gloomy", "pirate", "hedging"]}
+    write_settings(repo, profile, search={"questions": 4, "batch_size": 64}, benchmarks=[more])
+    track.run(repo, profile)
+    assert len(runs(client(repo), profile)) == 4
+
+
+def test_modules_are_nested_in_their_reproduction(repo: Path, profile: str) -> None:
+    report = repo / "data" / profile / "report/index.html"
+    report.parent.mkdir()
+    report.write_text("<p>all of it</p>")
+    track.run(repo, profile)
+    (parent,) = runs(client(repo), profile, "reproduction")
+    assert {one.data.tags["mlflow.parentRunId"] for one in runs(client(repo), profile)} == {parent.info.run_id}
+    assert (parent.info.run_name, parent.info.status) == (f"reproduction of {profile}", "FINISHED")
+    values = {name: parent.data.metrics[f"persona ta_cp {name}"] for name in ("plain", "prompt", "a-psr-mse-qr")}
+    assert values == {"plain": 1.0, "prompt": 95.0, "a-psr-mse-qr": 93.0}
+    artifacts = Path(client(repo).download_artifacts(parent.info.run_id, ""))
+    assert (artifacts / "index.html").read_text() == "<p>all of it</p>"
+    assert yaml.safe_load((artifacts / "settings.yaml").read_text()) == SETTINGS
+    ids = {one.data.tags["psr.module"]: one.info.run_id for one in runs(client(repo), profile)}
+    assert json.loads((artifacts / "modules.json").read_text()) == ids
+
+
+@pytest.mark.parametrize(
+    ("at", "call"), [("log_batch", 3), ("set_terminated", 2), ("create_model_version", 2), ("log_artifacts", 2)]
+)
+def test_a_filling_that_was_cut_off_is_finished_and_not_doubled(
+    repo: Path, profile: str, at: str, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    calls: list[str] = []
+    whole: Callable[..., object] = getattr(MlflowClient, at)
+
+    def cut(self: MlflowClient, *args: object, **kwargs: object) -> object:
+        answer = whole(self, *args, **kwargs)
+        calls.append(at)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, at, cut)
+        with pytest.raises(KeyboardInterrupt):
+            track.run(repo, profile)
+    track.run(repo, profile)
+    assert [one.info.status for one in runs(client(repo), profile)] == ["FINISHED"] * 4
+    assert [one.info.status for one in runs(client(repo), profile, "reproduction")] == ["FINISHED"]
+    run = run_of(repo, profile, ATTRIBUTES[0], "a-psr-mse-qr")
+    assert history(client(repo), run, "loss") == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
+    name = track.model_name(profile, ATTRIBUTES[0])
+    assert len(client(repo).search_model_versions(f"name = '{name}'")) == 2
 
 
 def test_a_module_that_was_not_evaluated_has_a_run_and_is_never_the_best(repo: Path, profile: str) -> None:
     for slug in SLUGS:
         set_figure(repo / "data" / profile, ATTRIBUTES[0], slug, None)
     track.run(repo, profile)
-    opened = store(repo, profile)
-    assert len(opened.runs) == 4
-    assert opened.client.get_registered_model(track.model_name(profile, ATTRIBUTES[0])).aliases == {}
-    assert best(repo, profile, ATTRIBUTES[1]).startswith(profile)
+    assert len(runs(client(repo), profile)) == 4
+    assert client(repo).get_registered_model(track.model_name(profile, ATTRIBUTES[0])).aliases == {}
+    assert means(repo, profile, ATTRIBUTES[1]) == "a-psr-mse-qr"
 
 
 def test_runs_say_which_data_and_which_code_they_come_from(repo: Path, profile: str) -> None:
     (repo / "dvc.lock").write_text(LOCK.format(profile=profile))
-    settings = repo / "data" / profile / "settings.yaml"
-    settings.write_text("distill: {epochs: 3}\nmodel: {path: here, dtype: float32}")
-    for command in (
-        ["init", "-q"],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"],
-    ):
-        subprocess.run(["git", "-C", str(repo), *command], check=True)
+    head = commit(repo)
     try:
         track.run(repo, profile)
-        tags = next(iter(store(repo, profile).runs.values())).data.tags
-        head = subprocess.run(["git", "-C", str(repo), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        assert tags["mlflow.source.git.commit"] == head.stdout.strip()
-        assert {name: value for name, value in tags.items() if name.startswith("dvc.")} == {"dvc.distill": "abc.dir"}
-        assert json.loads(tags["psr.params"])["distill"] == {"epochs": 3}
-        assert tags["psr.model"] == "0123456789abcdef"
-        assert track.model_config(repo, profile)["model"] == str(repo / "here")
     finally:
-        for path in (repo / "dvc.lock", settings):
-            path.unlink()
-        shutil.rmtree(repo / ".git")
+        (repo / "dvc.lock").unlink()
+    run = run_of(repo, profile, ATTRIBUTES[0], SLUGS[0])
+    tags = run.data.tags
+    assert (tags["mlflow.source.git.commit"], tags["mlflow.user"], tags["psr.dirty"]) == (head, "Ann", "false")
+    assert {name: value for name, value in tags.items() if name.startswith("dvc.")} == {"dvc.distill": "abc.dir"}
+    assert tags["psr.model"] == "0123456789abcdef"
+    (data,) = [one.dataset for one in run.inputs.dataset_inputs]
+    assert (data.name, data.digest) == ("persona", "b" * 32 + ".dir")
+    assert json.loads(data.source) == {"uri": "data/testbed/persona"}
 
 
-def test_a_registered_module_answers_chats_and_takes_alpha(
-    repo: Path, profile: str, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_changed_and_not_committed_is_said_and_kept_within_bounds(repo: Path, profile: str) -> None:
+    commit(repo)
+    params = repo / "params.yaml"
+    whole = params.read_text()
+    params.write_text("defaults: {x: 1}\n" + "# a long line of comments\n" * 20_000)
+    try:
+        track.run(repo, profile)
+    finally:
+        params.write_text(whole)
+    run, (parent,) = run_of(repo, profile, ATTRIBUTES[0], SLUGS[0]), runs(client(repo), profile, "reproduction")
+    assert (run.data.tags["psr.dirty"], run.data.tags["psr.changed"]) == ("true", "params.yaml")
+    text = Path(client(repo).download_artifacts(parent.info.run_id, "changes.diff")).read_text()
+    assert "-defaults: {}\n+defaults: {x: 1}\n" in text
+    assert len(text) < 210_000
+    assert text.endswith("more characters\n")
+
+
+def test_results_are_of_whoever_made_them_and_of_when_that_was(repo: Path, profile: str) -> None:
+    began = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    outs = {step: {f"data/{profile}/{step}": f"{step}.dir"} for step in ("distill", "results")}
+    steps = {
+        "complete": StepRecord(end="ran", seconds=5, outputs={"data/x": "other"}),
+        "distill": StepRecord(end="ran", seconds=60, outputs=outs["distill"]),
+        "results": StepRecord(end="ran", seconds=2.5, outputs=outs["results"]),
+    }
+    made = RunRecord(
+        id="12345678", profile=profile, who="Zoe", began=began, ended=began, outcome="completed", commit="c" * 40,
+        changed=("psr/x.py",), host="", packages={}, settings={}, steps=steps,
+    )  # fmt: skip
+    write_json(repo / made.file, made.model_dump(mode="json"))
+    lock = {
+        f"{step}@{profile}": {"outs": [{"path": p, "md5": h} for p, h in own.items()]} for step, own in outs.items()
+    }
+    (repo / "dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
+    try:
+        track.run(repo, profile)
+    finally:
+        (repo / "dvc.lock").unlink()
+    run, (parent,) = run_of(repo, profile, ATTRIBUTES[0], SLUGS[0]), runs(client(repo), profile, "reproduction")
+    for one in (run, parent):
+        times = [(at / 1000) - began.timestamp() for at in (one.info.start_time, one.info.end_time)]
+        assert times == [5, 67.5]
+        tags = {
+            "mlflow.user": "Zoe",
+            "mlflow.source.git.commit": "c" * 40,
+            "psr.dirty": "true",
+            "psr.changed": "psr/x.py",
+        }
+        assert one.data.tags | tags == one.data.tags
+    assert parent.data.metrics["seconds distill"] == 60
+    assert [file.path for file in client(repo).list_artifacts(parent.info.run_id)] == ["modules.json", "settings.yaml"]
+
+
+def version(number: int, figure: float | None, sense: float = 97.0) -> object:
+    """A version as the registry has it."""
+    from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+
+    tags = (
+        {"psr.evaluation": "e1", "psr.figure": str(figure), "psr.coherence": str(sense)} if figure is not None else {}
+    )
+    return ModelVersion("m", str(number), 0, tags=[ModelVersionTag(*one) for one in tags.items()])
+
+
+@pytest.mark.parametrize(("candidates", "number", "reason"), [
+    ([(1, 20.0), (2, 93.0), (3, None)], 2, "main figure 93.0, the highest of 2 under evaluation e1; next version 1 with 20.0"),
+    ([(1, -5.0)], 1, "main figure -5.0, the highest of 1 under evaluation e1"),
+    ([(1, 93.0, 80.0), (2, 93.0, 90.0)], 2, "main figure 93.0, the highest of 2 under evaluation e1; next version 1 with 93.0"),
+    ([(10, 93.0), (9, 93.0)], 9, "main figure 93.0, the highest of 2 under evaluation e1; next version 10 with 93.0"),
+])  # fmt: skip
+def test_the_best_has_the_highest_figure_then_more_sense_then_came_first(
+    candidates: list[tuple[float, ...]], number: int, reason: str
 ) -> None:
-    import mlflow
-    import torch
-
-    from psr.lm.loading import load_model
-    from psr.steering.module import SteeringModule, save_module
-
-    lm = load_model(root / "data/testbed/model")
-    path = repo / "data" / profile / "distill"
-    rows = tables.read_table(path / "modules.parquet", "modules")
-    for row in rows:
-        push = torch.randn(1, lm.d_model, generator=torch.Generator().manual_seed(1)) * 30
-        save_module(SteeringModule(row["id"], "Const", (2,), "R", lm.fingerprint, {"z": push}), path / row["folder"])
-    track.run(repo, profile)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repo / '.psr/mlflow.db'}")
-    name = f"models:/{track.model_name(profile, ATTRIBUTES[0])}@best"
-    model = mlflow.pyfunc.load_model(name, model_config={"model": str(root / "data/testbed/model")})
-    chat = [{"role": "user", "content": "Tell me about tea."}]
-    plain = model.predict([chat, chat], params={"alpha": 0.0, "temperature": 0.0})
-    steered = model.predict([chat], params={"alpha": 1.0, "temperature": 0.0})
-    assert len(plain) == 2
-    assert plain[0] == plain[1] != steered[0]
-    assert model.predict(chat, params={"alpha": 0.0, "temperature": 0.0}) == plain[:1]
-    assert model.predict([chat], params={"temperature": 0.0}) == steered  # alpha is 1 unless it is given
-    with pytest.raises(PsrError, match="not a list of chats"):
-        model.predict(["tea?"])
-
-
-def test_a_registered_module_refuses_another_model(
-    repo: Path, profile: str, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import mlflow
-
-    track.run(repo, profile)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repo / '.psr/mlflow.db'}")
-    with pytest.raises(PsrError, match="fitted on"):
-        mlflow.pyfunc.load_model(
-            f"models:/{track.model_name(profile, ATTRIBUTES[0])}@best",
-            model_config={"model": str(root / "data/testbed/model")},
-        )
+    versions = [version(*one) for one in candidates]  # type: ignore[arg-type]
+    best = registry.chosen(versions)  # type: ignore[arg-type]
+    assert best is not None
+    assert int(best.version) == number
+    assert registry.why(versions) == reason  # type: ignore[arg-type]
+    assert registry.chosen([version(1, None)]) is None  # type: ignore[list-item]
 
 
 def test_a_dead_server_is_told_in_one_line_without_its_password(
@@ -248,5 +357,5 @@ def test_two_processes_that_fill_a_new_store_at_once_make_no_twins(tmp_path: Pat
     running = [subprocess.Popen([sys.executable, "-c", code], cwd=root) for _ in range(2)]
     assert [process.wait(300) for process in running] == [0, 0]
     with sqlite3.connect(tmp_path / ".psr/mlflow.db") as database:
-        assert database.execute("select count(*) from runs").fetchone() == (4,)
+        assert database.execute("select count(*) from runs").fetchone() == (5,)  # and their parent
         assert database.execute("select count(*) from model_versions").fetchone() == (4,)
