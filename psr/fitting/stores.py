@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from psr.errors import PsrError
-from psr.lm.recording import Targets, record
+from psr.lm.recording import Targets, last_tokens, record
 from psr.types import Example
 
 if TYPE_CHECKING:
@@ -53,6 +53,16 @@ class EightBit:
         """The values at rows [layer] and tokens [batch, token]: [layer, batch, token, d] fp32."""
         at = rows.to(self.device)[:, None, None], tokens
         return self.codes[at] * self.scale[at].unsqueeze(-1)
+
+    def last(self, lengths: Sequence[int], span: str) -> EightBit:
+        """As Targets.last: the last lengths[i] tokens of each sequence."""
+        keep = last_tokens(self.offsets, lengths, self.span, span)
+        offsets = tuple(accumulate(lengths, initial=0))
+        return EightBit(self.codes[:, keep], self.scale[:, keep], offsets, self.layers, self.model, span)
+
+    def in_full(self) -> Targets:
+        """Its values in fp32: scale · code."""
+        return Targets(self.codes * self.scale.unsqueeze(-1), self.offsets, self.layers, self.model, self.span)
 
 
 @dataclass(frozen=True, eq=False)

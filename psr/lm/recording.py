@@ -57,17 +57,25 @@ class Targets:
 
     def last(self, lengths: Sequence[int], span: str) -> Targets:
         """The last lengths[i] tokens of each sequence: R is the end of QR. Raises PsrError when one is not that long."""
-        ends = self.offsets[1:]
-        short = [i for i, n in enumerate(lengths) if n > ends[i] - self.offsets[i]]
-        if short or len(lengths) != len(self):
-            raise PsrError(
-                "a recording is shorter than the span asked of it",
-                where=f"sequence {short[:1]}, span {span}",
-                expected=f"{len(self)} sequences of span {self.span}",
-                got=f"{len(lengths)} lengths",
-            )
-        keep = torch.cat([torch.arange(end - n, end) for end, n in zip(ends, lengths, strict=True)])
+        keep = last_tokens(self.offsets, lengths, self.span, span)
         return Targets(self.values[:, keep], tuple(accumulate(lengths, initial=0)), self.layers, self.model, span)
+
+
+def last_tokens(offsets: Sequence[int], lengths: Sequence[int], recorded: str, span: str) -> Tensor:
+    """Where the last lengths[i] tokens of each sequence stand, [sum of lengths]; sequence i owns offsets[i]:offsets[i + 1].
+
+    Raises PsrError when a sequence, recorded on span `recorded`, is not that long.
+    """
+    ends = offsets[1:]
+    short = [i for i, n in enumerate(lengths[: len(ends)]) if n > ends[i] - offsets[i]]
+    if short or len(lengths) != len(ends):
+        raise PsrError(
+            "a recording is shorter than the span asked of it",
+            where=f"sequence {short[:1]}, span {span}",
+            expected=f"{len(ends)} sequences of span {recorded}",
+            got=f"{len(lengths)} lengths",
+        )
+    return torch.cat([torch.arange(end - n, end) for end, n in zip(ends, lengths, strict=True)])
 
 
 def record(

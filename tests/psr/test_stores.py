@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psr.errors import PsrError
+from psr.fitting.learning import learn
 from psr.fitting.loop import fit, pose
 from psr.fitting.methods import parse_method
+from psr.fitting.methods.named import plug_of
 from psr.fitting.presets import FAST_MSE
 from psr.fitting.stores import EightBit, Recomputed, in_eight_bits, joined, kind_within, targets_within
-from psr.lm.recording import Targets
+from psr.lm.recording import Targets, record
 from tests.psr.drawn import drawn
 from tests.psr.families import LAYERS, family
 
@@ -46,6 +48,48 @@ def test_8_bits_are_off_by_half_a_step_at_most(seed, size):
     bound = values.abs().amax(dim=-1, keepdim=True) / 127 / 2
     assert bool(((back - values).abs() <= bound * (1 + 1e-5)).all())
     assert store.codes.dtype == torch.int8
+
+
+def test_the_end_of_each_sequence_in_8_bits_is_what_was_stored_of_these_tokens():
+    codes = torch.tensor([[[1, -2], [3, 4], [5, 6], [-127, 8], [9, 10]]], dtype=torch.int8)
+    scale = torch.tensor([[0.5, 2.0, 0.25, 1.0, 4.0]])
+    store = EightBit(codes, scale, (0, 2, 5), (3,), "m", "QR")
+    ends = store.last([1, 2], "R")
+    assert (ends.offsets, ends.layers, ends.model, ends.span) == ((0, 1, 3), (3,), "m", "R")
+    expected = torch.tensor([[[2 * 3.0, 2 * 4], [-127, 8], [4 * 9, 4 * 10]]])
+    assert torch.equal(ends.in_full().values, expected)
+    assert torch.equal(store.in_full().last([1, 2], "R").values, expected)
+    for wrong in ([3, 1], [1], [1, 1, 1]):
+        with pytest.raises(PsrError, match="shorter than the span"):
+            store.last(wrong, "R")
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "read"),
+    [
+        ("s-psr-mse-qr", (1,), (1, 2)),
+        ("a-psr-mse-qr", ALL, ALL),
+        ("s-const-dim-r", (1,), (1,)),
+        ("a-const-dim-r", ALL, ALL),
+    ],
+)
+def test_the_layers_that_a_method_reads_give_the_module_of_all_layers(name, layers, read):
+    lm, method = family("llama"), plug_of(parse_method(name))
+    data = drawn(6, 3, method.method.span)
+    assert tuple(method.learning.layers_read(layers, LAYERS)) == read
+    settings = replace(FAST_MSE, epochs=2, batch_size=4) if method.trained else None
+    run = [one.tokens.instructed_ids for one in data], [one.tokens.instructed_start for one in data]
+    plain = [one.tokens.plain_ids for one in data], [one.tokens.plain_start for one in data]
+    sides = [[record(lm, *side, kept, span=method.method.span) for side in (run, plain)] for kept in (ALL, read)]
+    whole, less = (
+        learn(lm, data, method, layers, settings, targets=targets, plain=answers, module_id="m").module.tensors
+        for targets, answers in sides
+    )
+    assert all(torch.equal(less[key], value) for key, value in whole.items())
+    if len(read) > len(layers):
+        short = record(lm, *run, layers, span=method.method.span)
+        with pytest.raises(PsrError, match="lack layers"):
+            learn(lm, data, method, layers, settings, targets=short, module_id="m")
 
 
 def test_a_token_of_zeros_stays_zero():

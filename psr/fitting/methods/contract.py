@@ -8,7 +8,7 @@ psr's own methods are the same objects, made from the table in psr/fitting/metho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class Learning:
 
     learn(request) -> psr.fitting.loop.Fitted. learn_many: as psr.fitting.joint.fit_many, where many are learnt in one pass.
     at_least: how few examples are enough. reads: which recordings the pipeline hands over, of INSTRUCTED and PLAIN.
+    reads_above: whether of every layer from the lowest steered one on, as a distance of activations does, or of the steered alone.
     presets: "paper" and "fast" -> settings; none for a method without training. changes: which of their fields an
     experiment may change; packaged: whether a benchmark's package (regulariser, normalise) is for this method.
     imitates_runs: whether it follows what the model computes on x' y', so that any y' will do, and not y' itself.
@@ -39,11 +40,16 @@ class Learning:
     learn_many: Callable[..., Any] | None = None
     at_least: int = 1
     reads: tuple[str, ...] = ()
+    reads_above: bool = True
     presets: Mapping[str, FitSettings] = field(default_factory=dict)
     changes: tuple[str, ...] = CHANGES
     packaged: bool = False
     imitates_runs: bool = False
     fits_likelihoods: bool = False
+
+    def layers_read(self, layers: Sequence[int], n_layers: int) -> range:
+        """The layers, of a model's `n_layers`, whose recordings a fit at `layers` is handed: from the first to the last that it reads."""
+        return range(min(layers), n_layers if self.reads_above else max(layers) + 1)
 
     def settings(
         self, preset: str = "fast", changes: Mapping[str, Any] | None = None, package: Mapping[str, Any] | None = None

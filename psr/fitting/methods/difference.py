@@ -176,6 +176,6 @@ def _at_prompt_ends(
     return difference_of_means(instructed, plain, layers, span, kind="last", responses=(none, none), **about)
 
 
-DIM = Learning(_own, reads=(INSTRUCTED, PLAIN))
+DIM = Learning(_own, reads=(INSTRUCTED, PLAIN), reads_above=False)
 DIM_SAME = Learning(_same)
 CAA = from_prompt_ends(_at_prompt_ends)
