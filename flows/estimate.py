@@ -14,19 +14,19 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from flows.sections import Benchmark, Model, Profile
+from flows.counts import counts, total
+from flows.sections import Model, Profile
 from flows.settings import missing
-from psr.fitting.methods.named import method_named
+from flows.storage import choice_line, chosen, in_words
 from tasks.asking.models import config_of, parameters_of
 from tasks.benchmarks.catalogue import benchmark_named
 from tasks.benchmarks.judges import judge_named
 from tasks.engine.pipeline import Step
 from tasks.engine.timings import seconds_of
+from tasks.tables.activations import BYTES
 
 SHIPPED = Path("data/testbed/model")
 STARTING = 2.0  # seconds around a step: DVC, Prefect
-ALL = 48  # questions, where a profile asks all that a benchmark has
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = {  # per unit of Amount.count, two cores, the shipped model
     "complete": 0.006,
     "select": 0.0003,
@@ -49,63 +49,15 @@ class Amount:
     text: str
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What one benchmark's attributes come to, or all benchmarks' together.
-
-    completed, searched, steered: completions that the steps of these names ask for; kept: triplets, at most.
-    """
-
-    attributes: int
-    methods: int
-    modules: int
-    completed: int
-    kept: int
-    searched: int
-    steered: int
-
-    @property
-    def completions(self) -> int:
-        return self.completed + self.searched + self.steered
-
-
-def counts(settings: Profile, benchmark: Benchmark) -> Counts:
-    """The counts of one of the profile's benchmarks."""
-    c, s, t = settings.complete, settings.search, settings.steer
-    n = benchmark.attributes if isinstance(benchmark.attributes, int) else len(benchmark.attributes)
-    slugs, seeds = benchmark.methods or settings.methods, len(settings.seeds)
-    strength = benchmark_named(benchmark.name).strength
-    answers = (c.questions or ALL) * c.instructions * c.samples
-    # strengths a module: tried in the search, and those that a resample might choose, in the mean
-    searches = len(slugs) * strength.tried(s.model_dump()) + 2 * strength.unsteered
-    steers = len(slugs) * strength.taken + 2 + len(t.with_prompt)
-    return Counts(
-        attributes=n,
-        methods=n * len(slugs),
-        # one a seed, or one for all seeds where fitting draws nothing at random
-        modules=n * sum(seeds if method_named(slug).trained else 1 for slug in slugs),
-        completed=2 * n * answers,
-        kept=n * min(answers, settings.select.limit or answers),
-        searched=n * seeds * (s.questions or ALL) * s.samples * searches,
-        steered=n * seeds * (t.questions or ALL) * t.samples * steers,
-    )
-
-
-def total(settings: Profile) -> Counts:
-    """The counts of all of the profile's benchmarks together."""
-    each = [vars(counts(settings, benchmark)) for benchmark in settings.benchmarks]
-    return Counts(**{name: sum(one[name] for one in each) for name in each[0]})
-
-
 def amounts(settings: Profile, root: Path) -> dict[str, Amount]:
     """stage -> what it makes."""
     n, f, seeds = total(settings), settings.faithfulness, len(settings.seeds)
     taken_apart = seeds * (n.attributes * (7 * f.questions + 3 * f.triplets) + 2 * n.methods * f.questions)
-    size = cache_bytes(settings, root)
+    kept = chosen(root, settings)
     return {
         "complete": Amount(n.completed, f"{n.completed} completions"),
         "select": Amount(n.completed, f"{n.completed} judged, at most {n.kept} triplets kept"),
-        "extract": Amount(n.kept, f"at most {_bytes(size)} of activations"),
+        "extract": Amount(n.kept, kept.text),
         "distill": Amount(n.kept / n.attributes * n.modules * (settings.distill.epochs or 15), f"{n.modules} modules"),
         "search": Amount(n.searched, f"about {n.searched} completions"),
         "steer": Amount(n.steered, f"about {n.steered} completions"),
@@ -120,8 +72,8 @@ def cost_lines(root: Path, settings: Profile) -> Iterator[str]:
     """What a run from nothing takes, a line each; and what is not here yet that it needs."""
     n, tokens = total(settings), settings.sampling.max_new_tokens
     yield f"prompts: {n.completions:,} answered, with at most {tokens} new tokens each: {n.completions * tokens:,} tokens"
-    yield f"memory: {_bytes(weight_bytes(settings.model, root))} for the weights as {settings.model.dtype}"
-    yield f"disk: at most {_bytes(cache_bytes(settings, root))} of activations"
+    yield f"memory: {in_words(weight_bytes(settings.model, root))} for the weights as {settings.model.dtype}"
+    yield f"disk: {choice_line(root, settings)}"
     yield f"judge {settings.judge.name}: at most {judge_calls(settings):,} calls"
     absent = missing(root, settings)
     if absent:
@@ -144,27 +96,6 @@ def weight_bytes(model: Model, root: Path) -> int | None:
     config = config_of(root / model.path, model.path, model.revision)
     parameters = parameters_of(config) if config else None
     return parameters * BYTES[model.dtype] if parameters else None
-
-
-def cache_bytes(settings: Profile, root: Path) -> int | None:
-    """The size of the activation cache if every answer is as long as it may be; None for an unknown architecture."""
-    model = settings.model
-    config = config_of(root / model.path, model.path, model.revision) or {}
-    layers = config.get("num_hidden_layers") or config.get("n_layer")
-    width = config.get("hidden_size") or config.get("n_embd")
-    if not layers or not width:
-        return None
-    positions = (
-        2 * total(settings).kept * (settings.sampling.max_new_tokens + 16)
-    )  # both sides; a question is some 16 tokens
-    return positions * layers * width * BYTES[settings.extract.dtype]
-
-
-def _bytes(size: int | None) -> str:
-    """A size as people say it."""
-    if size is None:
-        return "an unknown size"
-    return f"{size / 1e6:.0f} MB" if size < 10e9 else f"{size / 1e9:,.0f} GB"
 
 
 def plan_table(root: Path, steps: Sequence[Step], settings: Profile) -> Table:

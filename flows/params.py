@@ -55,7 +55,9 @@ def write_settings(root: Path, profile: str, settings: Profile, content: Callabl
     """Write data/PROFILE/settings.yaml. content(path): the hash of an input file or folder."""
     methods = [*settings.methods, *(m for one in settings.benchmarks for m in one.methods or ())]
     values = {
-        **settings.model_dump(mode="json"),
+        **settings.model_dump(
+            mode="json", exclude={"extract": {"budget"}}
+        ),  # it has chosen `keep`, which is what counts
         INPUTS: {
             "model": _model_content(settings.model, content),
             "benchmarks": {one.name: content(one.path) for one in settings.benchmarks},

@@ -6,10 +6,11 @@ Sections are frozen, and refuse unknown keys.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from psr.fitting.methods import slug_of
 from psr.fitting.methods.named import method_named, methods_named
@@ -17,11 +18,27 @@ from psr.lm.hub import COMMIT
 from tasks.asking.models import resolved_model
 from tasks.benchmarks.catalogue import benchmark_named, benchmarks_of
 from tasks.benchmarks.judges import judge_settings
+from tasks.tables.activations import Keep
+
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def bytes_of(size: Any) -> Any:
+    """A size as text, "20 GB" or "1.5TB", in bytes; anything else as it is. Raises ValueError for a text that is no size."""
+    if not isinstance(size, str):
+        return size
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", size.strip())
+    units = {unit.lower(): count for unit, count in UNITS.items()}
+    if match is None or match[2].lower() not in units:
+        raise ValueError(f"a size is a number of bytes, or a number and one of {', '.join(UNITS)}")
+    return round(float(match[1]) * units[match[2].lower()])
+
 
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bytes = Annotated[Count, BeforeValidator(bytes_of)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
 
@@ -158,6 +175,13 @@ class Extract(Section):
     """Largest file, in MB."""
     batch_size: Count
     """Sequences at once."""
+    budget: Bytes | None = None
+    """Room that they may take, in bytes or as text such as `20 GB`; null: any. The first `keep` that fits is chosen."""
+    keep: Keep | None = None
+    """`full`: every layer of both sides; `layers`: those that the methods read; `8bit`: these in 8 bits; `none`: distill runs the
+    model instead. null: the first of them that fits `budget`."""
+    layers: dict[str, tuple[int, int]] | None = None
+    """In settings.yaml alone: the first and the last layer that is kept of each side; null: all, of both."""
 
 
 class Distill(Section):

@@ -16,6 +16,7 @@ from pathlib import Path
 from flows import environment, params
 from flows.doors import answered
 from flows.sections import Profile
+from flows.storage import settled
 from tasks.asking.kept import check_keys
 from tasks.benchmarks.catalogue import attributes_of, benchmarks_of
 from tasks.benchmarks.judges import check_judges, judges_named
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(root: Path, profile: str) -> None:
-    settings = params.load(root, profile)
+    settings = settled(root, params.load(root, profile))
     check_questions(settings)
     with opened(root) as pipeline:
         params.write_settings(root, profile, settings, pipeline.content)

@@ -14,6 +14,7 @@ from typing import Any
 from flows import params
 from flows.sections import Profile
 from flows.settings import check_questions, missing, resolved
+from flows.storage import settled
 from psr.errors import PsrError
 from tasks.engine.cells import HOME, Cells
 from tasks.engine.context import StepContext
@@ -35,7 +36,7 @@ def planned(
     Raises PsrError for parameters, inputs or questions that cannot be run."""
     with reproducing(root, about, wait=wait, say=say):
         repair(root, say)
-        settings = params.load(root, profile, changes)
+        settings = settled(root, params.load(root, profile, changes), dry_run=dry_run)
         with opened(root) as pipeline, resolved(root, profile, settings, pipeline, dry_run=dry_run):
             steps = pipeline.plan(profile)
             if ahead := to_do(steps):

@@ -76,6 +76,10 @@ class Cells:
         remove(target)
         return None
 
+    def exists(self, kind: str, reads: object) -> bool:
+        """Whether there is a cell with these inputs; its files are not read."""
+        return self._target(kind, reads).exists()
+
     def _target(self, kind: str, reads: object) -> Path:
         return self.folder / kind / short_hash("cell", self.code, kind, reads)
 

@@ -30,13 +30,14 @@ from tasks.asking.models import ModelSettings, open_model
 from tasks.engine.cells import Cells, copy, remembered
 from tasks.engine.inputs import plug_code
 from tasks.engine.progress import progress, say
-from tasks.tables.activations import read_index, read_targets, recorded_bytes, recording
+from tasks.tables.activations import Run, held_bytes, plain_run, read_index, read_targets, recording
 from tasks.tables.parquet import write_curves, write_table
 from tasks.tables.triplets import plain_answers, triplets_by_attribute
 
 if TYPE_CHECKING:
     from psr.fitting.loop import Fitted
     from psr.fitting.presets import FitSettings
+    from psr.fitting.stores import EightBit, Store
     from psr.lm.models import LanguageModel
     from psr.lm.recording import Targets
     from psr.steering.module import SteeringModule
@@ -171,7 +172,7 @@ def joint_groups(
     groups: list[list[Member]] = []
     for member in members:
         held = {attribute for attribute, _ in [*(groups[-1] if groups else []), member]}
-        needed = sum(recorded_bytes(extract, recording(a, INSTRUCTED)) for a in held) if reads else 0
+        needed = sum(held_bytes(extract, recording(a, INSTRUCTED)) for a in held) if reads else 0
         if groups and needed <= budget and len(groups[-1]) < TOGETHER:
             groups[-1].append(member)
         else:
@@ -192,15 +193,19 @@ def distill_modules(
     Returns their cells, in order: a row, a training curve, a folder each.
     """
     fits = [_fit_of(attribute, seed, method, sources, layer, settings, package) for attribute, seed in members]
-    dtype = read_index(sources.extract)["dtype"]
-    keys = [(sources.model.reads, fit.id, fit.material.content, dtype) for fit in fits]
+    index, reads = read_index(sources.extract), bool(method.learning.reads)
+    less = (index["keep"],) if reads and index.get("keep") in ("8bit", "none") else ()  # they change what is fitted to
+    keys = [(sources.model.reads, fit.id, fit.material.content, index["dtype"], *less) for fit in fits]
     todo = [(fit, key) for fit, key in zip(fits, keys, strict=True) if sources.cells.find("modules", key) is None]
     for (fit, key), fitted in zip(todo, _fitted([fit for fit, _ in todo], method, sources), strict=True):
         if isinstance(fitted, PsrError):
             raise fitted
         if fitted.dead:
             say(f"warning: {fit.method.name} for {fit.material.attribute} is dead: no gate opens on any training token")
-        sources.cells.keep("modules", key, partial(fit.write, module=fitted.module, curve=fitted.curve))
+        module = fitted.module
+        if less == ("8bit",):
+            module = replace(module, origin={**module.origin, "targets": "8bit"})
+        sources.cells.keep("modules", key, partial(fit.write, module=module, curve=fitted.curve))
     return [sources.cells.keep("modules", key, _gone) for key in keys]
 
 
@@ -232,20 +237,25 @@ def _fitted(fits: Sequence[Fit], method: MethodPlug, sources: Sources) -> Iterab
     with progress(f"distill {' '.join(names)} {method.method.name}{count}", total, "examples") as advance:
         if len(fits) == 1:
             return [_alone(fits[0], examples[names[0]], method, sources, advance)]
-        return _jointly(fits, examples, method, sources, advance)
+        held = None
+        if INSTRUCTED in method.learning.reads:
+            some = {fit.material.attribute: fit for fit in fits}
+            held = {name: _instructed(some[name], own, method, sources) for name, own in examples.items()}
+        return _jointly(fits, examples, method, held, advance)
 
 
 def _alone(
     fit: Fit, examples: list[Example], method: MethodPlug, sources: Sources, progress: Callable[[int], None]
-) -> Fitted:
+) -> Fitted | PsrError:
     from psr.fitting.learning import learn
+    from psr.lm.recording import Targets
     from psr.steering.module import SteeringModule
 
-    targets, plain = None, None
-    if INSTRUCTED in method.learning.reads:
-        targets = _instructed(fit.material.attribute, fit.method.span, examples, sources)
-    if PLAIN in method.learning.reads:
-        plain = read_targets(sources.extract, recording(fit.material.attribute, PLAIN))
+    targets = _instructed(fit, examples, method, sources) if INSTRUCTED in method.learning.reads else None
+    plain = _plain(fit, method, sources) if PLAIN in method.learning.reads else None
+    if not isinstance(targets, Targets | None):
+        name = fit.material.attribute
+        return _jointly([fit], {name: examples}, method, {name: targets}, progress)[0]
     fitted = learn(
         fit.material.lm, examples, method, fit.layers, fit.settings, targets=targets, plain=plain, module_id=fit.id,
         origin=fit.origin, progress=progress,
@@ -256,25 +266,59 @@ def _alone(
     return fitted
 
 
-def _instructed(attribute: str, span: Span, examples: Sequence[Example], sources: Sources) -> Targets:
-    """The recorded runs of x' y' on `span`."""
+def _instructed(fit: Fit, examples: Sequence[Example], method: MethodPlug, sources: Sources) -> Store:
+    """A[l, i | x' y'] on the method's span: what the cache keeps, or else recorded now, and if that needs too much memory
+    computed again at each step. Only a method that gradients fit is handed anything but Targets."""
+    from psr.fitting.stores import targets_within
+
+    attribute, lm, span = fit.material.attribute, fit.material.lm, fit.method.span
     recorded = read_targets(sources.extract, recording(attribute, INSTRUCTED))
-    return recorded.last([example.tokens.length for example in examples], span)
+    by_gradients = method.learning.learn_many is not None
+    if recorded is not None:
+        own = recorded.last([example.tokens.length for example in examples], span)
+        return own if by_gradients else _in_full(own)
+    layers = method.learning.layers_read(fit.layers, lm.n_layers)
+    if by_gradients and held_bytes(sources.extract, recording(attribute, INSTRUCTED)) > BUDGET:
+        return targets_within(lm, examples, layers, span, budget=0)
+    ids = [example.tokens.instructed_ids for example in examples]
+    return _run((ids, [example.tokens.instructed_start for example in examples]), layers, span, lm, sources)
+
+
+def _plain(fit: Fit, method: MethodPlug, sources: Sources) -> Targets:
+    """A[l, i | x y] of the model's own plain answers on R: what the cache keeps, or else recorded now."""
+    attribute, lm = fit.material.attribute, fit.material.lm
+    recorded = read_targets(sources.extract, recording(attribute, PLAIN))
+    if recorded is not None:
+        return _in_full(recorded)
+    run = plain_run(lm, plain_answers(sources.complete, attribute))
+    return _run(run, method.learning.layers_read(fit.layers, lm.n_layers), "R", lm, sources)
+
+
+def _run(run: Run, layers: range, span: Span, lm: LanguageModel, sources: Sources) -> Targets:
+    from psr.lm.devices import DTYPES
+    from psr.lm.recording import record
+
+    return record(lm, *run, layers, span=span, dtype=DTYPES[read_index(sources.extract)["dtype"]])
+
+
+def _in_full(recorded: Targets | EightBit) -> Targets:
+    from psr.lm.recording import Targets
+
+    return recorded if isinstance(recorded, Targets) else recorded.in_full()
 
 
 def _jointly(
     fits: Sequence[Fit],
     examples: Mapping[str, list[Example]],
     method: MethodPlug,
-    sources: Sources,
+    held: Mapping[str, Store] | None,
     progress: Callable[[int], None],
 ) -> list[Fitted | PsrError]:
-    first, learning, targets = fits[0], method.learning, None
+    """held: attribute -> the instructed runs, where the method reads them."""
+    first, learning = fits[0], method.learning
     if learning.learn_many is None:
         raise PsrError("this method learns one module at a time", got=first.method.slug)
-    if INSTRUCTED in learning.reads:
-        held = {name: _instructed(name, first.method.span, own, sources) for name, own in examples.items()}
-        targets = {fit.id: held[fit.material.attribute] for fit in fits}
+    targets = held and {fit.id: held[fit.material.attribute] for fit in fits}
     fitted = learning.learn_many(
         first.material.lm, {fit.id: examples[fit.material.attribute] for fit in fits}, first.method, first.layers,
         first.settings, targets=targets, seeds={fit.id: fit.seed or 0 for fit in fits},

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
-from tasks.engine.disk import disk_error
+from psr.errors import PsrError
+from tasks.engine.disk import check_room, disk_error
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,7 @@ from tasks.engine.disk import disk_error
         (OSError(errno.EDQUOT, "Disk quota exceeded"), ["quota"]),
         (RuntimeError("I/O error: No space left on device (os error 28)"), ["the disk is full"]),
         (RuntimeError("database or disk is full"), ["the disk is full"]),
+        (RuntimeError("I/O error: File too large (os error 27)"), ["may not grow that large", "ulimit -f"]),
     ],
 )
 def test_the_line_says_what_and_what_to_do(error, words):
@@ -38,3 +42,14 @@ def test_a_cause_further_down_is_found():
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "No such file"), ValueError("no"), None])
 def test_other_trouble_is_not_the_disks(error):
     assert disk_error(error) is None
+
+
+def test_room_is_asked_for_before_anything_is_written(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=5_000_000_000))
+    check_room((tmp_path / "not/there/yet",), 5_000_000_000, "activations", "Make room.")
+    assert asked == [tmp_path]
+    with pytest.raises(PsrError) as raised:
+        check_room((tmp_path,), 5_300_000_000, "activations", "Make room.")
+    line = f"no room for the activations ({tmp_path}), expected 5.3 GB free, got 5.0 GB. Make room."
+    assert line in str(raised.value)

@@ -12,6 +12,7 @@ from psr.errors import PsrError
 from psr.fitting.methods.named import method_named
 from psr.fitting.presets import FAST_MSE
 from psr.judges.likelihood import LikelihoodJudge
+from psr.lm.recording import Targets
 from psr.steering.module import SteeringModule
 from psr.types import short_hash
 from tasks.figures.entries import module_facts
@@ -23,6 +24,13 @@ from tests.psr.toy import D, toy
 TWICE, L1 = "tests.psr.own_methods:TWICE", "tests.psr.own_methods:ABSOLUTE_PSR"
 MATERIAL = SimpleNamespace(attribute="persona/pirate", triplets=[SimpleNamespace(id="t1")], unchanged=[], lm=toy())
 CHANGES = {"preset": "fast", "epochs": 3, "batch_size": None, "lr": None, "seed": 5}
+
+
+class Held(Targets):
+    """A recording that is whatever is asked of it."""
+
+    def last(self, lengths, span):
+        return self
 
 
 def fit_of(text: str, code: str = "") -> Fit:
@@ -77,7 +85,7 @@ def test_whether_a_module_was_fitted_to_likelihoods_is_stored_and_counts_with_a_
     [("a-psr-mse-r", [2, 1]), (L1, [2, 1]), ("a-psr-ll-r", [3]), ("s-const-dim-r", [1, 1, 1]), (TWICE, [1, 1, 1])],
 )
 def test_those_are_fitted_together_whose_recordings_fit_the_budget(text, sizes, monkeypatch, tmp_path):
-    monkeypatch.setattr(distill, "recorded_bytes", lambda folder, name: 10)
+    monkeypatch.setattr(distill, "held_bytes", lambda folder, name: 10)
     members = [("a", 1), ("a", 2), ("b", 1)]
     groups = joint_groups(members, method_named(text), tmp_path, budget=15)
     assert [len(group) for group in groups] == sizes
@@ -94,7 +102,7 @@ def test_a_fit_is_handed_the_recordings_that_its_method_reads(text, read, monkey
 
     def opening(folder, name):
         opened.add(name.rpartition("/")[2].rpartition(" ")[2])
-        return SimpleNamespace(last=lambda lengths, span: "targets")
+        return Held(torch.zeros(1, 0, D), (0,), (0,), "toy", "QR")
 
     def learning(lm, examples, method, layers, settings, *, targets, plain, **more):
         assert (targets is not None, plain is not None) == ("instructed" in read, "plain" in read)
