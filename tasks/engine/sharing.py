@@ -8,26 +8,19 @@ any profile is not on the remote.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from psr.errors import PsrError
+from tasks.engine.access import address_of, answering
 from tasks.engine.checkout import check_files
 from tasks.engine.locks import reproducing
 from tasks.engine.progress import progress, say
 from tasks.engine.repository import clearly, locked, repository
 
 Way = Literal["push", "pull"]
-EXTRAS = ("s3", "gs", "azure", "ssh")  # of pyproject.toml, named as the addresses begin
-SECRETS = (  # options of a remote, as DVC names them
-    "password", "token", "access_key_id", "secret_access_key", "session_token", "sse_customer_key", "connection_string",
-    "account_key", "sas_token", "client_secret", "oss_key_id", "oss_key_secret", "gdrive_client_secret",
-)  # fmt: skip
-_PASSWORD = re.compile(r"(//[^/@:]*):[^/@]*@")  # in an address
 STUDIES = {"adaptation": "adapt", "ablation": "ablate"}  # data/PROFILE/NAME -> its command, where that has another name
 
 
@@ -84,10 +77,11 @@ def _share(root: Path, profile: str, way: Way, inputs: Collection[str], dry_run:
         repository(root) as repo,
         locked(root, repo),
     ):
-        address, cache = _address(repo), repo.cache.local
-        with _answering(repo, address):
+        address, cache = address_of(repo), repo.cache.local
+        recorded = list(_recorded(repo, profile, inputs))
+        with answering(repo, address):
             remote = repo.cloud.get_remote_odb()
-            parts = _planned(list(_recorded(repo, profile, inputs)), way, cache, remote)
+            parts = _planned(recorded, way, cache, remote)
             say(_amount(profile, way, [part.output for part in parts], address))
             if not dry_run:
                 _transfer(parts, way, cache, remote)
@@ -246,50 +240,3 @@ def _problems(outputs: Sequence[Output]) -> list[str]:
         name = f"{one.path} (step {one.step})" if one.step else one.path
         grouped.setdefault((one.problem, one.do), []).append(name)
     return [f"{problem}: {', '.join(names)}. {do}" for (problem, do), names in grouped.items()]
-
-
-def _address(repo: Any) -> str:
-    """The default remote's address, without a password. Raises PsrError where there is none, or git keeps its secrets."""
-    name = repo.config["core"].get("remote")
-    if not name:
-        do = "Add one by `dvc remote add -d team ADDRESS` (docs/how-to/share.md)."
-        raise PsrError("no remote is set for DVC", where=".dvc/config", do=do)
-    for one, options in repo.config.load_one("repo").get("remote", {}).items():
-        secrets = [key for key in SECRETS if options.get(key)]
-        if secrets or _PASSWORD.search(options.get("url", "")):
-            raise PsrError(
-                "a secret stands in a file that git keeps",
-                where=f".dvc/config, remote {one}: {', '.join(secrets) or 'the password in url'}",
-                do="Take it out and set it by `dvc remote modify --local`, which writes .dvc/config.local; "
-                "if it was committed, make it invalid where it came from.",
-            )
-    return _PASSWORD.sub(r"\1@", repo.config["remote"].get(name.lower(), {}).get("url", name))
-
-
-@contextmanager
-def _answering(repo: Any, address: str) -> Iterator[None]:
-    """Raise what a remote raises as PsrError, without secrets."""
-    from dvc.exceptions import DvcException
-    from dvc_objects.fs.errors import RemoteMissingDepsError
-
-    try:
-        yield
-    except (PsrError, DvcException):
-        raise
-    except (ImportError, RemoteMissingDepsError):
-        scheme = address.partition("://")[0]
-        wanted = f"-e '.[{scheme}]' -c constraints.txt" if scheme in EXTRAS else f"dvc-{scheme}"
-        raise PsrError(
-            "the remote needs a package that is not here", where=address, do=f"`pip install {wanted}`"
-        ) from None
-    except Exception as error:  # whatever a file system raises
-        message = f"{type(error).__name__}: {error}"
-        for options in repo.config["remote"].values():
-            for secret in (str(options[key]) for key in SECRETS if options.get(key)):
-                message = message.replace(secret, "…")
-        raise PsrError(
-            "the remote failed",
-            where=address,
-            got=_PASSWORD.sub(r"\1@", message).rstrip("."),
-            do="What has arrived stays: mend it and run again, which goes on from there.",
-        ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from repository import environment
 from test_how_to import git
-from test_pipeline import clone, outputs, sql
+from test_pipeline import clone, door, outputs, sql
 
 from tests.pages import blocks
 
@@ -128,3 +128,21 @@ def tables(folder: Path) -> dict[str, list[dict]]:
     rows = {name: sql(folder, f"select * from {name} where profile = 'smoke' order by all") for name in TABLES}
     assert all(rows.values()), [name for name, found in rows.items() if not found]
     return rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bucket", "server", "words"),
+    [("nobodys-bucket", "", "bucket does not exist"), ("our-bucket", "http://127.0.0.1:9", "Could not connect")],
+)
+def test_a_bucket_that_refuses_and_a_server_that_is_gone_are_one_line(
+    bucket, server, words, finished, endpoint, tmp_path
+):
+    folder = shutil.copytree(finished, tmp_path / "first", symlinks=True)
+    ran(folder, BUCKET.partition("git commit")[0].replace("our-bucket", bucket), tmp_path, server or endpoint)
+    done = door(folder, "flows.share", "push", "--profile", "smoke", check=False, **KEYS)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"the remote failed (s3://{bucket}/psr)" in done.stderr
+    assert words in done.stderr
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in done.stderr

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from repository import ROOT, add_smoke
+from repository import ROOT, add_smoke, environment, until
 from test_how_to import git
 
 from flows import params, share
@@ -28,24 +30,34 @@ NAMES = (*STAGES, "bench")
 RUN = "To make it: `python -m flows.reproduce --profile smoke`."
 
 
-@pytest.fixture
-def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with three finished steps and a study, committed, whose remote `team` is a folder that is not there yet."""
-    folder = tmp_path / "first"
-    (folder / ".dvc").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with three finished steps and a study, committed."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / ".dvc").mkdir()
     for name in ("params.yaml", ".gitignore", ".dvc/.gitignore", ".dvc/config"):
         shutil.copy(ROOT / name, folder / name)
     add_smoke(folder)
-    add_remote(folder, tmp_path / "team")
     (folder / "seed.txt").write_text("seed\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
     git(folder, "init", "-q")
-    monkeypatch.chdir(folder)
-    write(folder, "first")
-    (folder / "data/smoke/bench").mkdir()
-    (folder / "data/smoke/bench/bench.parquet").write_text("fast\n")
-    add_output(folder, folder / "data/smoke/bench")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        write(folder, "first")
+        (folder / "data/smoke/bench").mkdir()
+        (folder / "data/smoke/bench/bench.parquet").write_text("fast\n")
+        add_output(folder, folder / "data/smoke/bench")
     commit(folder)
+    return folder
+
+
+@pytest.fixture
+def first(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, whose remote `team` is a folder that is not there yet."""
+    folder = shutil.copytree(template, tmp_path / "first", ignore=shutil.ignore_patterns("tmp"))
+    add_remote(folder, tmp_path / "team")
+    commit(folder)
+    monkeypatch.chdir(folder)
     return folder
 
 
@@ -223,6 +235,30 @@ def test_a_remote_that_is_full_ends_in_one_line_and_a_second_push_goes_on(first,
     assert sum(one.files for one in share.push(first, "smoke")) == 6
     assert problems(share.pull(second, "smoke")) == {}
     assert outputs(second) == outputs(first)
+
+
+def test_a_push_that_is_killed_leaves_nothing_half_and_goes_on(first):
+    (first / "data/smoke/ablation").mkdir()
+    for number in range(400):
+        (first / f"data/smoke/ablation/{number}").write_text(f"{number}\n" * 50)
+    add_output(first, first / "data/smoke/ablation")
+    commit(first)
+    remote = first.parent / "team"
+    program = "import pathlib, sys; from flows import share; share.main(sys.argv[1:], pathlib.Path.cwd())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "push", "--profile", "smoke"], cwd=first, env=environment(PYTHONPATH=str(ROOT))
+    )
+    until(lambda: sum(path.is_file() for path in remote.rglob("*")) > 50)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    whole = [path for path in remote.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    assert all(path == stored(remote, path.read_text()) for path in whole)
+    second = cloned(first)
+    assert "data/smoke/ablation" in {one.path for one in share.pull(second, "smoke") if one.problem}
+    assert 0 < sum(one.files for one in share.push(first, "smoke")) < 410
+    assert problems(share.pull(second, "smoke")) == {}
+    assert outputs(second) == outputs(first)
+    assert (second / "data/smoke/ablation/399").read_text() == "399\n" * 50
 
 
 def test_a_remote_that_refuses_is_one_line(first, capsys):
