@@ -1,6 +1,8 @@
 """The command that queries results.duckdb: python -m flows.sql "select method, ta_cp from headline" [--format markdown]
 
---schema describes every view and table, --schema NAME the columns of one. SQL can neither write nor read files.
+--schema describes every view and table, --schema NAME the columns of one. SQL can neither write nor read files. With several
+--database, given as FILE, as a repository's folder, or as NAME=FILE, each is a schema, alice.headline, and everyone.headline has
+the rows of all with a column `database`.
 """
 
 import argparse
@@ -9,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +22,12 @@ from rich.console import Console
 from psr.errors import PsrError
 from psr.plugs import nearest
 from tasks.engine.progress import clean
-from tasks.shown.index import schema
-from tasks.shown.query import Answer, ask
+from tasks.shown.index import database, schema
+from tasks.shown.query import RESERVED, Answer, ask, asking_all
 from tasks.shown.tables import Table, markdown, table, terminal
 
 ROOT = Path(__file__).resolve().parents[1]
+NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)  # NAME=FILE
 WIDE = 10_000  # columns without a terminal: a row stays one line
 
 
@@ -35,10 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--schema", nargs="?", const="", metavar="NAME", help="say what the views hold, or one's columns"
     )
-    parser.add_argument("--database", type=Path, default=ROOT / "data" / "results.duckdb", metavar="FILE")
+    parser.add_argument(
+        "--database",
+        action="append",
+        metavar="[NAME=]FILE",
+        help="an index to ask (default: this repository's); may be repeated",
+    )
     options = parser.parse_args(argv)
     try:
-        answer = ask(options.database, options.query) if options.schema is None else described(options.schema)
+        answer = (
+            asked(options.database or [str(ROOT)], options.query)
+            if options.schema is None
+            else described(options.schema)
+        )
         FORMATS[options.format](answer)
         sys.stdout.flush()
     except PsrError as error:
@@ -47,6 +60,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def asked(databases: Sequence[str], query: str) -> Answer:
+    """The answer of one database, or of several by name. Raises PsrError as `named`, `ask` and `asking_all` do."""
+    if len(databases) == 1 and not _split(databases[0])[0]:
+        return ask(_split(databases[0])[1], query)
+    with asking_all(named(databases)) as question:
+        return question(query)
+
+
+def named(databases: Sequence[str]) -> dict[str, Path]:
+    """name -> index, of NAME=FILE or of a file or folder, which is called like its repository's folder.
+
+    Raises PsrError for a name that is DuckDB's own, and for two of one name or one file."""
+    paths: dict[str, Path] = {}
+    for text in databases:
+        given, path = _split(text)
+        folder = path.parent.parent if path.parent.name == "data" else path.parent
+        name = given or re.sub(r"\W+", "_", folder.name) or "database"
+        if name.lower() in RESERVED:
+            raise _not_attached(text, f"{name}, a name of DuckDB's own")
+        for other, file in paths.items():
+            if file == path:
+                raise _not_attached(text, f"the file that is {other} already")
+            if other.lower() == name.lower():
+                raise _not_attached(text, f"{name}, which is {file} already")
+        paths[name] = path
+    return paths
+
+
+def _split(text: str) -> tuple[str, Path]:
+    """The name in NAME=FILE, empty without one, and the index."""
+    parts = None if Path(text).exists() else NAMED.fullmatch(text)
+    path = Path(parts[2] if parts else text).resolve()
+    return parts[1] if parts else "", database(path) if path.is_dir() else path
+
+
+def _not_attached(text: str, got: str) -> PsrError:
+    do = "Give each file once and each a name: --database NAME=FILE."
+    return PsrError("a database cannot be attached under this name", where=text, got=got, do=do)
 
 
 def described(name: str) -> Answer:

@@ -1,4 +1,4 @@
-"""results.duckdb: an index over the parquet files of all profiles, rebuilt from nothing and moved into place.
+"""results.duckdb: an index over the parquet files of all profiles and the records of runs, rebuilt from nothing and moved into place.
 
 The parquet files are the truth (DVC's outputs); the index may be deleted at any time. Readers never meet a lock or half
 an index. The tables are described in sql/staging.sql beside this file, the views in sql/views.sql.
@@ -15,6 +15,7 @@ import duckdb
 
 from psr.errors import PsrError
 from tasks.shown.query import Question, answer
+from tasks.shown.runs import write_runs
 from tasks.tables.judge_answers import judge_answers
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.schemas import SCHEMAS, STAGES
@@ -49,14 +50,16 @@ KEYS: dict[str, tuple[str, ...]] = {  # beside the profile
     "published": ("benchmark", "method", "position"),
     "figures": ("benchmark", "model", "attribute", "method", "figure"),
     "figures_seeds": ("benchmark", "model", "attribute", "method", "figure", "seed"),
+    "runs": ("id",),
+    "runs_steps": ("run", "step"),
 }
 
-
-COMMENTS = """SELECT c.table_name, c.column_name, coalesce(own.comment, general.comment) AS comment
-    FROM duckdb_columns() c JOIN duckdb_views() v ON v.view_name = c.table_name AND NOT v.internal
-    LEFT JOIN column_comments own ON own.name = regexp_replace(c.table_name, '_seeds$', '') || '.' || c.column_name
+COMMENTS = """SELECT c.table_name, c.column_name, coalesce(own.comment, view.comment, general.comment) AS comment
+    FROM duckdb_columns() c
+    LEFT JOIN column_comments own ON own.name = c.table_name || '.' || c.column_name
+    LEFT JOIN column_comments view ON view.name = regexp_replace(c.table_name, '^stg_|_seeds$', '', 'g') || '.' || c.column_name
     LEFT JOIN column_comments general ON general.name = c.column_name
-    WHERE coalesce(own.comment, general.comment) IS NOT NULL"""
+    WHERE NOT c.internal AND coalesce(own.comment, view.comment, general.comment) IS NOT NULL"""
 RELATIONS = """SELECT view_name, coalesce(comment, '') FROM duckdb_views() WHERE NOT internal
     UNION ALL SELECT table_name, coalesce(comment, '') FROM duckdb_tables() WHERE NOT internal
     ORDER BY starts_with(view_name, 'stg_'), view_name"""
@@ -85,7 +88,7 @@ def rebuild(root: Path | str) -> Path:
                 Path(spare) / "kept" / "judges" / "judge_answers.parquet",
             )
             files["judge_answers"].append(write_table(kept, "judge_answers", judge_answers(root)))
-            _build(connection, files)
+            _build(connection, files, write_runs(Path(root), Path(spare)))
             _describe(connection)
             connection.commit()
         os.replace(part, target)
@@ -100,7 +103,7 @@ def profile_index(data: Path, names: Iterable[str]) -> Iterator[Question]:
     """
     wanted = set(names)
     with tempfile.TemporaryDirectory() as spare, duckdb.connect() as connection:
-        _build(connection, _files(data.parent, data.name, Path(spare), wanted))
+        _build(connection, _files(data.parent, data.name, Path(spare), wanted), write_runs(None, Path(spare)))
         yield partial(answer, connection)
 
 
@@ -116,15 +119,15 @@ def _files(data: Path, profile: str, spare: Path, names: Container[str] = SCHEMA
     }
 
 
-def _build(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) -> None:
-    _stage(connection, files)
+def _build(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]], runs: dict[str, list[Path]]) -> None:
+    _stage(connection, files, runs)
     for name, key in KEYS.items():
         _check_key(connection, name, ("profile", *key))
     connection.execute((SQL / "views.sql").read_text())
 
 
 def _describe(connection: duckdb.DuckDBPyConnection) -> None:
-    """Comment on the columns of every view."""
+    """Comment on the columns of every view and table."""
     connection.execute((SQL / "columns.sql").read_text())
     for view, column, comment in connection.execute(COMMENTS).fetchall():
         literal = comment.replace("'", "''")
@@ -133,9 +136,9 @@ def _describe(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def schema() -> list[tuple[str, str, list[tuple[str, str, str]]]]:
-    """(name, comment, [(column, type, comment)]) of every view and then of every table, of whose columns there is no comment."""
+    """(name, comment, [(column, type, comment)]) of every view and then of every table."""
     with tempfile.TemporaryDirectory() as spare, duckdb.connect() as connection:
-        _build(connection, _files(Path(spare), "none", Path(spare)))
+        _build(connection, _files(Path(spare), "none", Path(spare)), write_runs(None, Path(spare)))
         _describe(connection)
         columns: dict[str, list[tuple[str, str, str]]] = {}
         for name, *column in connection.execute(COLUMNS).fetchall():
@@ -143,8 +146,8 @@ def schema() -> list[tuple[str, str, list[tuple[str, str, str]]]]:
         return [(name, comment, columns[name]) for name, comment in connection.execute(RELATIONS).fetchall()]
 
 
-def _stage(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]]) -> None:
-    for name, paths in files.items():
+def _stage(connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]], runs: dict[str, list[Path]]) -> None:
+    for name, paths in {**files, **runs}.items():
         connection.execute(f"SET VARIABLE {name} = ?", [[str(path) for path in paths]])
     try:
         connection.execute((SQL / "staging.sql").read_text())

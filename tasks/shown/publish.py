@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from psr.types import short_hash
 from tasks.engine.files import read_json, write_json
+from tasks.engine.history import runs
 from tasks.engine.lockfiles import code_of, outputs, studies
 from tasks.engine.progress import say
 
 
 def index(root: Path, profile: str) -> None:
-    """Rebuild data/results.duckdb if it is missing or was built from other outputs of the profile or its studies."""
+    """Rebuild data/results.duckdb if it is missing or was built from other outputs, studies or records of runs."""
     from tasks.shown.index import database, rebuild
 
     done = root / ".psr" / "indexed" / f"{profile}.json"
-    state = {**_state(root, profile), **studies(root, profile)}
+    records = short_hash([run.model_dump(mode="json") for run in runs(root)])
+    state = {**_state(root, profile), **studies(root, profile), "runs": records}
     if not database(root).exists() or read_json(done) != state:
         rebuild(root)
         write_json(done, state)

@@ -1,6 +1,11 @@
-"""Questions to results.duckdb, read-only by construction: no file, no network, no setting can be reached from SQL."""
+"""Questions to results.duckdb, read-only by construction: no file, no network, no setting can be reached from SQL.
 
-from collections.abc import Callable, Iterator, Sequence
+One database or several (`asking_all`): each under a name of its own, and all of them together in the schema `everyone`. DuckDB
+is locked down once they are attached, and statements other than questions are refused before they reach it: DuckDB itself
+would let `COPY … TO` write an attached database's write-ahead log.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,11 +16,18 @@ import duckdb
 from psr.errors import PsrError
 
 LOCKED: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": "false",
     "python_enable_replacements": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
     "temp_directory": "",
+    "enable_external_access": "false",  # after it no other folder, no other file
     "lock_configuration": "true",
 }
+EVERYONE = "everyone"  # the schema over all attached databases
+RESERVED = (EVERYONE, "main", "memory", "system", "temp")  # DuckDB's own names
+RELATIONS = """SELECT view_name, database_name FROM duckdb_views() WHERE NOT internal
+    UNION ALL SELECT table_name, database_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL"""
+QUESTIONS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
 class Answer(NamedTuple):
@@ -41,32 +53,64 @@ def ask(database: Path | str, sql: str, parameters: Sequence[Any] = ()) -> Answe
 @contextmanager
 def asking(database: Path | str) -> Iterator[Question]:
     """Yields `question(sql, parameters=())` for several questions to the same state of the index."""
-    if not Path(database).is_file():
-        raise PsrError(
-            "there is no index of results",
-            where=database,
-            expected="results.duckdb",
-            do="Run `python -m flows.reproduce` first.",
-        )
+    _require(database)
     try:
         connection = duckdb.connect(str(database), read_only=True, config=LOCKED)
     except duckdb.Error as error:
-        raise PsrError(
-            "the index of results cannot be opened",
-            where=database,
-            got=_brief(error),
-            do="Delete it and run `python -m flows.reproduce`, which builds it again.",
-        ) from error
-
+        raise _unreadable(database, error) from error
     with connection:
         yield partial(answer, connection)
 
 
+@contextmanager
+def asking_all(databases: Mapping[str, Path]) -> Iterator[Question]:
+    """Yields `question(sql, parameters=())` to several indexes: NAME.headline is one's own, everyone.headline the rows of all
+    with a column `database`. Raises PsrError: no such file, one that cannot be opened, indexes that do not fit together."""
+    for path in databases.values():
+        _require(path)
+    with duckdb.connect(
+        config={name: value for name, value in LOCKED.items() if name.startswith("auto")}
+    ) as connection:
+        for name, path in databases.items():
+            try:
+                connection.execute(f"ATTACH {_literal(path)} AS {_quoted(name)} (READ_ONLY, TYPE duckdb)")
+            except duckdb.Error as error:
+                raise _unreadable(path, error) from error
+        _unite(connection, tuple(databases))
+        for name, value in LOCKED.items():
+            connection.execute(f"SET {name} = '{value}'")
+        yield partial(answer, connection)
+
+
+def _unite(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
+    """A view over the databases `names` for each view and table that any of them has; a column that one lacks is empty."""
+    owners: dict[str, list[str]] = {}
+    for relation, owner in connection.execute(RELATIONS).fetchall():
+        owners.setdefault(relation, []).append(owner)
+    connection.execute(f"ATTACH ':memory:' AS {EVERYONE}")
+    for relation, own in owners.items():
+        rows = [
+            f"SELECT {_literal(name)} AS database, * FROM {_quoted(name)}.{_quoted(relation)}"  # noqa: S608
+            for name in names
+            if name in own
+        ]
+        try:
+            connection.execute(f"CREATE VIEW {EVERYONE}.{_quoted(relation)} AS {' UNION ALL BY NAME '.join(rows)}")
+        except duckdb.Error as error:
+            raise PsrError(
+                "the indexes do not fit together",
+                where=f"{relation} of {', '.join(own)}",
+                got=_brief(error),
+                do="Build the older ones again: `python -m flows.reproduce` in their repositories.",
+            ) from error
+
+
 def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> Answer:
-    """The answer of an open database. Raises PsrError for SQL that DuckDB refuses."""
+    """The answer of an open database. Raises PsrError for SQL that DuckDB refuses, or that does not only ask."""
     if not sql.strip():
         raise PsrError("there is no question", expected='SQL such as "select * from headline"')
     try:
+        _refuse_orders(sql)
         connection.execute(sql, list(parameters))
         columns = tuple(column[0] for column in connection.description or ())
         return Answer(columns, tuple(connection.fetchall()) if columns else ())
@@ -74,6 +118,50 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence
         raise PsrError(
             "the question was refused", got=_brief(error), do="`show tables` lists what there is."
         ) from error
+
+
+def _refuse_orders(sql: str) -> None:
+    """Raise PsrError for statements that do more than ask. EXPLAIN ANALYZE does what it explains."""
+    for statement in duckdb.extract_statements(sql):
+        kind = statement.type
+        if kind not in QUESTIONS or (kind == duckdb.StatementType.EXPLAIN and "analyze" in statement.query.lower()):
+            raise PsrError(
+                "the question was refused",
+                expected="SELECT, FROM, SHOW, DESCRIBE, EXPLAIN, or PIVOT with IN",
+                got=kind.name.replace("_", " "),
+            )
+
+
+def _require(database: Path | str) -> None:
+    if not Path(database).is_file():
+        raise PsrError(
+            "there is no index of results",
+            where=database,
+            expected="results.duckdb",
+            do="Run `python -m flows.reproduce` first.",
+        )
+
+
+def _unreadable(database: Path | str, error: Exception) -> PsrError:
+    """The error of a file that DuckDB does not open, and the way out of each."""
+    message = _brief(error)
+    what, do = "cannot be opened", "Delete it and run `python -m flows.reproduce`, which builds it again."
+    if "version number" in message:
+        what, do = (
+            "is of another version of DuckDB",
+            f"Install the newer DuckDB (this is {duckdb.__version__}), or: {do}",
+        )
+    elif "lock on file" in message:
+        what, do = "is in use", "End the program that has it open for writing."
+    return PsrError(f"the index of results {what}", where=database, got=message, do=do)
+
+
+def _literal(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _brief(error: Exception) -> str:

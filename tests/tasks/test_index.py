@@ -1,5 +1,6 @@
 """The index: every view answers, keys hold, damage is named, and readers can only read."""
 
+import json
 import re
 import threading
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tasks.tables import parquet as tables
 from tasks.tables.judge_answers import judge_answers
 from tasks.tables.schemas import SCHEMAS, STAGES
 from tests.results_folder import SLUGS, answer, module_id, module_row, pairs, write_results
+from tests.run_records import a_run, lock, put, ran
 
 VIEWS = (
     "calibrations",
@@ -62,7 +64,12 @@ VIEWS = (
     "measures",
     "published",
     "one_factor",
+    "runs",
+    "runs_steps",
+    "made_by",
+    "figures_made_by",
 )
+RECORDS = {"runs", "runs_steps"}  # tables of no parquet file
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The index of one finished profile, for tests that only read."""
     root = tmp_path_factory.mktemp("finished")
     write_results(root)
+    put(root, a_run(results=ran("1"), distill=ran("2")))
+    lock(root, results={"data/quick/a": "1"})
     return index.rebuild(root)
 
 
@@ -238,16 +247,16 @@ def test_a_missing_or_foreign_index_is_named(tmp_path: Path) -> None:
         ask(tmp_path / "bad.duckdb", "select 1")
 
 
-def test_every_view_and_every_column_of_it_says_what_it_is() -> None:
+def test_every_view_and_table_and_every_column_of_it_says_what_it_is() -> None:
     described = index.schema()
-    assert {name for name, _, _ in described} == {*VIEWS, "items", *(f"stg_{name}" for name in SCHEMAS)}
+    assert {name for name, _, _ in described} == {*VIEWS, "items", *(f"stg_{name}" for name in {*SCHEMAS, *RECORDS})}
     assert [name for name, comment, _ in described if not comment] == []
-    views = [one for one in described if not one[0].startswith("stg_")]
-    assert [f"{name}.{column}" for name, _, columns in views for column, _, comment in columns if not comment] == []
+    empty = [f"{name}.{column}" for name, _, columns in described for column, _, comment in columns if not comment]
+    assert empty == []
     assert not [
         text for _, comment, columns in described for text in (comment, *(c for _, _, c in columns)) if "\n" in text
     ]
-    headline = next(columns for name, _, columns in views if name == "headline_seeds")
+    headline = next(columns for name, _, columns in described if name == "headline_seeds")
     assert ("ta_cp", "DOUBLE", "trait alignment at the prompt's coherence, 0 to 100") in headline
 
 
@@ -333,3 +342,53 @@ def test_one_factor_for_all_concepts_is_the_best_in_their_mean(tmp_path: Path) -
     assert found[slug]["gain"] == pytest.approx(at_two - plain)
     assert (found["prompt"]["alpha"], found["prompt"]["gain"]) == (None, pytest.approx(0.02 * 95 - plain))
     assert set(found) == {"plain", "prompt", slug}
+
+
+def test_runs_in_the_index_are_those_of_their_records(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        a_run("0000000a", 1, a=ran("1"), b=ran("1", "failed")),
+        a_run("0000000b", 2, who="Bób 'x'", b=ran("2")),
+    )
+    path = index.rebuild(tmp_path)
+    records = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("data/*/runs/*.json"))]
+    rows = ask(path, "select * from runs").dicts()
+    assert [(row["id"], row["who"], row["commit"]) for row in rows] == [
+        (r["id"], r["who"], r["commit"]) for r in records
+    ]
+    assert [row["began"].isoformat() + "Z" for row in rows] == [r["began"] for r in records]
+    assert [json.loads(row["settings"]) for row in rows] == [r["settings"] for r in records]
+    assert [(row["ran"], row["dirty"], row["packages"]) for row in rows] == [
+        (["a"], False, {"torch": "2"}), (["b"], False, {"torch": "2"})
+    ]  # fmt: skip
+    steps = ask(path, "select run, step, outcome, outputs from runs_steps").rows
+    assert list(steps) == [
+        (r["id"], name, step["end"], step["outputs"]) for r in records for name, step in sorted(r["steps"].items())
+    ]
+
+
+def test_figures_name_the_run_that_made_them_and_a_teammates_stay_the_teammates(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    mine = a_run("0000000b", 3, "Bob", results=ran("new", "cached"), distill=ran("m", "cached"), report=ran("r"))
+    put(tmp_path, a_run("0000000a", 1, "Ada", results=ran("old"), distill=ran("m")), mine)
+    lock(tmp_path, results={"data/quick/a": "old"}, distill={"data/quick/a": "m"}, report={"data/quick/a": "r"})
+    path = index.rebuild(tmp_path)
+    made = ask(path, "select step, who, run, commit from made_by order by step").rows
+    assert made == (
+        ("distill", "Ada", "0000000a", "c0ffee"), ("report", "Bob", "0000000b", "c0ffee"), ("results", "Ada", "0000000a", "c0ffee")
+    )  # fmt: skip
+    assert ask(path, "select who, fitted_by, count(*) from figures_made_by group by all").rows == (
+        ("Ada", "Ada", one(path, "select count(*) from figures")),
+    )
+    lock(tmp_path, results={"data/quick/a": "nobody's"})
+    path = index.rebuild(tmp_path)
+    assert ask(path, "select distinct who, run, fitted_by from figures_made_by").rows == ((None, None, None),)
+
+
+def test_a_damaged_record_is_named_and_the_old_index_stays(tmp_path: Path) -> None:
+    put(tmp_path, a_run(a=ran("1")))
+    path = index.rebuild(tmp_path)
+    next(tmp_path.glob("data/*/runs/*.json")).write_text("{")
+    with pytest.raises(PsrError, match=r"record of a run is damaged \(.*quick/runs/.*json\)"):
+        index.rebuild(tmp_path)
+    assert one(path, "select count(*) from runs") == 1

@@ -1,5 +1,6 @@
--- What every column of every view holds: under its own name for all views, under view.column where one view means something
--- else by it. tasks/shown/index.py makes a COMMENT ON COLUMN of each.
+-- What every column of every view and table holds: under its own name for all, under view.column where one view means something
+-- else by it; a table stg_VIEW means what its view does, unless it has a line itself. tasks/shown/index.py makes a COMMENT ON COLUMN of
+-- each.
 CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('profile', 'the profile of params.yaml whose output the row is'),
     ('stage', 'the step that wrote it'),
@@ -42,6 +43,24 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('device', 'the device, as torch names it'),
     ('epoch', 'epoch, counted from 1'),
     ('chosen', 'whether the search chose this strength'),
+    ('name', 'the method, as it is printed'),
+
+    ('stg_adaptation.method', 'the method as parameters name it'),
+    ('stg_completions.method', 'plain, instructed, or id of the module that steered; on top of the prompt ID+instructed'),
+    ('stg_completions.token_ids', 'the answer''s tokens, thinking and the stop token included'),
+    ('stg_curve.method', 'the method as parameters name it; plain and prompt have no strength'),
+    ('stg_curve.trait', 'mean over the search questions, 0 to 100'),
+    ('stg_curve.coherence', 'mean over the search questions, 0 to 100'),
+    ('stg_curve.n', 'questions with a score'),
+    ('stg_deviations.method', 'id of the module, or paraphrase'),
+    ('stg_draws.sampled', 'a seed of sampling that belongs to the repetition'),
+    ('stg_faithfulness.method', 'id of the module, or paraphrase: the prompt in other words'),
+    ('stg_figures.method', 'the method as parameters name it; on top of the prompt METHOD+prompt'),
+    ('stg_figures_seeds.method', 'the method as parameters name it; on top of the prompt METHOD+prompt'),
+    ('stg_pairs.instruction_set', 'fit or held_out'),
+    ('stg_side_effects.method', 'plain, prompt, the method as parameters name it, or METHOD+signs'),
+    ('stg_strengths.position', 'the token''s place in question and answer'),
+    ('stg_strengths.strength', 'λ, which the gate read off the activation'),
 
     ('ablation.variant', 'METHOD[@LAYER][/TRIPLETS], with +delta for a warm start, +negatives or +keepWEIGHT'),
     ('ablation.rank', 'gates and directions a layer'),
@@ -123,8 +142,8 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('agreement.distance_high', 'upper end of its 95 % interval'),
 
     ('alphas.method', 'the method as parameters name it'),
-    ('alphas.point', 'Cp: at the prompt''s coherence, C80: at coherence 80, HM: best harmonic mean, one: α = 1'),
-    ('alphas.share', 'the share of resamples of the questions that choose it'),
+    ('point', 'Cp: at the prompt''s coherence, C80: at coherence 80, HM: best harmonic mean, one: α = 1'),
+    ('share', 'the share of resamples of the questions that choose it'),
 
     ('axbench.overall', 'harmonic mean of the three ratings, 0 to 2'),
     ('axbench.overall_low', 'lower end of its 95 % interval'),
@@ -181,8 +200,8 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('claims.why', 'why this margin'),
     ('claims.sql', 'the question that gives the value'),
 
-    ('completions.question_set', 'fit, search or evaluate'),
-    ('completions.instruction', 'the instruction that the prompted model reads'),
+    ('question_set', 'fit, search or evaluate'),
+    ('instruction', 'the instruction that the prompted model reads'),
     ('completions.method', 'plain, instructed, a method as parameters name it, or METHOD+prompt'),
     ('completions.module', 'id of the module that steered; empty for plain and instructed'),
     ('completions.seed', 'seed of sampling'),
@@ -344,6 +363,29 @@ CREATE TEMP TABLE column_comments AS FROM (VALUES
     ('readability.reader', 'linear, or gate: ReLU(A·w + b)'),
     ('readability.r_squared', 'R² of the strength read off the activation of unseen questions'),
     ('readability.n', 'questions'),
+
+    ('who', 'who ran it: the name that git signs commits with, else the login'),
+    ('began', 'when it began, UTC'),
+    ('ended', 'when it ended, UTC; of a run that was killed, when its last step did'),
+    ('commit', 'the commit that was checked out; empty without one'),
+    ('dirty', 'whether files that decide what is computed differed from it'),
+    ('changed', 'those files'),
+    ('host', 'the kind of machine: system, cores, cpu or the name of the GPU'),
+    ('packages', 'versions of packages that figures may depend on'),
+    ('settings', 'every parameter as it was, resolved, and hashes of inputs, as JSON'),
+    ('run', 'id of the run'),
+    ('step', 'the step, without the profile'),
+    ('outcome', 'how the step ended: ran, restored, cached, failed or stopped'),
+    ('outputs', 'DVC''s hash of each output; none of a step that failed or was stopped'),
+    ('made', 'whether what dvc.lock has of the step now was made here: the first run that ran it with these outputs'),
+    ('runs.id', 'the run''s own id, as in the name of its file'),
+    ('runs.profile', 'the profile that was run'),
+    ('runs.outcome', 'completed, failed, stopped, or unfinished: killed'),
+    ('runs.seconds', 'from its begin to its end'),
+    ('runs.ran', 'the steps that ran'),
+    ('runs_steps.seconds', 'seconds that the step took'),
+    ('figures_made_by.fitted_by', 'who ran the step that fitted the modules'),
+    ('figures_made_by.fitted_in', 'id of the run in which that was'),
 
     ('scores.unscored', 'ratings of it that failed'),
 

@@ -147,3 +147,19 @@ COMMENT ON TABLE stg_verdicts IS 'Ratings by further judges and people.';
 CREATE TABLE stg_agreement AS
     SELECT * EXCLUDE (stage) FROM staged('agreement') ORDER BY profile, attribute, dimension, judge, other;
 COMMENT ON TABLE stg_agreement IS 'Judges compared, two by two.';
+
+-- The records of runs, which are JSON and of no stage (tasks/engine/history.py).
+CREATE TABLE stg_runs AS
+    FROM read_json(getvariable('runs'), format = 'newline_delimited', columns = {
+        profile: 'VARCHAR', id: 'VARCHAR', who: 'VARCHAR', began: 'TIMESTAMP', ended: 'TIMESTAMP', outcome: 'VARCHAR',
+        "commit": 'VARCHAR', dirty: 'BOOLEAN', changed: 'VARCHAR[]', host: 'VARCHAR', packages: 'MAP(VARCHAR, VARCHAR)',
+        settings: 'VARCHAR'})
+    ORDER BY profile, began, id;
+COMMENT ON TABLE stg_runs IS 'Records of runs.';
+
+CREATE TABLE stg_runs_steps AS
+    FROM read_json(getvariable('runs_steps'), format = 'newline_delimited', columns = {
+        profile: 'VARCHAR', run: 'VARCHAR', step: 'VARCHAR', outcome: 'VARCHAR', seconds: 'DOUBLE',
+        outputs: 'MAP(VARCHAR, VARCHAR)', made: 'BOOLEAN'})
+    ORDER BY profile, run, step;
+COMMENT ON TABLE stg_runs_steps IS 'Steps of runs.';

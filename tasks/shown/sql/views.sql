@@ -381,3 +381,31 @@ CREATE VIEW agreement AS
            distance_high
     FROM stg_agreement ORDER BY profile, attribute, dimension, judge, other;
 COMMENT ON VIEW agreement IS 'How far two judges agree on the same answers, a row for each of both orders.';
+
+CREATE VIEW runs AS
+    SELECT r.profile, r.id, r.who, r.began, r.ended, epoch(r.ended - r.began)::BIGINT AS seconds, r.outcome, r.commit, r.dirty,
+           r.changed, r.host, list(s.step ORDER BY s.step) FILTER (s.outcome = 'ran') AS ran, r.packages, r.settings
+    FROM stg_runs r LEFT JOIN stg_runs_steps s ON s.profile = r.profile AND s.run = r.id
+    GROUP BY ALL ORDER BY r.began, r.profile, r.id;
+COMMENT ON VIEW runs IS 'Every run that computed something: who ran what, when, on which commit and machine, with which parameters.';
+
+CREATE VIEW runs_steps AS
+    SELECT s.profile, s.run, s.step, s.outcome, s.seconds, s.made, r.who, r.began, s.outputs
+    FROM stg_runs_steps s JOIN stg_runs r ON r.profile = s.profile AND r.id = s.run
+    ORDER BY r.began, s.profile, s.run, s.step;
+COMMENT ON VIEW runs_steps IS 'The steps of every run: how each ended, how long it took, and whether its outputs are those that lie there.';
+
+CREATE VIEW made_by AS
+    SELECT s.profile, s.step, s.run, r.who, r.began, r.ended, r.commit, r.dirty, r.host
+    FROM stg_runs_steps s JOIN stg_runs r ON r.profile = s.profile AND r.id = s.run
+    WHERE s.made ORDER BY s.profile, r.began, s.step;
+COMMENT ON VIEW made_by IS 'The run that made the outputs of a step as they are now, a row a step; of steps whose run left a record.';
+
+CREATE VIEW figures_made_by AS
+    SELECT f.profile, f.benchmark, f.model, f.attribute, f.name AS method, f.figure, f.value, f.low, f.high,
+           m.who, m.ended, m.commit, m.dirty, m.run, d.who AS fitted_by, d.run AS fitted_in, f.method AS slug, f.position
+    FROM stg_figures f
+    LEFT JOIN made_by m ON m.profile = f.profile AND m.step = 'results'
+    LEFT JOIN made_by d ON d.profile = f.profile AND d.step = 'distill'
+    ORDER BY f.profile, f.benchmark, f.model, f.attribute, f.position, f.figure;
+COMMENT ON VIEW figures_made_by IS 'Every figure with the run that computed it and the run that fitted its modules; empty where it left no record.';
