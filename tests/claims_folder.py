@@ -49,6 +49,17 @@ def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, 
     data = write_results(root, profile)
     for folder in ("claims", "bench"):
         shutil.rmtree(data / folder)
+    rows = write_judged(data, without)
+    tables.write_curves(data / "distill/curves.parquet", {})
+    tables.write_table(data / "search/candidates.parquet", "candidates", [])
+    tables.write_table(data / "steer/strengths.parquet", "strengths", [])
+    _write_faithfulness(data / "faithfulness", rows)
+    results_of(*(data / name for name in ("distill", "search", "steer", "judge", "results")), KNOWN, **DRAWN)
+    return data
+
+
+def write_judged(data: Path, without: tuple[str, ...] = ()) -> list[dict[str, object]]:
+    """Write the modules, what they answered to the search and evaluation questions, and the judgements. Returns the modules."""
     rows = [
         _module(attribute, slug, seed)
         for attribute in PROMPT
@@ -57,14 +68,9 @@ def write_claims_folder(root: Path, profile: str = "quick", without: tuple[str, 
         for seed in (SEEDS if method_named(slug).trained else (None,))
     ]
     tables.write_table(data / "distill/modules.parquet", "modules", rows)
-    tables.write_curves(data / "distill/curves.parquet", {})
     for stage, judged, question_set in (("search", "search", "search"), ("steer", "judge", "evaluate")):
         _write_answers(data / stage, data / judged, rows, question_set)
-    tables.write_table(data / "search/candidates.parquet", "candidates", [])
-    tables.write_table(data / "steer/strengths.parquet", "strengths", [])
-    _write_faithfulness(data / "faithfulness", rows)
-    results_of(*(data / name for name in ("distill", "search", "steer", "judge", "results")), KNOWN, **DRAWN)
-    return data
+    return rows
 
 
 def _module(attribute: str, slug: str, seed: int | None) -> dict[str, object]:

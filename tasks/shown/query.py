@@ -65,7 +65,7 @@ def asking(database: Path | str) -> Iterator[Question]:
 @contextmanager
 def asking_all(databases: Mapping[str, Path]) -> Iterator[Question]:
     """Yields `question(sql, parameters=())` to several indexes: NAME.headline is one's own, everyone.headline the rows of all
-    with a column `database`. Raises PsrError: no such file, one that cannot be opened, indexes that do not fit together."""
+    with a column `database`. Raises PsrError: no such file, one that cannot be opened, a view of one that cannot be read."""
     for path in databases.values():
         _require(path)
     with duckdb.connect(
@@ -76,9 +76,9 @@ def asking_all(databases: Mapping[str, Path]) -> Iterator[Question]:
                 connection.execute(f"ATTACH {_literal(path)} AS {_quoted(name)} (READ_ONLY, TYPE duckdb)")
             except duckdb.Error as error:
                 raise _unreadable(path, error) from error
-        _unite(connection, tuple(databases))
         for name, value in LOCKED.items():
             connection.execute(f"SET {name} = '{value}'")
+        _unite(connection, tuple(databases))  # what a view reads is looked up here: locked down before it
         yield partial(answer, connection)
 
 
@@ -98,10 +98,10 @@ def _unite(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
             connection.execute(f"CREATE VIEW {EVERYONE}.{_quoted(relation)} AS {' UNION ALL BY NAME '.join(rows)}")
         except duckdb.Error as error:
             raise PsrError(
-                "the indexes do not fit together",
+                "the databases cannot be asked together",
                 where=f"{relation} of {', '.join(own)}",
                 got=_brief(error),
-                do="Build the older ones again: `python -m flows.reproduce` in their repositories.",
+                do="Build them again by the same code: `python -m flows.reproduce` in their repositories.",
             ) from error
 
 

@@ -14,6 +14,8 @@ COLOURS = {
     "fails": "red",
     "missed": "red",
     "undecided": "yellow",
+    "better": "green",
+    "worse": "red",
     "not measured": "dim",
 }
 

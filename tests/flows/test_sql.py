@@ -4,15 +4,19 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import sql, trace
+from psr.errors import PsrError
 from tasks.engine.progress import clean
 from tasks.shown import index
 from tasks.shown.query import ask
@@ -86,15 +90,19 @@ def test_cleaned_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
 @pytest.mark.parametrize(("query", "message"), [
     ("selec 1", "Parser Error"),
     ("select * from nothing", "Table with name nothing does not exist"),
-    ("drop table stg_pairs", "read-only mode"),
+    ("drop table stg_pairs", "expected SELECT, FROM, SHOW, DESCRIBE, EXPLAIN, or PIVOT with IN, got DROP"),
+    ("copy (select 1) to 'DATABASE.wal'", "got COPY"),
+    ("explain analyze copy (select 1) to 'DATABASE.wal'", "got EXPLAIN"),
+    ("select 1; attach ':memory:' as other", "got ATTACH"),
     ("select * from read_text('/etc/hostname')", "Permission Error"),
     ("  ", "there is no question"),
 ])  # fmt: skip
 def test_a_refused_question_is_one_line_on_stderr(
     database: Path, capsys: pytest.CaptureFixture[str], query: str, message: str
 ) -> None:
-    assert sql.main([query, "--database", str(database)]) == 2
+    assert sql.main([query.replace("DATABASE", str(database)), "--database", str(database)]) == 2
     out, err = capsys.readouterr()
+    assert [path.name for path in database.parent.glob("results*")] == ["results.duckdb"]
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
@@ -182,3 +190,193 @@ def test_the_schema_says_what_every_view_and_column_holds(database: Path, capsys
     assert stored.rows == (("trait alignment at the prompt's coherence, 0 to 100",),)
     assert sql.main(["--schema", "headlin"]) == 2
     assert capsys.readouterr().err.startswith("no such view or table, expected one of headline, ")
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The indexes of two people, Ada's with two profiles and Bob's with another text in his answers."""
+    roots = {name: tmp_path_factory.mktemp("team") / name for name in ("ada", "bob-2")}
+    for root, profiles in zip(roots.values(), (("quick", "smoke"), ("quick",)), strict=True):
+        for profile in profiles:
+            write_results(root, profile, text=root.name)
+        index.rebuild(root)
+    return roots
+
+
+def asked(team: dict[str, Path], capsys: pytest.CaptureFixture[str], query: str, *more: str) -> list[dict[str, object]]:
+    databases = [part for root in team.values() for part in ("--database", str(root / "data/results.duckdb"))]
+    assert sql.main([query, "--format", "json", *databases, *more]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_several_databases_are_asked_by_name_and_all_together(
+    team: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts are those of the parquet files, read without DuckDB."""
+    counted = {
+        root.name.replace("-", "_"): sum(
+            pq.read_metadata(path).num_rows for path in root.glob("data/*/*/completions.parquet")
+        )
+        for root in team.values()
+    }
+    rows = asked(team, capsys, "select database, count(*) n from everyone.completions group by all order by all")
+    assert {row["database"]: row["n"] for row in rows} == counted
+    assert set(counted) == {"ada", "bob_2"}
+    one = asked(
+        team, capsys, "select (select count(*) from ada.completions) a, (select count(*) from bob_2.completions) b"
+    )
+    assert list(one[0].values()) == list(counted.values())
+    texts = "select distinct database, text from everyone.completions where text in ('ada', 'bob-2') order by all"
+    assert [list(row.values()) for row in asked(team, capsys, texts)] == [["ada", "ada"], ["bob_2", "bob-2"]]
+
+
+def test_every_view_of_each_database_is_that_database_s_own(
+    team: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Views rest on other views and on macros that name a table: none of them may find the other's."""
+    figures = asked(
+        team, capsys, "select database, count(distinct profile) n from everyone.headline group by all order by all"
+    )
+    assert figures == [{"database": "ada", "n": 2}, {"database": "bob_2", "n": 1}]
+    for name in ("headline", "cells", "one_factor", "figures_made_by"):
+        for root, alias in zip(team.values(), ("ada", "bob_2"), strict=True):
+            alone = ask(root / "data/results.duckdb", f"select count(*) from {name}").rows[0][0]
+            assert asked(team, capsys, f"select count(*) n from {alias}.{name}") == [{"n": alone}]
+
+
+def test_a_database_is_named_by_hand_and_a_folder_is_its_repository(
+    team: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ada, bob = team.values()
+    command = ["select distinct database from everyone.modules order by all", "--format", "csv"]
+    assert sql.main([*command, "--database", f"mine={ada}", "--database", str(bob)]) == 0
+    assert capsys.readouterr().out.split() == ["database", "bob_2", "mine"]
+    assert sql.main([*command, "--database", f"mine={ada}/data/results.duckdb"]) == 0
+    assert capsys.readouterr().out.split() == ["database", "mine"]
+
+
+@pytest.mark.parametrize("query", [
+    "select * from read_csv('/etc/hostname')",
+    "select * from glob('/etc/*')",
+    "copy (select 1) to 'out.csv'",
+    "copy (select 1) to 'DATABASE.wal'",
+    "attach 'other.db'",
+    "attach 'DATABASE' as again",
+    "detach ada",
+    "install httpfs",
+    "load httpfs",
+    "insert into ada.stg_dropped values ('a', 'b', 'c')",
+    "create table mine as select 1",
+    "drop view everyone.headline",
+    "set enable_external_access = true",
+    "set lock_configuration = false",
+    "export database 'out'",
+    "prepare p as copy (select 1) to 'out.csv'",
+    "call enable_logging()",
+    "checkpoint ada",
+])  # fmt: skip
+def test_sql_cannot_leave_the_attached_databases(
+    team: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    query: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = team["ada"] / "data/results.duckdb"
+    before = file.read_bytes()
+    arguments = [part for root in team.values() for part in ("--database", str(root))]
+    assert sql.main([query.replace("DATABASE", str(file)), *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "the question was refused" in err
+    assert file.read_bytes() == before
+    assert [*tmp_path.iterdir(), *file.parent.glob("*.wal")] == []
+
+
+def test_an_older_index_lacks_a_view_or_a_column_and_is_asked_with_the_others(
+    team: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.duckdb"
+    with duckdb.connect(str(old)) as connection:
+        connection.execute("create table t as select 'quick' as profile; create view modules as from t")
+    rows = asked(
+        team, capsys, "select profile, id from everyone.modules where database = 'old'", "--database", f"old={old}"
+    )
+    assert rows == [{"profile": "quick", "id": None}]
+    assert asked(team, capsys, "select count(*) n from everyone.headline", "--database", f"old={old}")[0]["n"]
+
+
+@pytest.mark.parametrize(("second", "message"), [
+    ("ADA={bob}", "got ADA, which is .*ada/data/results.duckdb already"),
+    ("everyone={bob}", "got everyone, a name of DuckDB's own"),
+    ("other={ada}", "got the file that is ada already"),
+    ("{ada}/none.duckdb", "there is no index of results"),
+])  # fmt: skip
+def test_a_database_that_cannot_be_attached_is_one_line(
+    team: dict[str, Path], capsys: pytest.CaptureFixture[str], second: str, message: str
+) -> None:
+    ada, bob = team.values()
+    assert sql.main(["select 1", "--database", str(ada), "--database", second.format(ada=ada, bob=bob)]) == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err)
+    assert err.count("\n") == 1
+
+
+def of_version(path: Path, version: int) -> None:
+    """Write another storage version into a database's header, with the checksum that DuckDB expects there."""
+    data = bytearray(path.read_bytes())
+    data[12:20] = version.to_bytes(8, "little")
+    words = (int.from_bytes(data[at : at + 8], "little") for at in range(8, 4096, 8))
+    checksum = 5381
+    for word in words:
+        checksum ^= word * 0xBF58476D1CE4E5B9 % 2**64
+    data[:8] = checksum.to_bytes(8, "little")
+    path.write_bytes(data)
+
+
+def test_a_database_of_a_newer_version_a_damaged_one_and_one_in_use_are_told_apart(
+    team: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ada, bob = (root / "data/results.duckdb" for root in team.values())
+    newer, damaged, used = (
+        Path(shutil.copy(ada, tmp_path / f"{name}.duckdb")) for name in ("newer", "damaged", "used")
+    )
+    of_version(newer, 9999)
+    damaged.write_bytes(b"x" * 5000)
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(used)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        for file, message in (
+            (newer, "is of another version of DuckDB .*Install the newer DuckDB"),
+            (damaged, "cannot be opened .*Delete it and run"),
+            (used, "is in use .*End the program that has it open"),
+        ):
+            for databases in ([f"{file}"], [f"x={file}", f"{bob}"]):
+                assert sql.main(["select 1", *(part for one in databases for part in ("--database", one))]) == 2
+                err = capsys.readouterr().err
+                assert re.search(f"the index of results {message}", err), err
+                assert err.count("\n") == 1
+        process.communicate(b"")
+
+
+def test_a_database_with_a_broken_view_is_named(team: dict[str, Path], tmp_path: Path) -> None:
+    odd = tmp_path / "odd.duckdb"
+    with duckdb.connect(str(odd)) as connection:
+        connection.execute("create table t as select 1 as seed; create view modules as from t; drop table t")
+    with pytest.raises(PsrError, match=r"cannot be asked together \(modules of ada, odd\)"):
+        sql.asked([str(team["ada"]), f"odd={odd}"], "select 1")
+
+
+def test_a_view_that_reads_files_is_refused_when_its_database_is_attached(
+    team: dict[str, Path], tmp_path: Path
+) -> None:
+    hostile, secret = tmp_path / "hostile.duckdb", tmp_path / "secret.csv"
+    secret.write_text("key\n1234\n")
+    with duckdb.connect(str(hostile)) as connection:
+        connection.execute(f"create view modules as from read_csv('{secret}')")
+    with pytest.raises(PsrError, match=r"modules of ada, hostile.*Permission Error"):
+        sql.asked([str(team["ada"]), f"hostile={hostile}"], "from everyone.modules")

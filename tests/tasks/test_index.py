@@ -225,6 +225,7 @@ def test_a_reader_holds_no_rebuild_up_and_sees_no_half_index(tmp_path: Path) -> 
 @pytest.mark.parametrize("sql", [
     "select * from read_csv('/etc/hostname')",
     "copy modules to 'out.csv'",
+    "copy modules to 'DATABASE.wal'",
     "attach 'other.db'",
     "install httpfs",
     "insert into stg_dropped values ('a', 'b', 'c')",
@@ -235,8 +236,9 @@ def test_a_reader_holds_no_rebuild_up_and_sees_no_half_index(tmp_path: Path) -> 
 def test_sql_cannot_leave_the_index(finished: Path, sql: str) -> None:
     before = finished.read_bytes()
     with pytest.raises(PsrError, match="the question was refused"):
-        ask(finished, sql)
+        ask(finished, sql.replace("DATABASE", str(finished)))
     assert finished.read_bytes() == before
+    assert not list(finished.parent.glob("*.wal"))
 
 
 def test_a_missing_or_foreign_index_is_named(tmp_path: Path) -> None:
