@@ -12,6 +12,8 @@ from repository import GRAPH, build, environment, reproduce
 
 from tasks.engine import history
 from tasks.engine.lockfiles import recorded
+from tasks.shown import index
+from tasks.shown.query import ask
 
 TWO = {"make": GRAPH["make"], "left": GRAPH["left"]}
 
@@ -97,3 +99,5 @@ def test_a_clone_that_pulled_lock_and_records_names_the_teammate(folder, tmp_pat
     subprocess.run(["git", "clone", "-q", str(folder), str(clone)], check=True)
     git(clone, "config", "user.name", "Bob")
     assert {step: run.who for step, run in history.makers(clone, "smoke").items()} == {"make": "Ada", "left": "Ada"}
+    made = ask(index.rebuild(clone), "select step, who from made_by where profile = 'smoke' order by step").rows
+    assert made == (("left", "Ada"), ("make", "Ada"))
