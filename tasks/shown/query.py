@@ -110,7 +110,7 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence
     if not sql.strip():
         raise PsrError("there is no question", expected='SQL such as "select * from headline"')
     try:
-        _refuse_orders(sql)
+        _refuse_orders(connection, sql)
         connection.execute(sql, list(parameters))
         columns = tuple(column[0] for column in connection.description or ())
         return Answer(columns, tuple(connection.fetchall()) if columns else ())
@@ -120,9 +120,9 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence
         ) from error
 
 
-def _refuse_orders(sql: str) -> None:
+def _refuse_orders(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Raise PsrError for statements that do more than ask. EXPLAIN ANALYZE does what it explains."""
-    for statement in duckdb.extract_statements(sql):
+    for statement in connection.extract_statements(sql):
         kind = statement.type
         if kind not in QUESTIONS or (kind == duckdb.StatementType.EXPLAIN and "analyze" in statement.query.lower()):
             raise PsrError(

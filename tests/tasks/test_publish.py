@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.shown import index, publish, track
+from tests.run_records import a_run, put, ran
 
 
 @pytest.fixture
@@ -43,6 +44,13 @@ def test_a_study_that_came_from_others_is_indexed(root):
     assert fillings(root) == (2, 1)
     (root / "data/quick/bench.dvc").write_text("outs:\n- md5: b\n")
     assert fillings(root) == (3, 1)
+
+
+def test_a_record_that_came_from_others_is_indexed(root):
+    fillings(root)
+    put(root, a_run(a=ran("1")))
+    assert fillings(root) == (2, 1)
+    assert fillings(root) == (2, 1)
 
 
 @pytest.mark.parametrize("name", [".psr/mlflow.db", "data/results.duckdb"])
