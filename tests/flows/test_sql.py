@@ -311,7 +311,7 @@ def test_an_older_index_lacks_a_view_or_a_column_and_is_asked_with_the_others(
     ("ADA={bob}", "got ADA, which is .*ada/data/results.duckdb already"),
     ("everyone={bob}", "got everyone, a name of DuckDB's own"),
     ("other={ada}", "got the file that is ada already"),
-    ("{ada}/none.duckdb", "there is no index of results"),
+    ("other={ada}/none.duckdb", "there is no index of results"),
 ])  # fmt: skip
 def test_a_database_that_cannot_be_attached_is_one_line(
     team: dict[str, Path], capsys: pytest.CaptureFixture[str], second: str, message: str
