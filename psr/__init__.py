@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from psr.artefact.facts import CardData, CardFacts, CardFigure, distilled_facts
     from psr.artefact.hub import Pushed, push_module
     from psr.errors import JudgeError, PsrError
+    from psr.evaluation.shown import show_answer
     from psr.export.gguf import ControlVector, control_vector, save_control_vector
     from psr.export.transformer_lens import lens_hooks
     from psr.fitting.learning import learn
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from psr.lm.loading import load_model
     from psr.lm.models import LanguageModel, wrap
     from psr.lm.recording import Targets, record
+    from psr.show.answer import ShownAnswer
     from psr.steering.hooks import steer
     from psr.steering.module import SteeringModule, load_module, save_module
     from psr.steering.strengths import token_strengths
@@ -64,11 +66,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlignedTokens", "Answer", "Attribute", "CardData", "CardFacts", "CardFigure", "ControlVector", "Distilled", "Example",
-    "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement", "LanguageModel", "Message", "Method", "ModelName", "Prompt",
-    "PromptPair", "PsrError", "Pushed", "Request", "Sampling", "SteeringModule", "Targets", "Usage", "Verdicts", "align",
-    "align_plain", "control_vector", "distill", "distilled_facts", "encode_chat", "fit", "generate", "judge_all", "learn",
-    "lens_hooks", "load_model", "load_module", "parse_method", "preset", "push_module", "record", "save_control_vector",
-    "save_module", "steer", "token_strengths", "wrap", "write_card",
+    "FitSettings", "Fitted", "JudgeError", "JudgeItem", "Judgement", "LanguageModel", "Message", "Method", "ModelName",
+    "Prompt", "PromptPair", "PsrError", "Pushed", "Request", "Sampling", "ShownAnswer", "SteeringModule", "Targets", "Usage",
+    "Verdicts", "align", "align_plain", "control_vector", "distill", "distilled_facts", "encode_chat", "fit", "generate",
+    "judge_all", "learn", "lens_hooks", "load_model", "load_module", "parse_method", "preset", "push_module", "record",
+    "save_control_vector", "save_module", "show_answer", "steer", "token_strengths", "wrap", "write_card",
 ]  # fmt: skip
 
 _NAMES = {  # as above, for when the program runs: file -> what is imported from it
@@ -82,6 +84,8 @@ _NAMES = {  # as above, for when the program runs: file -> what is imported from
     "steering.module": "SteeringModule load_module save_module",
     "steering.hooks": "steer",
     "steering.strengths": "token_strengths",
+    "evaluation.shown": "show_answer",
+    "show.answer": "ShownAnswer",
     "answers.sampling": "Sampling",
     "answers.generation": "Answer Request generate",
     "judges.judging": "judge_all",

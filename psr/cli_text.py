@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
+from psr.show.curve import curve_points
+from psr.show.module import norms, ranges
+from psr.show.text import BIDI
+
 if TYPE_CHECKING:
     from psr.steering.module import SteeringModule
-
-BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}  # they reorder the text around them
 
 
 def clean(text: object) -> str:
@@ -27,11 +29,13 @@ def _harmless(c: str) -> bool:
 def describe(module: SteeringModule) -> list[Table]:
     """What the module is, where it came from, the figures its origin names, and the length of its vectors per layer."""
     origin = dict(module.origin)
-    figures = origin.pop("figures", {})
+    figures, points = origin.pop("figures", {}), curve_points(origin.pop("curve", []))
     facts = {"form": module.form, "layers": ranges(module.layers), "span": module.span, "width": module.d_model,
              "model": module.model, **({"fitted on": str(module.base)} if module.base.name else {})}  # fmt: skip
     parts = {f"module {module.id}": facts, "origin": origin, "figures": figures}
-    return [*(_entries(title, entries) for title, entries in parts.items() if entries), _norms(module)]
+    curve = [_columns(("alpha", "effect", "coherence"), [[_number(one) for one in point] for point in points])]
+    tables = [_entries(title, entries) for title, entries in parts.items() if entries]
+    return [*tables, *(curve if points else []), _norms(module)]
 
 
 def _entries(title: str, entries: Mapping[str, Any]) -> Table:
@@ -51,19 +55,20 @@ def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _norms(module: SteeringModule) -> Table:
-    """Per layer: |z|, and for gates |w| and b."""
-    vectors = [name for name in ("z", "w") if name in module.tensors]
+    """The length of its vectors, layer by layer."""
+    lengths = norms(module)
+    rows = [[str(layer), *(f"{values[i]:.4g}" for values in lengths.values())] for i, layer in enumerate(module.layers)]
+    return _columns(("layer", *lengths), rows)
+
+
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=None)
-    for header in ("layer", *(f"|{name}|" for name in vectors), *(["b"] if "b" in module.tensors else [])):
-        table.add_column(header, justify="right")
-    for i, layer in enumerate(module.layers):
-        values = [float(module.tensors[name][i].norm()) for name in vectors]
-        values += [float(module.tensors["b"][i])] if "b" in module.tensors else []
-        table.add_row(str(layer), *(f"{value:.4g}" for value in values))
+    for name in head:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def ranges(layers: tuple[int, ...]) -> str:
-    """`0-5` for consecutive layers, else a list."""
-    consecutive = len(layers) > 1 and layers == tuple(range(layers[0], layers[0] + len(layers)))
-    return f"{layers[0]}-{layers[-1]}" if consecutive else ", ".join(map(str, layers))
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psr.artefact.facts import HARMFUL, MODULE, CardFacts, CardFigure, installed
-from psr.cli_text import clean, ranges
+from psr.cli_text import clean
 from psr.errors import PsrError
+from psr.show.module import ranges
 from psr.steering.forms import form_named
 from psr.steering.module import WEIGHTS, load_module
 

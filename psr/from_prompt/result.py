@@ -59,6 +59,13 @@ class Distilled:
     judge: str
     wordings: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the module, its curve, the figures, the first answers."""
+        from psr.show.distilled import distilled_html
+        from psr.show.style import widget
+
+        return widget(distilled_html(self))
+
 
 class Computed(NamedTuple):
     """What was computed before an error, which carries it as its `computed`. pairs: by their id; module: if one was fitted."""

@@ -211,6 +211,7 @@ class Steps:
                    "judge": judged.judge.id, "kept": len(judged.kept)}  # fmt: skip
         origin = {**module.origin, "recommended_alpha": strength.alpha, "alpha_interval": list(strength.interval),
                   "safe_alpha": list(strength.safe), "figures": figures,
+                  "curve": [[None if np.isnan(one) else one for one in point] for point in curve(scores)],
                   "answers": short_hash([(one.pair.id, one.completion.token_ids) for one in judged.kept]), **self._asked()}  # fmt: skip
         return Distilled(
             module=replace(module, origin=origin),

@@ -87,6 +87,18 @@ class SteeringModule:
         """The strength that `psr.distill` chose, kept in the origin; 1.0 for a module without one."""
         return check_alpha(self.origin.get("recommended_alpha", 1.0))
 
+    @property
+    def equation(self) -> str:
+        """What steering does at one position, as a formula."""
+        return form_named(self.form).equation
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what it is, at which strength, its vectors' lengths."""
+        from psr.show.module import module_html
+        from psr.show.style import widget
+
+        return widget(module_html(self))
+
 
 def check_alpha(alpha: float) -> float:
     """`alpha` as a float. Raises PsrError when it is no number, nan or infinite."""
@@ -143,7 +155,7 @@ def save_module(module: SteeringModule, folder: Path | str) -> Path:
         "format": _FORMAT,
         "id": module.id,
         "form": module.form,
-        "equation": form_named(module.form).equation,
+        "equation": module.equation,
         "hook": HOOK,
         "layers": list(module.layers),
         "span": module.span,

@@ -22,6 +22,7 @@ PUBLIC = {
     "from an instruction to a module": "distill Distilled",
     "a module": "SteeringModule load_module save_module steer token_strengths",
     "a module for other programs": "lens_hooks control_vector ControlVector save_control_vector",
+    "what acted at each token": "show_answer ShownAnswer",
     "judges": "judge_all JudgeItem Judgement Verdicts Usage",
     "a module that others use": "CardData CardFacts CardFigure ModelName Pushed distilled_facts push_module write_card",
     "errors": "PsrError JudgeError",
