@@ -24,7 +24,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psr.answers.generation import Answer, Request, generate
+    from psr.answers.generation import Answer, generate
+    from psr.answers.request import Request
     from psr.answers.sampling import Sampling
     from psr.artefact.card import write_card
     from psr.artefact.facts import CardData, CardFacts, CardFigure, distilled_facts
@@ -87,7 +88,8 @@ _NAMES = {  # as above, for when the program runs: file -> what is imported from
     "evaluation.shown": "show_answer",
     "show.answer": "ShownAnswer",
     "answers.sampling": "Sampling",
-    "answers.generation": "Answer Request generate",
+    "answers.request": "Request",
+    "answers.generation": "Answer generate",
     "judges.judging": "judge_all",
     "fitting.methods": "parse_method",
     "fitting.methods.named": "preset",

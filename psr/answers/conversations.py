@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
+from psr.answers.batch import check_sound
 from psr.answers.completions import row_seed
-from psr.answers.generation import Answer, Request, check_requests, check_sound, read_answer
+from psr.answers.generation import Answer, read_answer
+from psr.answers.request import Request, check_requests
 from psr.answers.sampling import Sampling, pick, uniforms
 from psr.errors import PsrError
-from psr.lm.cached import fresh_cache, next_logits
+from psr.lm.cached import fresh_cache, keeps_columns, next_logits
 from psr.lm.chats import encode_chat, encode_turn
 from psr.lm.models import LanguageModel
 from psr.lm.padding import pad
@@ -77,8 +78,7 @@ def converse(
         for one in conversations
     ]
     check_requests(lm, requests, sampling, batch_size)
-    # a masked column between two turns is nothing to full attention; to a window or a recurrence it is a step
-    batch_size = batch_size if all(type(layer) is DynamicLayer for layer in fresh_cache(lm.model).layers) else 1
+    batch_size = batch_size if keeps_columns(fresh_cache(lm.model)) else 1  # columns between two turns are masked
     answers: list[tuple[Answer, ...]] = []
     for at in range(0, len(conversations), batch_size):
         part = slice(at, at + batch_size)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from psr.errors import PsrError
 
@@ -22,6 +23,14 @@ _CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 def fresh_cache(model: PreTrainedModel) -> DynamicCache:
     """An empty cache of the kinds of layers that the model's config names."""
     return DynamicCache(config=model.config)
+
+
+def keeps_columns(cache: DynamicCache) -> bool:
+    """Whether the cache holds each token's keys and values in a column of its own, so that masked columns are nothing to it.
+
+    To a sliding window or a recurrence they are steps.
+    """
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def next_logits(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # They end with a mark, a letter and a line, because many tokenizers merge marks and line ends with those that follow.
 PROBES = ("Answer in verse.", "Be as brief as you can", "What rhymes?\n")
 
+_ORDERS = 256  # orders of roles that are remembered
+
 ANSWER = "Quixotry."  # stands for an answer where what follows one is looked for
 
 _PARTS: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, tuple[str, ...]], bool | None]] = WeakKeyDictionary()
@@ -187,6 +189,8 @@ def _as_parts(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> bool | None:
     answers = _PARTS.setdefault(tokenizer, {})
     key = (str(tokenizer.chat_template), tuple(message.role for message in chat))
     if key not in answers:
+        if len(answers) >= _ORDERS:
+            answers.clear()
         other = tuple(Message(role, f"What is {n + 0.25} of it?") for n, (role, _) in enumerate(chat))
         fits = (as_parts for as_parts in (False, True) if _shows(_render(tokenizer, other, as_parts), other))
         answers[key] = next(fits, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,9 +24,13 @@ _CHECK_EVERY = 0.05  # seconds between checks of whether the owner is a thread t
 
 @dataclass(eq=False)
 class _Turn:
-    """Whose turn it is on one model: the thread that has contexts open, how many, and how many of them by hand."""
+    """Whose turn it is on one model: the thread that has contexts open, how many, and how many of them by hand.
+
+    line: the threads that wait, in order, so that one which comes again and again does not keep the others out.
+    """
 
     free: threading.Condition = field(default_factory=threading.Condition)
+    line: deque[threading.Thread] = field(default_factory=deque)
     owner: threading.Thread | None = None
     depth: int = 0
     by_hand: int = 0
@@ -47,9 +52,14 @@ def alone(blocks: nn.Module, by_hand: bool = False) -> Iterator[None]:
         turn = _turns.setdefault(blocks, _Turn())
     own = threading.current_thread()
     with turn.free:
-        while turn.owner not in (None, own):
-            _check_wait(turn, by_hand)
-            turn.free.wait(_CHECK_EVERY)
+        if turn.owner is not own and not (turn.owner is None and by_hand):
+            turn.line.append(own)
+            try:
+                while turn.owner is not None or turn.line[0] is not own:
+                    _check_wait(turn, by_hand)
+                    turn.free.wait(_CHECK_EVERY)
+            finally:
+                turn.line.remove(own)
         turn.owner, turn.depth, turn.by_hand = own, turn.depth + 1, turn.by_hand + by_hand
     try:
         yield
@@ -64,7 +74,7 @@ def alone(blocks: nn.Module, by_hand: bool = False) -> Iterator[None]:
 def _check_wait(turn: _Turn, by_hand: bool) -> None:
     """Refuse to wait where that may take for ever."""
     ended = turn.owner is not None and not turn.owner.is_alive()
-    if by_hand or turn.by_hand or ended:
+    if turn.owner is not None and (by_hand or turn.by_hand or ended):
         raise PsrError(
             "another thread steers this model",
             where=threading.current_thread().name,

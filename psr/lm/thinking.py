@@ -54,19 +54,29 @@ def marks(tokenizer: PreTrainedTokenizerBase) -> Marks | None:
 def split(tokenizer: PreTrainedTokenizerBase, own: Marks | None, prompt: Sequence[int], ids: Sequence[int]) -> Said:
     """Thinking and answer in `ids`, what was sampled behind `prompt` (the stop token left out). own: the tokenizer's `marks`."""
     if own is None:
-        return Said("", _decoded(tokenizer, ids), True)
-    before, mark, after = _text(tokenizer, own, ids).rpartition(own.end)
+        return Said("", decoded(tokenizer, ids), True)
+    return split_text(own, opens_thinking(tokenizer, own, prompt), _text(tokenizer, own, ids))
+
+
+def split_text(own: Marks, opened: bool, text: str) -> Said:
+    """Thinking and answer in `text`, the marks of thinking in it. opened: thinking was opened before it."""
+    before, mark, after = text.rpartition(own.end)
     begin = own.begin.rstrip()
     reopened = after.lstrip().startswith(begin)
-    if reopened or (not mark and own.opened(_text(tokenizer, own, prompt[-_TAIL:]))):
+    if reopened or (not mark and opened):
         return Said(_without(begin, before + after), "", False)
     return Said(_without(begin, before), after.lstrip() if mark else after, True)
+
+
+def opens_thinking(tokenizer: PreTrainedTokenizerBase, own: Marks, prompt: Sequence[int]) -> bool:
+    """Whether the prompt leaves thinking open."""
+    return own.opened(_text(tokenizer, own, prompt[-_TAIL:]))
 
 
 def past_thinking(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[int, ...]:
     """The ids of a prompt, with the thinking that it opens ended: where an answer without thinking goes on."""
     own = marks(tokenizer)
-    if own is None or not own.opened(_text(tokenizer, own, ids[-_TAIL:])):
+    if own is None or not opens_thinking(tokenizer, own, ids):
         return tuple(ids)
     return (*ids, *tokenizer(f"\n{own.end}\n\n", add_special_tokens=False)["input_ids"])
 
@@ -82,10 +92,11 @@ def _own(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
 def _text(tokenizer: PreTrainedTokenizerBase, own: Marks, ids: Sequence[int]) -> str:
     """The text of `ids` with the marks in it, those that are special tokens too."""
     runs = groupby(ids, own.tokens.get)  # a mark's text, or None for what lies between
-    return "".join(_decoded(tokenizer, list(run)) if mark is None else mark * len(list(run)) for mark, run in runs)
+    return "".join(decoded(tokenizer, list(run)) if mark is None else mark * len(list(run)) for mark, run in runs)
 
 
-def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of `ids`, special tokens left out."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 

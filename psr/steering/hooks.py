@@ -66,6 +66,13 @@ def steered(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]], *, turns:
     Another thread that does the same on this model waits. Raises PsrError for a bad alpha, and for a model that a probe
     finds not to be steered right (psr/steering/probe.py, once a model).
     """
+    live = live_rows(model, rows, turns=turns)
+    with acting(model, live):
+        yield live
+
+
+def live_rows(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]], *, turns: bool = False) -> Live:
+    """What `steered` adds, with no hook set yet: `acting` may set them again and again, around each forward."""
     model = underlying(model)
     blocks, device = decoder_blocks(model), next(model.parameters()).device
     groups = []
@@ -76,7 +83,14 @@ def steered(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]], *, turns:
         again = torch.tensor([one.module is not None and one.module.span == "R" for one in steers], device=device)
         begin = partial(_first_of_turn, start, again) if turns else start
         groups.append(Group(_on_blocks(blocks, terms_of(steers, device)), begin))
-    live = Live(groups)
+    return Live(groups)
+
+
+@contextmanager
+def acting(model: nn.Module, live: Live) -> Iterator[Live]:
+    """While open, this thread alone steers the model, as `live` says."""
+    model = underlying(model)
+    blocks = decoder_blocks(model)
     with alone(blocks):
         if not live.layers:
             yield live

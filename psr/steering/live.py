@@ -54,7 +54,7 @@ class Group:
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the batch only (indices [kept])."""
         self.terms = {layer: [term.keep(rows) for term in terms] for layer, terms in self.terms.items()}
-        self.first = None if self.first is None else self.first[rows]
+        self.first = None  # the batch may lose columns of padding as well
         self.start = self.start[rows] if isinstance(self.start, Tensor) else self.start
 
 

@@ -15,7 +15,8 @@ from families import D_MODEL, FAMILIES, LAYERS, family
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
-from psr.answers.generation import Request, _start, _step
+from psr.answers.batch import start
+from psr.answers.generation import Request
 from psr.answers.sampling import Sampling
 from psr.lm.cached import cache_argument
 from psr.lm.chats import Prompt
@@ -76,9 +77,10 @@ def generating(lm, forms, steps: int = 3):
     asked.append(Request(Prompt((5, 6, 7), 1), 9))
     sampling = Sampling(steps)
     tokens = torch.zeros((len(asked), steps), dtype=torch.long)
-    with torch.inference_mode(), steered(lm.model, [request.steers for request in asked]):
-        batch = _start(lm, asked, sampling)
-        yield lambda i: _step(lm, batch, i, sampling, tokens)
+    with torch.inference_mode():
+        batch = start(lm, range(len(asked)), asked, [sampling] * len(asked))
+        with batch.acting():
+            yield lambda i: tokens.__setitem__((batch.rows, i), batch.step())
 
 
 @pytest.mark.parametrize("forms", [(form,) for form in FORMS] + [("PSR", "PSR", "Const")])
@@ -99,12 +101,13 @@ def test_a_whole_steered_decode_step_reads_no_value(name):
     asked = [Request(Prompt(tuple(range(5, 9 + i)), 1), i, steering, 1.0) for i in range(2)]
     sampling = Sampling(3)
     tokens = torch.zeros((2, 3), dtype=torch.long)
-    with torch.inference_mode(), steered(lm.model, [request.steers for request in asked]):
-        batch = _start(lm, asked, sampling)
-        _step(lm, batch, 0, sampling, tokens)
-        with NoReads():
-            _step(lm, batch, 1, sampling, tokens)
-            _step(lm, batch, 2, sampling, tokens)
+    with torch.inference_mode():
+        batch = start(lm, range(2), asked, [sampling] * 2)
+        with batch.acting():
+            tokens[batch.rows, 0] = batch.step()
+            with NoReads():
+                tokens[batch.rows, 1] = batch.step()
+                tokens[batch.rows, 2] = batch.step()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -7,6 +7,7 @@ import pytest
 from families import FAMILIES, TEMPLATES, tokenizer
 from tokenizers import AddedToken
 
+import psr.answers.batch
 import psr.answers.generation
 from psr.answers.completions import Ask, complete
 from psr.answers.sampling import Sampling
@@ -106,7 +107,7 @@ def sampled(monkeypatch):
             new = [row[at] if at < len(row) else lm.stop_ids[0] for row in rows]
             return logits.new_tensor(new).long(), logits.new_ones(len(rows)).bool()
 
-        monkeypatch.setattr(psr.answers.generation, "pick", pick)
+        monkeypatch.setattr(psr.answers.batch, "pick", pick)
         monkeypatch.setattr(psr.answers.generation, "_SHRINK_AT", 0)
         length = max(map(len, rows))
         asks = [Ask(PAIR, INSTRUCTED, seed) for seed in range(len(texts))]
