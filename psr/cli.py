@@ -5,6 +5,7 @@
     psr show  DIR                                                what a module is and where it came from
     psr distill --model DIR --instruction "…" --out DIR          a module from an instruction, with its strength
     psr export --model DIR --module DIR --questions F --out F    its constant part for llama.cpp, and what is lost
+    psr serve --model DIR --modules DIR                          answers over HTTP, each request with its own modules
     psr push  DIR OWNER/NAME                                     the module and its card, to the Hugging Face hub
 
 A model or a module is a folder, or a name on the hub with the commit that is meant.
@@ -344,6 +345,42 @@ def export(
         check_format(format)
         setup = _open(model, revision, module, module_revision, alpha, dtype, device, max_new_tokens, 0.0, template)
         export_into(out, setup.lm, setup.module, questions, setup.alpha, max_new_tokens)
+
+
+@app.command()
+def serve(
+    model: ModelDir,
+    modules: Annotated[
+        Path | None, typer.Option("--modules", help="Folder of steering modules, each in a folder of its own.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="What clients call the model. Default: its own name.")] = "",
+    host: Annotated[
+        str, typer.Option("--host", help="Another than this machine's own needs a key, in PSR_SERVE_KEY.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0: any that is free.")] = 8000,
+    most: Annotated[int, typer.Option("--most", min=1, help="Requests that are answered at once.")] = 32,
+    queue: Annotated[
+        int, typer.Option("--queue", min=0, help="Requests that wait beside them; more are refused.")
+    ] = 128,
+    longest: Annotated[int, typer.Option("--longest", min=1, help="The most new tokens of an answer.")] = 2048,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    template: Template = "{}",
+    revision: Revision = None,
+) -> None:
+    """Answer chats over HTTP as OpenAI's clients ask, each request steered by its own modules at its own strength."""
+    with _one_line_errors():
+        from psr.cli_serve import KEY
+        from psr.cli_serve import serve as run
+
+        def opened() -> LanguageModel:
+            with Console(stderr=True).status("loading"):
+                from psr.lm.loading import load_model
+
+                return load_model(model, revision=revision, dtype=dtype, device=device, template=_options(template))
+
+        key = os.environ.get(KEY, "")
+        run(opened, modules, name=name, host=host, port=port, key=key, most=most, queue=queue, longest=longest)
 
 
 @app.command()

@@ -80,7 +80,7 @@ def test_what_takes_hundreds_of_passes_is_measured_on_a_large_model_only_where_i
     monkeypatch.setattr(material.Material, "large", True)
     assert bench.main([], root) == 0
     names = [row["name"] for row in bench_rows(root / "data/quick")]
-    assert names == ["fit-x", "alpha-x", "generate-x", "judge-x", "record-x"]
+    assert names == ["fit-x", "alpha-x", "generate-x", "serve-x", "judge-x", "record-x"]
     assert bench.main(["--only", "scale"], root) == 0
     assert "scale-x" in capsys.readouterr().out
 

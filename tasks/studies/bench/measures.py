@@ -21,6 +21,7 @@ MEASURES = {  # name of figures measured together -> module in this package, fun
     "alpha": ("alpha", "alpha_search", 1, 1),  # counts tokens and calls
     "generate": ("running", "steered_generation", 31, 7),
     "wide": ("running", "wide_generation", 31, 0),
+    "serve": ("serving", "served_requests", 31, 7),
     "judge": ("judging", "likelihood_judging", 31, 5),
     "joint": ("fitting", "joint_fitting", 3, 0),
     "scale": ("fitting", "many_modules", 1, 0),  # 500 modules: minutes on a small model
