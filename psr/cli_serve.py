@@ -12,12 +12,12 @@ import typer
 
 from psr.cli_text import clean
 from psr.errors import PsrError
+from psr.serve import LOOPBACK
 
 if TYPE_CHECKING:
     from psr.lm.models import LanguageModel
 
 KEY = "PSR_SERVE_KEY"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -39,7 +39,7 @@ def serve(
         raise PsrError(
             "the server's packages are not installed", got=f"no {', '.join(missing)}", do="Install the extra `serve`."
         )
-    if host not in _LOOPBACK and not key:
+    if host not in LOOPBACK and not key:
         raise PsrError(
             "others could reach this address, and there is no key", where=f"--host {host}",
             expected=f"a key in the environment variable {KEY}", do="Set it, or leave --host out.",

@@ -31,6 +31,7 @@ from psr.answers.sampling import Sampling
 from psr.errors import PsrError
 from psr.lm.models import LanguageModel
 
+End = Literal["", "stop", "length"]
 _LEAST = -9999.0  # stands for the log-probability of what cannot be sampled
 
 
@@ -44,7 +45,7 @@ class Token:
 
     number: int
     id: int
-    end: Literal["", "stop", "length"]
+    end: End
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
 
@@ -155,7 +156,7 @@ class Decoder:
                 events.append(Failed(number, not_finite()))
                 continue
             stops = ids[i] in self.lm.stop_ids
-            end = "stop" if stops else "length" if made[i] >= batch.samplings[i].max_new_tokens else ""
+            end: End = "stop" if stops else "length" if made[i] >= batch.samplings[i].max_new_tokens else ""
             top = self._own[number].top
             named = (None, ()) if top is None else _log_probabilities(batch.logits[i], ids[i], top)
             events.append(Token(number, ids[i], end, *named))

@@ -77,9 +77,9 @@ class TextStream:
             raw = raw[: len(raw) - _held(raw, (own.begin, own.end))]
         said = Said("", raw, True) if own is None else split_text(own, self._opened, raw)
         self.text = said.answer
-        ends = [at for at in map(self.text.find, self._stops) if at >= 0]
-        if ends:
-            self.text, self.stopped = self.text[: min(ends)], True
+        found = [(at + len(stop), at) for stop in self._stops if (at := self.text.find(stop)) >= 0]
+        if found:  # the one that is whole first, as it would be if the text came letter by letter
+            self.text, self.stopped = self.text[: min(found)[1]], True
         held = 0 if whole or self.stopped else _held(self.text, self._stops)
         if own is not None and not whole and not self.text.strip():
             held = len(self.text)  # thinking may begin yet

@@ -138,7 +138,7 @@ def server(app: FastAPI, engine: Engine, host: str, port: int) -> uvicorn.Server
         engine.stop()
         leave(number, frame)
 
-    running.handle_exit = handle_exit  # type: ignore[method-assign]
+    running.handle_exit = handle_exit  # type: ignore[method-assign, assignment]
     return running
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +17,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from psr.serve import LOOPBACK
 from psr.serve.engine import place_of
 
 LARGEST_BODY = 2_000_000  # bytes
 _DRAINED = 64_000_000  # bytes of a body that is too large which are read, and not kept, so that the client hears why
 _PATIENCE = 10.0  # seconds in which a body has to come
+_log = logging.getLogger("psr.serve")
 _PORT = re.compile(r":\d+$")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Refused(Exception):
@@ -80,7 +81,7 @@ class Door:
             if not started:
                 await error.response()(scope, receive, send)
         except Exception as error:
-            sys.stderr.write(f"psr: {place_of(error)}\n")
+            _log.error("psr: %s", place_of(error))
             if not started:
                 await Refused(500, "the server failed", code="internal_error").response()(scope, receive, send)
 

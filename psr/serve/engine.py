@@ -10,7 +10,7 @@ Between two steps other threads may use the model too: `psr.generate` waits for 
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from psr.answers.sampling import Sampling
 from psr.errors import PsrError
 from psr.lm.models import LanguageModel
 
+_log = logging.getLogger("psr.serve")
 _GATHER = 0.005  # seconds that an idle engine waits for more requests before it reads the first
 
 
@@ -123,9 +124,7 @@ class Engine:
             with self._changed:
                 new, self._new, left, self._left = self._new, [], self._left, []
                 wanted = [job for job in new if job.number in self._jobs]
-            for number in left:
-                self._decoder.drop(number)
-            for event in self._step(wanted):
+            for event in self._step(wanted, left):
                 self._deliver(event)
             self.running = self._decoder.running
         for number in list(self._jobs):
@@ -141,14 +140,16 @@ class Engine:
             time.sleep(_GATHER)
         return not self._closed
 
-    def _step(self, new: list[_Job]) -> list[Event]:
+    def _step(self, new: list[_Job], left: list[int]) -> list[Event]:
         try:
+            for number in left:
+                self._decoder.drop(number)
             for job in new:
                 self._decoder.add(job.number, job.request, job.sampling, job.top)
             self.running = min(self.most, len(self._jobs))
             return self._decoder.step()
         except Exception as error:  # of ours: what a model raises, the decoder has caught
-            sys.stderr.write(f"psr: {place_of(error)}; every running request fails\n")
+            _log.error("psr: %s; every running request fails", place_of(error))
             self._decoder = Decoder(self.lm, self.most)
             failure = PsrError("the server failed", got=type(error).__name__)
             return [Failed(number, failure) for number in list(self._jobs)]
@@ -158,5 +159,8 @@ class Engine:
             job = self._jobs.get(event.number)
             if isinstance(event, Failed) or event.end:
                 self._jobs.pop(event.number, None)
-        if job is not None:
-            job.emit(event)
+        try:
+            if job is not None:
+                job.emit(event)
+        except Exception as error:
+            _log.error("psr: %s", place_of(error))

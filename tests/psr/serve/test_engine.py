@@ -48,16 +48,15 @@ def test_what_cannot_be_answered_is_refused_at_once(engine, toy):
     assert engine.open == 0
 
 
-def test_an_error_of_the_engines_own_fails_what_runs_and_not_what_comes(engine, toy, monkeypatch, capfd):
+def test_an_error_of_the_engines_own_fails_what_runs_and_not_what_comes(engine, toy, monkeypatch, caplog):
     events: list = []
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "step", lambda self: 1 / 0)
         engine.submit(request(toy), Sampling(3), events.append)
         until(lambda: engine.open == 0)
     assert [type(event) for event in events] == [Failed]
-    said = capfd.readouterr().err
-    assert "ZeroDivisionError at" in said
-    assert said.count("\n") == 1
+    [said] = caplog.messages
+    assert said.startswith("psr: ZeroDivisionError at ")
     engine.submit(request(toy), Sampling(3), events.append)
     until(lambda: engine.open == 0)
     assert len(events) == 4
