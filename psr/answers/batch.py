@@ -62,7 +62,7 @@ class Batch:
 
     def acting(self) -> AbstractContextManager[Live]:
         """While open, the batch's modules steer the model; another thread that steers it waits."""
-        return acting(self.lm.model, self.live)
+        return acting(self.lm.model, self.lm.blocks, self.live)
 
     def step(self) -> Tensor:
         """One forward, and one token for each row: [running]. What comes after a row has stopped means nothing."""
@@ -126,7 +126,7 @@ class Batch:
         for name in _PER_ROW:
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
         self.steers, self.samplings = self.steers + other.steers, self.samplings + other.samplings
-        self.live = live_rows(self.lm.model, self.steers)
+        self.live = live_rows(self.lm.model, self.lm.blocks, self.steers)
         self.alike = _alike(self.samplings, self.rows.device)
 
     def _layers(self) -> list[Any]:
@@ -145,7 +145,7 @@ def start(
         lm,
         steers,
         list(samplings),
-        live_rows(lm.model, steers),
+        live_rows(lm.model, lm.blocks, steers),
         rows,
         ids,
         (attention.cumsum(-1) - 1).clamp(min=0),

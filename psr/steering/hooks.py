@@ -66,15 +66,18 @@ def steered(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]], *, turns:
     Another thread that does the same on this model waits. Raises PsrError for a bad alpha, and for a model that a probe
     finds not to be steered right (psr/steering/probe.py, once a model).
     """
-    live = live_rows(model, rows, turns=turns)
-    with acting(model, live):
+    model = underlying(model)
+    blocks = decoder_blocks(model)
+    live = live_rows(model, blocks, rows, turns=turns)
+    with acting(model, blocks, live):
         yield live
 
 
-def live_rows(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]], *, turns: bool = False) -> Live:
+def live_rows(
+    model: nn.Module, blocks: nn.ModuleList, rows: Sequence[Steer | Sequence[Steer]], *, turns: bool = False
+) -> Live:
     """What `steered` adds, with no hook set yet: `acting` may set them again and again, around each forward."""
-    model = underlying(model)
-    blocks, device = decoder_blocks(model), next(model.parameters()).device
+    device = next(model.parameters()).device
     groups = []
     for steers in zip_longest(*((row,) if isinstance(row, Steer) else row for row in rows), fillvalue=_UNSTEERED):
         for one in steers:
@@ -87,10 +90,8 @@ def live_rows(model: nn.Module, rows: Sequence[Steer | Sequence[Steer]], *, turn
 
 
 @contextmanager
-def acting(model: nn.Module, live: Live) -> Iterator[Live]:
-    """While open, this thread alone steers the model, as `live` says."""
-    model = underlying(model)
-    blocks = decoder_blocks(model)
+def acting(model: nn.Module, blocks: nn.ModuleList, live: Live) -> Iterator[Live]:
+    """While open, this thread alone steers the model with these decoder blocks, as `live` says."""
     with alone(blocks):
         if not live.layers:
             yield live
