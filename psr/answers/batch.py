@@ -162,20 +162,22 @@ def start(
     )
 
 
+class NotFinite(PsrError):
+    """A row's logits are nan or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model's logits are not finite numbers",
+            expected="finite logits",
+            got="nan or infinity",
+            do="Steer with a smaller alpha, or load the model as float32.",
+        )
+
+
 def check_sound(sound: Tensor) -> None:
-    """Raise PsrError unless the logits of every row were finite. sound: [row] bool."""
+    """Raise NotFinite unless the logits of every row were finite. sound: [row] bool."""
     if not bool(sound.all()):
-        raise not_finite()
-
-
-def not_finite() -> PsrError:
-    """The error of a row whose logits are nan or infinite."""
-    return PsrError(
-        "the model's logits are not finite numbers",
-        expected="finite logits",
-        got="nan or infinity",
-        do="Steer with a smaller alpha, or load the model as float32.",
-    )
+        raise NotFinite
 
 
 def _alike(samplings: Sequence[Sampling], device: torch.device) -> list[tuple[Sampling, Tensor | None]]:

@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from psr.answers.batch import Batch, not_finite, start
+from psr.answers.batch import Batch, NotFinite, start
 from psr.answers.request import Request, check_requests
 from psr.answers.sampling import Sampling
 from psr.errors import PsrError
@@ -153,7 +153,7 @@ class Decoder:
         events: list[Event] = []
         for i, number in enumerate(numbers):
             if not sound[i]:
-                events.append(Failed(number, not_finite()))
+                events.append(Failed(number, NotFinite()))
                 continue
             stops = ids[i] in self.lm.stop_ids
             end: End = "stop" if stops else "length" if made[i] >= batch.samplings[i].max_new_tokens else ""

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from psr.answers.batch import NotFinite
 from psr.answers.decoding import Event, Failed, Token
 from psr.answers.request import Request
 from psr.answers.sampling import Sampling
@@ -235,11 +236,12 @@ async def _events(service: Service, asked: _Asked, request: HttpRequest) -> Asyn
 
 
 def _no_answer(error: PsrError, request: Request) -> Refused:
-    """What is said where the engine fails: to whom steers so strongly that nothing can be computed, that it is the strength."""
+    """What is said where the engine fails: the client's own fault is only to steer so strongly that nothing can be computed."""
     if isinstance(error, Stopped):
         return Refused(503, str(error), code="stopping")
-    steered = any(one.active for one in request.steers)
-    return Refused(400 if steered else 500, str(error)[:_SHOWN], param="steer" if steered else None, code="no_answer")
+    if isinstance(error, NotFinite) and any(one.active for one in request.steers):
+        return Refused(400, str(error), param="steer", code="no_answer")
+    return Refused(500, str(error)[:_SHOWN], code="no_answer")
 
 
 async def _left(request: HttpRequest) -> None:
