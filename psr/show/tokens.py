@@ -89,7 +89,9 @@ def _span(words: str, value: float, largest: float, hue: str) -> str:
     depth = shade(value, largest)
     names = [*([f"{hue}{depth}"] if depth else []), *(["below"] if value < 0 else [])]
     look = f' class="{" ".join(names)}"' if names else ""
-    return f'<span{look} title="{number(value)}">{token(words)}</span>'
+    html = token(words)
+    end = "\n" if html.endswith("\n") else ""  # outside, so that what stands behind a token stays on its line
+    return f'<span{look} title="{number(value)}">{html.removesuffix(end)}</span>{end}'
 
 
 def heatmap(

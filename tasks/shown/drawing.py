@@ -120,7 +120,10 @@ def plots(panels: Sequence[Panel], title: str, css: str = "") -> Markup:
         legend: dict[str, Line2D] = {}
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
             legend |= _panel(axes, panel, 7)
-        figure.legend(legend.values(), legend.keys(), loc="outside lower left", ncols=2 * len(panels), frameon=False)
+        wide = 50 + 6.5 * max((len(name) for name in legend), default=0)  # pixels of an entry, at this size of letters
+        columns = max(1, min(2 * len(panels), int(width // wide)))
+        figure.set_figheight(figure.get_figheight() + 18 / 72 * max(0, -(-len(legend) // columns) - 3))
+        figure.legend(legend.values(), legend.keys(), loc="outside lower left", ncols=columns, frameon=False)
         return _svg(figure, title, css, {"class": "figure", "width": str(width)})
 
 

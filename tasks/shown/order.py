@@ -38,20 +38,26 @@ def short(attribute: str) -> str:
 
 
 def styles(slugs: Iterable[str]) -> dict[str, str]:
-    """method -> classes. The four kinds of module (S or A, constant or PSR) keep m0 to m3 in every report, for their MSE
-    on QR if it was measured; further methods take the other colours, neighbours in another shape, and once the colours are
-    used up each in its next one. Single layers are hollow and dashed, and count for themselves. Plain and prompt have
-    classes of their own."""
+    """method -> classes: a colour, a shape, and for single layers, which are hollow and dashed, `single`.
+
+    The four kinds of module (S or A, constant or PSR) keep m0 to m3 and circles in every report, for their MSE on QR if it was
+    measured. Further methods take the other colours, neighbours in another shape; when all eight are used up each comes
+    again in a shape of its own, so that 28 of them and the four differ. Plain and prompt have classes of their own.
+    """
     steered = [slug for slug in sorted(set(slugs), key=rank) if slug not in ("plain", "prompt")]
     looks: dict[str, str] = {}
     for i, kind in enumerate(KINDS):
         same = sorted((s for s in steered if s.startswith(kind)), key=lambda slug: not slug.endswith("-mse-qr"))
         looks |= dict.fromkeys(same[:1], f"m{i}")
-    for single in (True, False):
-        others = [slug for slug in steered if slug not in looks and slug.startswith("s-") == single]
-        for i, slug in enumerate(others):
-            turn, colour = divmod(i, COLOURS - len(KINDS))
-            looks[slug] = f"m{len(KINDS) + colour}{SHAPES[(colour + turn) % len(SHAPES)]}"
+    others = (slug for slug in steered if slug not in looks)
+    looks |= {slug: _look(i) for i, slug in enumerate(others, len(KINDS))}
     return {"plain": "plain", "prompt": "prompt"} | {
         slug: looks[slug] + (" single" if slug.startswith("s-") else "") for slug in steered
     }
+
+
+def _look(i: int) -> str:
+    """The i-th colour and its shape in this turn; those of the four kinds are no circles again."""
+    turn, colour = divmod(i, COLOURS)
+    kind = colour < len(KINDS)
+    return f"m{colour}{SHAPES[1 + (colour + turn) % 3 if kind else (colour + turn) % 4]}"

@@ -8,6 +8,7 @@ themselves.
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from markupsafe import Markup
 
 from psr.errors import PsrError
 from psr.fitting.methods import BY_SLUG
+from psr.show.style import STYLE
 from tasks.engine.progress import clean
 from tasks.shown import charts, drawing, figures
 from tasks.shown.claims import claims_table
 from tasks.shown.index import profile_index
-from tasks.shown.order import Names, grouped, rank, short, styles
+from tasks.shown.order import Names, grouped, rank, styles
 from tasks.shown.query import Question
 from tasks.shown.report_faithfulness import faithfulness
-from tasks.shown.report_tokens import LAYERS, SHADES, shaded
+from tasks.shown.report_tokens import answers
 from tasks.shown.studies import (
     ablation_table,
     adaptation_table,
@@ -107,6 +109,7 @@ BESIDE = (
     "side_effects",
     "agreement",
 )  # tables of commands outside DVC, a folder of that name each
+HEADING = re.compile(r'<h2 id="([^"]*)">(.*?)</h2>')  # of the page itself: text of models has no element
 Row = dict[str, Any]
 
 
@@ -167,8 +170,7 @@ def render(tables: Mapping[str, Sequence[Row]], ask: Question, title: str) -> st
     sections = figures.sections(ask, style)
     scores = {row["module"]: row["value"] for row in ask(OF_MODULES).dicts()}
     environment = _environment()
-    sheet = {"shades": range(1, SHADES + 1), "last": SHADES, "views": range(LAYERS + 1)}
-    css = environment.get_template("style.css").render(sheet)
+    css = environment.get_template("style.css").render(shown=Markup(STYLE))  # noqa: S704
     return environment.get_template("report.html").render(
         title=title,
         css=Markup(css),  # noqa: S704
@@ -182,7 +184,7 @@ def render(tables: Mapping[str, Sequence[Row]], ask: Question, title: str) -> st
         claims=claims_table(tables["claims"]) if tables["claims"] else None,
         coherence=charts.coherence(_first_seed(tables["curve"]), names, style),
         training=charts.training(tables["curves"], _first_seed(tables["modules"]), names, style),
-        answers=shaded(tables, scores, names),
+        answers=answers(tables, scores, names),
         faithful=faithfulness(tables, names, style),
         beside=[*_beside(tables, style)],
     )
@@ -260,9 +262,9 @@ def _environment() -> jinja2.Environment:
     filters: dict[str, Callable[..., str]] = {
         "number": _number,
         "plot": drawing.plot,
-        "short": lambda value: f"{round(value, 2):g}",
         "clean": clean,
-        "bare": short,
+        "headings": HEADING.findall,
+        "anchor": lambda title: re.sub(r"\W+", "-", title.lower()).strip("-"),
     }
     environment.filters |= filters
     return environment

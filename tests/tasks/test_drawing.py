@@ -64,6 +64,19 @@ def test_charts_side_by_side_share_one_legend() -> None:
     ]
 
 
+@pytest.mark.parametrize("panels", [1, 3])
+def test_a_legend_of_many_long_names_stays_within_the_figure(panels: int) -> None:
+    names = [f"S-Const of somebody's own and much longer {i:02}·QR" for i in range(14)]
+    drawn = plots([panel(*(line(0.0, 1.0, name=name) for name in names))] * panels, "many methods")
+    root = ElementTree.fromstring(drawn)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    legend = [one for one in root.iter(f"{SVG}text") if "".join(one.itertext()) in names]
+    assert len(legend) == len(names)
+    for one in legend:
+        assert float(one.attrib["x"]) + 5.5 * len(names[0]) < width
+        assert 0 < float(one.attrib["y"]) < height
+
+
 def test_a_logarithmic_axis_has_equal_steps_for_equal_factors() -> None:
     ys = [y for _, _, y in marks(plot(panel(line(1.0, 0.1, 0.01), y=Axis("loss", 0.01, 1, log=True))))]
     assert ys[1] - ys[0] == pytest.approx(ys[2] - ys[1], abs=0.02)

@@ -20,6 +20,7 @@ WITHOUT_EFFECT = (
     "tasks/engine/", "tasks/shown/claims.py", "tasks/shown/tables.py", "psr/errors.py", "psr/plugs.py", "flows/params.py",
     "flows/sections.py", "flows/environment.py", "flows/doors.py",
 )  # fmt: skip
+SHOWN = ("psr/show/",)  # how a notebook shows what psr returns is a result of the report alone
 REGISTERED = {"tasks.benchmarks.judges": JUDGES}  # module -> name -> dotted path of a plug, which it imports by that
 
 
@@ -30,11 +31,12 @@ def graph() -> grimp.ImportGraph:
 
 def loaded(step: str) -> set[str]:
     """The files that the flow of a step imports, wherever in a file it does so."""
+    without_effect = WITHOUT_EFFECT if step == "report" else (*WITHOUT_EFFECT, *SHOWN)
     seen, todo = set(), [f"flows.{step}"]
     while todo:
         module = todo.pop()
         path = _file(module)
-        if module in seen or path.startswith(WITHOUT_EFFECT):
+        if module in seen or path.startswith(without_effect):
             continue
         seen.add(module)
         todo += graph().find_modules_directly_imported_by(module)

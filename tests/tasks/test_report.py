@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import html
+import json
 import re
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -10,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from psr.errors import PsrError
 from psr.fitting.methods import BY_SLUG
 from tasks.shown import report
 from tasks.shown.order import rank, styles
-from tasks.shown.report_tokens import SHADES, shade, views
+from tasks.shown.report_tokens import shown
 from tasks.tables import parquet as tables
 from tests.results_folder import ATTRIBUTES, figure_rows, write_figures, write_results, write_suite
 
@@ -126,11 +126,11 @@ def test_what_only_some_judges_rate_is_a_column_where_there_are_figures_of_it(da
 
 def test_model_text_stays_text(data: Path) -> None:
     page = Page(built(data))
-    assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object", "link", "a", "form"}
+    assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object", "link", "form"}
     names = {name for _, attributes in page.elements for name in attributes}
     assert not {name for name in names if name.startswith("on") or name in ("style", "src")}
     targets = {attributes["href"] for _, attributes in page.elements if "href" in attributes}
-    assert all(target and target.startswith("#") for target in targets)  # a dot's shape, drawn in the same chart
+    assert all(target and target.startswith("#") for target in targets)  # a heading, or a dot's shape in the same chart
     text = built(data)
     assert "&lt;script&gt;document.title=" in text
     assert "\x1b" not in text
@@ -164,13 +164,13 @@ def test_the_task_is_still_a_plain_function(data: Path, tmp_path: Path) -> None:
 def test_every_answer_shows_each_layer_and_the_mean(data: Path) -> None:
     page = Page(built(data))
     labels = [a for tag, a in page.elements if tag == "input"]
-    assert len(labels) == len(ATTRIBUTES) * 4  # the mean and three layers
+    assert len(labels) == len(ATTRIBUTES) * (4 + 1)  # the mean and three layers; the numbers
     assert sum("checked" in a for a in labels) == len(ATTRIBUTES)
     assert sum(a.get("class") == "answer" for _, a in page.elements) == len(ATTRIBUTES)
 
 
 def test_the_legend_of_the_training_curves_lists_what_was_trained(data: Path) -> None:
-    after = built(data).split("<h2>Training</h2>")[1].split("</div>")[0]
+    after = built(data).split(">Training</h2>")[1].split("</div>")[0]
     assert "A-PSR MSE·QR" in after
     assert "S-Const DiM·R" not in after
 
@@ -198,10 +198,10 @@ def test_every_benchmark_has_a_section_with_its_own_figures(data: Path) -> None:
     write_suite(data, True)
     text = built(data)
     assert "2 attributes of persona, 2 attributes of ifeval, 2 attributes of axbench" in text
-    rows = Page(text.split("<h2>Format instructions</h2>")[1].split("<h2>Concepts</h2>")[0]).rows
+    rows = Page(text.split(">Format instructions</h2>")[1].split(">Concepts</h2>")[0]).rows
     assert rows[1] == ["method", "gloomy", "pirate", "mean strict", "accuracy", "coherence"]
     assert rows[3] == ["prompt", *["95.0 (92.0–98.0)|coherence 97.0"] * 2, "95.0", "85.7", "94.8"]
-    concepts = {row[0]: row for row in Page(text.split("<h2>Concepts</h2>")[1].split("<h2>")[0]).rows}
+    concepts = {row[0]: row for row in Page(text.split(">Concepts</h2>")[1].split("<h2")[0]).rows}
     assert concepts["A-PSR MSE·QR"][1:4] == ["1.86 (1.80–1.92)|fluency 97.00, α 1"] * 2 + ["1.860"]
 
 
@@ -261,26 +261,38 @@ def test_a_large_model_gives_a_page_below_five_megabytes(data: Path) -> None:
     assert len(built(data).encode()) < 5_000_000
 
 
-@given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=30))
-def test_shades_grow_with_strength_and_only_a_closed_gate_has_none(strengths: list[float]) -> None:
-    largest = max(strengths)
-    shades = [shade(value, largest) for value in sorted(strengths)]
-    assert shades == sorted(shades)
-    assert all((s == 0) == (value == 0) for s, value in zip(shades, sorted(strengths), strict=True))
-    assert largest == 0 or shades[-1] == SHADES
-
-
-def test_the_mean_view_is_the_mean_over_layers_and_the_answer_is_the_end(data: Path) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "joined"), [(["a", "b", "\n"], ("a ", "b ", "\n ")), ([" a", "b", "\n"], (" a", "b", "\n"))]
+)
+def test_an_answer_has_a_row_a_layer_and_words_that_were_decoded_alone_stand_apart(
+    tokens: list[str], joined: Any
+) -> None:
     rows = [
         {"layer": layer, "position": p, "token": t, "strength": s}
-        for layer, values in ((0, (0.0, 1.0, 2.0)), (5, (3.0, 0.0, 2.0)))
-        for p, t, s in zip((7, 8, 9), "ab\n", values, strict=True)
+        for layer, values in ((5, (3.0, 0.0, 2.0)), (0, (0.0, 1.0, 2.0)))
+        for p, t, s in zip((7, 8, 9), tokens, values, strict=True)
     ]
-    mean, first, last = views(rows, answer=2)
-    assert [(t.text, t.strength) for t in (*mean.asked, *mean.answered)] == [("a", 1.5), ("b", 0.5), ("⏎", 2.0)]
-    assert (len(mean.asked), len(mean.answered)) == (1, 2)
-    assert (mean.label, first.label, last.label) == ("mean", "layer 0", "layer 5")
-    assert (mean.largest, first.largest, last.largest) == (2.0, 2.0, 3.0)
+    answer = shown(rows, 2)
+    assert (answer.tokens, answer.answered, answer.layers) == (joined, 2, (0, 5))
+    assert answer.strengths == ((0.0, 1.0, 2.0), (3.0, 0.0, 2.0))
+
+
+def test_the_contents_lead_to_every_heading_and_each_has_one_name(data: Path) -> None:
+    write_suite(data, True)
+    beside = {"agreement": [], "bench": tables.read_table(data / "bench/bench.parquet", "bench")}
+    text = report.build(data, data / "report", beside=beside).read_text(encoding="utf-8")
+    page = Page(text)
+    named = [attributes["id"] for tag, attributes in page.elements if tag == "h2"]
+    assert [attributes["href"] for tag, attributes in page.elements if tag == "a"] == [f"#{name}" for name in named]
+    assert len(set(named)) == len(named)
+    assert {"traits", "format-instructions", "training", "token-strengths"} <= set(named)
+    assert '<a href="#the-papers-claims">The paper’s claims</a>' in text
+
+
+def test_a_table_is_reached_and_scrolled_with_the_keyboard(data: Path) -> None:
+    regions = [attributes for _, attributes in Page(built(data)).elements if attributes.get("role") == "region"]
+    assert regions
+    assert all(one["tabindex"] == "0" and "method" in one["aria-label"] for one in regions[:1])  # type: ignore[operator]
 
 
 def test_methods_keep_their_order_and_single_layers_are_told_apart() -> None:
@@ -303,13 +315,82 @@ def test_no_two_methods_of_the_largest_published_table_look_the_same() -> None:
     assert len(set(looks.values())) == len(looks)
 
 
+@pytest.mark.parametrize("scope", ["a", "s"])
+def test_many_methods_differ_in_colour_or_shape_and_the_first_eight_in_colour(scope: str) -> None:
+    slugs = [f"{scope}-own{i:02}-mse-r" for i in range(28)]
+    looks = [styles(slugs)[slug] for slug in slugs]
+    assert len(set(looks)) == len(slugs)
+    assert all(look.endswith(" single") == (scope == "s") for look in looks)
+    assert len({look.split()[0] for look in looks[:8]}) == 8
+    kinds = styles([*slugs, "a-psr-mse-qr"])
+    assert list(kinds.values()).count(kinds["a-psr-mse-qr"]) == 1
+
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]  # fmt: skip
+LOOK = """<!doctype html><iframe id="page" src="{page}" style="width: {width}px; height: 900px; border: 0"></iframe><pre id="seen"></pre>
+<script>
+page.onload = () => {{
+  const d = page.contentDocument, all = (what) => [...d.querySelectorAll(what)];
+  const shown = (one) => getComputedStyle(one).display != "none";
+  const views = () => [...d.querySelector(".answer").querySelectorAll(".view")].filter(shown).map((one) => one.className);
+  const figure = () => getComputedStyle(d.querySelector(".answer .tokens span"), "::after").content;
+  const deep = getComputedStyle(d.querySelector(".answer .s9"));
+  const state = {{
+    scrolling: all(".wide").filter((one) => one.scrollWidth > one.clientWidth && !one.closest(".psr")).length,
+    width: d.documentElement.scrollWidth,
+    contents: all("nav a").length,
+    lost: all("nav a").filter((one) => !d.getElementById(decodeURIComponent(one.hash.slice(1)))).length,
+    colours: [deep.color, deep.backgroundColor],
+    paper: getComputedStyle(d.body).backgroundColor,
+    before: [views(), figure()],
+  }};
+  d.querySelector(".answer .pick2").click();
+  d.querySelector(".answer .figures").click();
+  seen.textContent = JSON.stringify({{...state, after: [views(), figure()]}});
+}};
+</script>"""
+
+
+def browser(page: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = ["chromium", *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (360, False)])
+def test_in_a_browser_tables_fit_and_the_reader_chooses_a_layer_and_sees_the_numbers(
+    width: int, dark: bool, data: Path, tmp_path: Path
+) -> None:
+    """Five attributes of twelve methods, at the width of a laptop and of a phone; from a page around it, as it runs no script."""
+    rows = [row for row in figure_rows("persona") if row["attribute"] == ATTRIBUTES[0]]
+    rows = [
+        {**row, "attribute": f"persona/{name}"}
+        for name in ("a-long-name", "b", "c", "d", "hallucinating")
+        for row in rows
+    ]
+    write_figures(data, rows, ["persona"])
+    outer = tmp_path / "outer.html"
+    path = report.build(data, tmp_path / "out")
+    outer.write_text(LOOK.format(page=path.as_uri(), width=width), encoding="utf-8")
+    mode = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    dom = browser(outer, tmp_path, mode, "--allow-file-access-from-files", "--virtual-time-budget=5000").stdout
+    seen = json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', dom)[1]))  # type: ignore[index]
+    assert seen["width"] <= width
+    assert seen["scrolling"] == 0 or width < 1200
+    assert seen["contents"] > 3
+    assert seen["lost"] == 0
+    assert seen["before"] == [["view view0"], "none"]
+    views, figure = seen["after"]
+    assert views == ["view view2"]
+    assert figure != "none"
+    ink, shade, paper = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (*seen["colours"], seen["paper"]))
+    assert (ink > shade > paper) if dark else (ink < shade < paper)
+
+
 @pytest.mark.slow
 def test_a_browser_shows_the_table_and_runs_nothing(data: Path, tmp_path: Path) -> None:
-    path = report.build(data, tmp_path / "out", title="The report")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]  # fmt: skip
-    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    shown = browser(report.build(data, tmp_path / "out", title="The report"), tmp_path)
     page = Page(shown.stdout)
     assert re.search(r"<title>(.*?)</title>", shown.stdout).group(1) == "The report"  # type: ignore[union-attr]
     assert {row[0]: row for row in page.rows}["A-PSR MSE·QR"][:2] == [
