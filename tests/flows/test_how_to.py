@@ -35,6 +35,7 @@ TOUCHED = {
     "judge.md": ["my_lab/__init__.py", "my_lab/judges.py", "params.yaml"],
     "method.md": ["my_lab/__init__.py", "my_lab/methods.py", "my_lab/objectives.py", "params.yaml"],
     "model.md": [],
+    "notebook.md": [],
     "side-effects.md": ["data/small/side_effects.dvc", "params.yaml"],
     "publish.md": [
         "my-pirate-too/README.md",
