@@ -1,50 +1,38 @@
-"""The Prefect flow over all steps, which `python -m flows.reproduce` runs and a deployment schedules.
-
-Its parameter is the profile's name; the repository is that of this file, so that a worker can run it from any folder.
-"""
+"""The Prefect flow over all steps, as `python -m flows.reproduce` runs it. A worker's is in flows/worker.py."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, tags, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import CancelledRun
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
-from flows import environment, params
 from flows.sections import Profile
-from flows.steps import planned, run_as_flow
+from flows.steps import run_as_flow
 from psr.errors import PsrError
-from tasks.asking.models import ModelSettings
-from tasks.doctor.model import check_model
 from tasks.engine.checkout import commit
 from tasks.engine.disk import disk_error
 from tasks.engine.history import End, recorder
-from tasks.engine.pipeline import Pipeline, Step, to_do
+from tasks.engine.pipeline import Pipeline, Step
 from tasks.engine.progress import say, speaking
 from tasks.engine.runners import Runner, prefect
+from tasks.engine.watch import state_of, watched
 from tasks.shown import publish
 from tasks.shown.figures import figure_tables
 
 ENDS: dict[str, End] = {"Cached": "cached", "Restored": "restored", "Completed": "ran"}
-
-
-@flow(name="reproduce", flow_run_name="reproduce-{profile}", persist_result=False)
-def reproduce(profile: str = params.DEFAULT_PROFILE) -> dict[str, str]:
-    """Bring every step of `profile` up to date, then the index and the tracker. Raises PsrError during another run."""
-    root = environment.repository()
-    os.chdir(root)
-    environment.set_defaults(root)
-    with planned(root, profile, f"reproduction of {profile}", wait=False) as (settings, pipeline, steps):
-        if any(step.computes for step in to_do(steps)):
-            check_model(ModelSettings(**settings.model.model_dump()))
-        with tags(profile, commit(root).removeprefix("at ")):
-            return run_steps(root, pipeline, profile, steps, settings)
 
 
 class StepFailed(PsrError):
@@ -58,33 +46,58 @@ class StepFailed(PsrError):
 def reproduce_planned(
     root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile, runner: Runner = prefect
 ) -> dict[str, str]:
-    """The same flow over planned steps, while the caller holds the repository's lock. runner: of the steps' cells."""
+    """Bring every step of `profile` up to date, then the index and the tracker. runner: of the steps' cells."""
 
     def run(profile: str) -> dict[str, str]:
-        return run_steps(root, pipeline, profile, steps, settings, runner)
+        with watched(os.environ["PREFECT_API_URL"], state_of(run_id())) as cancelled:
+            try:
+                return run_steps(root, pipeline, profile, steps, settings, runner)
+            except BaseException:
+                if cancelled.is_set():
+                    return Cancelled(message="What was finished is kept.")  # type: ignore[return-value]  # Prefect takes it as the state
+                raise
 
     named = flow(
-        name="reproduce", flow_run_name="reproduce-{profile}", description=reproduce.__doc__, persist_result=False
+        name="reproduce", flow_run_name="reproduce-{profile}", description=reproduce_planned.__doc__, persist_result=False
     )(run)  # fmt: skip
     with tags(profile, commit(root).removeprefix("at ")):
-        return named(profile)
+        try:
+            return named(profile)
+        except CancelledRun:
+            raise SystemExit(128 + signal.SIGTERM) from None
+
+
+def run_id() -> UUID:
+    """The id of the flow run that this is called in."""
+    return UUID(flow_run.id)
 
 
 def run_steps(
-    root: Path, pipeline: Pipeline, profile: str, steps: tuple[Step, ...], settings: Profile, runner: Runner = prefect
+    root: Path,
+    pipeline: Pipeline,
+    profile: str,
+    steps: tuple[Step, ...],
+    settings: Profile,
+    runner: Runner = prefect,
+    *,
+    first: Callable[[], object] = lambda: None,
+    after: Callable[[Step], object] = lambda step: None,
 ) -> dict[str, str]:
     """Run each stale step as a sub-flow and record it, then update the index, the tracker and the artifacts.
 
+    first(): called before the first step that really runs the model. after(step): called when a step is recorded.
     Returns step -> "Cached", "Restored" or "Completed". Stops at the first step that fails.
     """
+    states: dict[str, str] = {}
+    first = cache(first)
     with speaking("", get_run_logger()):
         pipeline.record(pipeline.step(f"settings@{profile}"))
         record = recorder(root, profile, settings.model.device)
-        states: dict[str, str] = {}
         for step in steps:
             with record.step(step.flow, partial(pipeline.outputs, step)) as ended:
-                states[step.name] = _brought(root, pipeline, profile, step, settings, runner)
+                states[step.name] = _brought(root, pipeline, profile, step, settings, runner, first)
                 ended(ENDS[states[step.name]])
+            after(step)
         record.close()
         shown = task(cache_policy=NO_CACHE, persist_result=False)
         shown(publish.index)(root, profile)
@@ -93,7 +106,15 @@ def run_steps(
     return states
 
 
-def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings: Profile, runner: Runner) -> str:
+def _brought(
+    root: Path,
+    pipeline: Pipeline,
+    profile: str,
+    step: Step,
+    settings: Profile,
+    runner: Runner,
+    first: Callable[[], object],
+) -> str:
     """Bring one step up to date. Returns how, as in `run_steps`."""
     if step.state == "cached" or not pipeline.changed(step):
         return "Cached"
@@ -102,6 +123,8 @@ def _brought(root: Path, pipeline: Pipeline, profile: str, step: Step, settings:
     if pipeline.restored(step):
         say(f"{step.name}: brought back from DVC's cache")
         return "Restored"
+    if step.computes:
+        first()
     pipeline.clear(step)
     with pipeline.unchanged(step):
         _run(root, profile, step, settings, runner)

@@ -28,23 +28,34 @@ from tasks.engine.timings import timed
 
 @contextmanager
 def planned(
-    root: Path, profile: str, about: str, *, wait: bool, changes: Sequence[str] = (), dry_run: bool = False
+    root: Path,
+    profile: str,
+    about: str,
+    *,
+    wait: bool,
+    changes: Sequence[str] = (),
+    dry_run: bool = False,
+    share: bool = False,
 ) -> Iterator[tuple[Profile, Pipeline, tuple[Step, ...]]]:
     """Yields the profile's parameters with `changes`, the open pipeline and its planned steps, holding the lock.
 
-    Parameters are read under the lock, so that a run that waited for it uses the current ones.
+    Parameters are read under the lock, so that a run that waited for it uses the current ones. share: see `opened`.
     Raises PsrError for parameters, inputs or questions that cannot be run."""
     with reproducing(root, about, wait=wait, say=say):
         repair(root, say)
-        settings = settled(root, params.load(root, profile, changes), dry_run=dry_run)
-        with opened(root) as pipeline, resolved(root, profile, settings, pipeline, dry_run=dry_run):
-            steps = pipeline.plan(profile)
-            if ahead := to_do(steps):
-                absent = missing(root, settings) if dry_run else ()
-                judging = not dry_run and any("judge" in step.sections for step in ahead)
-                check_questions(settings, absent, judging=judging)
-            keep(root)
-            yield settings, pipeline, steps
+        settings = params.load(root, profile, changes)
+        with opened(root, share=share) as pipeline:
+            for path in missing(root, settings) if share else ():
+                pipeline.fetch(path)
+            settings = settled(root, settings, dry_run=dry_run)
+            with resolved(root, profile, settings, pipeline, dry_run=dry_run):
+                steps = pipeline.plan(profile)
+                if ahead := to_do(steps):
+                    absent = missing(root, settings) if dry_run else ()
+                    judging = not dry_run and any("judge" in step.sections for step in ahead)
+                    check_questions(settings, absent, judging=judging)
+                keep(root)
+                yield settings, pipeline, steps
 
 
 def run_in_process(root: Path, profile: str, step: Step, settings: Profile) -> None:

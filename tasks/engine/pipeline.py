@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from psr.errors import PsrError
 from tasks.engine.checkout import check_files, restoring
 from tasks.engine.lockfiles import CODE, code_of, code_version
+from tasks.engine.remote import exchanged_runs, has_remote, push, used
 from tasks.engine.repair import writing
 from tasks.engine.repository import clearly, locked, repository
 
@@ -65,8 +66,8 @@ class Step:
 class Pipeline:
     """An open DVC repository; get one from `opened`."""
 
-    def __init__(self, root: Path, repo: Any) -> None:
-        self.root, self._repo = root, repo
+    def __init__(self, root: Path, repo: Any, *, shares: bool = False) -> None:
+        self.root, self.shares, self._repo = root, shares, repo
         self._stages = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
 
     def step(self, name: str) -> Step:
@@ -110,6 +111,14 @@ class Pipeline:
         with self._locked():
             return bool(self._stages[step.name].changed())
 
+    def fetch(self, path: str) -> None:
+        """Bring an input that is missing and that DVC keeps (PATH.dvc) from the remote, as far as that has it."""
+        from dvc.exceptions import CheckoutError, DownloadError
+
+        if self.shares and (self.root / f"{path}.dvc").exists():
+            with clearly(self.root), suppress(CheckoutError, DownloadError):
+                self._repo.pull(f"{path}.dvc")
+
     def restored(self, step: Step) -> bool:
         """Restore its outputs from DVC's cache; False where it never ran on these inputs. Edited outputs are dropped."""
         from dvc.stage.cache import RunCacheNotFoundError
@@ -119,9 +128,14 @@ class Pipeline:
             for out in stage.outs:
                 if out.use_cache and out.exists and out.hash_info and out.changed_checksum():
                     _drop_damaged(out)
+            if self.shares and all(out.use_cache or not out.changed_checksum() for out in stage.outs):
+                self._repo.stage_cache.save(
+                    stage
+                )  # keeps the small outputs, which come from git and not from the remote
             stage.remove_outs(ignore_remove=False, force=False)
             try:
-                self._repo.stage_cache.restore(stage)
+                with used(self._repo, step.name) if self.shares else nullcontext():
+                    self._repo.stage_cache.restore(stage, pull=self.shares)
             except RunCacheNotFoundError:
                 return False
         self.record(step)
@@ -145,13 +159,16 @@ class Pipeline:
             self._stages[step.name].remove_outs(ignore_remove=False, force=False)
 
     def record(self, step: Step) -> None:
-        """Put its outputs into DVC's cache and write dvc.lock. Only for a step that has just run, in `unchanged`."""
+        """Put its outputs into DVC's cache, write dvc.lock, and push the outputs where the pipeline shares them. Only for a
+        step that has just run, in `unchanged`. Raises PsrError where the remote does not take them all."""
         stage = self._stages[step.name]
         with self._locked():
             stage.save()
             stage.commit()
             with writing(self.root):
                 stage.dump(update_pipeline=False)
+        if self.shares and not stage.always_changed:
+            push(self._repo, stage)
 
     def outputs(self, step: Step) -> dict[str, str]:
         """path -> DVC's hash, of the step's outputs as they lie there."""
@@ -207,8 +224,9 @@ def add_output(root: Path, folder: Path) -> None:
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Pipeline]:
-    """The pipeline of the repository at `root`.
+def opened(root: Path, *, share: bool = False) -> Iterator[Pipeline]:
+    """The pipeline of the repository at `root`. share: bring from DVC's default remote what it has of a step, push what a
+    step made, and exchange the records of which inputs gave which outputs (DVC's run cache); without a remote, nothing.
 
     Raises PsrError: no DVC or git repository, another running DVC process, a damaged dvc.yaml or dvc.lock.
     """
@@ -218,8 +236,9 @@ def opened(root: Path) -> Iterator[Pipeline]:
     try:
         with clearly(root):
             repo.index.check_graph()
-            pipeline = Pipeline(root, repo)
-        yield pipeline
+            pipeline = Pipeline(root, repo, shares=share and has_remote(repo))
+        with exchanged_runs(repo) if pipeline.shares else nullcontext():
+            yield pipeline
     finally:
         repo.close()
 

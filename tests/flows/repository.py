@@ -3,7 +3,7 @@
     make -> left, right -> join        sections: make reads `complete`, the others `select`
 
 The steps obey environment variables: PSR_TEST_SLOW (seconds an item), PSR_TEST_FAIL ("stage:kind[:times]").
-Each item that is computed adds a line to `.psr/journal`, so that a test can count repeated work.
+Each item that is computed adds a line to `.psr/journal`, or the file PSR_TEST_JOURNAL, so that a test can count repeated work.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def item(root, step, cells, text, number):
     def write(folder):
         misbehave("NAME", root)
         time.sleep(float(os.environ.get("PSR_TEST_SLOW", "0")))
-        with open(root / ".psr" / "journal", "a") as journal:
+        with open(os.environ.get("PSR_TEST_JOURNAL") or root / ".psr" / "journal", "a") as journal:
             journal.write(f"{step} {number}\\n")
         (folder / "text").write_text(text)
     return cells.keep("item", (step, text, number), write)
@@ -106,6 +106,7 @@ def run(root, profile):
         file.write(profile + "\\n")
     if (root / "tracker-is-broken").exists():
         raise ConnectionError("no tracker")
+    (root / ".psr" / "mlflow.db").touch()
 '''
 
 GRAPH: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -244,16 +245,17 @@ def reproduce(folder: Path, *arguments: str, **more: str) -> subprocess.Complete
 
 @contextmanager
 def started(
-    folder: Path, *arguments: str, module: str = "flows.reproduce", **more: str
+    folder: Path, *arguments: str, module: str = "flows.reproduce", log: Path | None = None, **more: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in the background; it and its child processes are killed at the end."""
+    """Run a command in the background; it and its child processes are killed at the end. log: takes what it prints, where
+    nobody reads that."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
         env=environment(**more),
         text=True,
         stdin=subprocess.PIPE,  # a server ends when it closes
-        stdout=subprocess.PIPE,
+        stdout=log.open("w") if log else subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
