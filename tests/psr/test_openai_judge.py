@@ -134,7 +134,7 @@ def test_the_same_text_twice_in_a_call_is_asked_once_and_judged_for_both() -> No
 def test_questions_are_asked_at_once_but_no_more_than_said() -> None:
     items = [JudgeItem(str(n), "persona/pirate", "What?", f"Arr {n}") for n in range(8)]
     with endpoint(lambda body, n: Reply(completion(), hang=0.3)) as served:
-        judge(served, concurrency=3)(items)
+        judge(served, concurrency=3, retries=2)(items)  # a busy machine may drop a connection
     assert served.most == 3
 
 
