@@ -6,6 +6,7 @@
     psr distill --model DIR --instruction "…" --out DIR          a module from an instruction, with its strength
     psr export --model DIR --module DIR --questions F --out F    its constant part for llama.cpp, and what is lost
     psr serve --model DIR --modules DIR                          answers over HTTP, each request with its own modules
+    psr ui    --model DIR --modules DIR                          a page: plain, prompted, steered, token by token
     psr push  DIR OWNER/NAME                                     the module and its card, to the Hugging Face hub
 
 A model or a module is a folder, or a name on the hub with the commit that is meant.
@@ -381,6 +382,36 @@ def serve(
 
         key = os.environ.get(KEY, "")
         run(opened, modules, name=name, host=host, port=port, key=key, most=most, queue=queue, longest=longest)
+
+
+@app.command()
+def ui(
+    model: ModelDir,
+    modules: Annotated[
+        Path | None, typer.Option("--modules", help="Folder of steering modules, each in a folder of its own.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="0: any that is free.")] = 7860,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    template: Template = "{}",
+    revision: Revision = None,
+) -> None:
+    """Show a page on this machine: a question's plain, prompted and steered answers, and what acts at each token."""
+    with _one_line_errors():
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+        from psr.cli_ui import show_page
+
+        opening = {"revision": revision, "dtype": dtype, "device": device, "template": _options(template)}
+        usual = {"revision": None, "dtype": "float32", "device": "cpu", "template": {}}
+        options = {name: value for name, value in opening.items() if value != usual[name]}
+
+        def opened() -> LanguageModel:
+            with Console(stderr=True).status("loading"):
+                from psr.lm.loading import load_model
+
+                return load_model(model, **opening)  # type: ignore[arg-type]
+
+        show_page(opened, str(model), modules, port, options)
 
 
 @app.command()

@@ -46,7 +46,7 @@ def serve(
         )  # fmt: skip
     if not key.isascii() or not key.isprintable():
         raise PsrError("the key cannot be sent in a header", where=KEY, expected="printable ASCII characters")
-    with _bound(host, port) as bound:
+    with bound_socket(host, port) as bound:
         from psr.serve.api import Service, create_app, server
         from psr.serve.engine import Engine
         from psr.serve.registry import load_registry
@@ -67,7 +67,7 @@ def serve(
             engine.close()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
     """A socket at this address. Raises PsrError where there is none to have."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
