@@ -402,7 +402,7 @@ def ui(
         from psr.cli_ui import show_page
 
         opening = {"revision": revision, "dtype": dtype, "device": device, "template": _options(template)}
-        usual = {"revision": None, "dtype": "float32", "device": "cpu", "template": {}}
+        usual: dict[str, object] = {"revision": None, "dtype": "float32", "device": "cpu", "template": {}}
         options = {name: value for name, value in opening.items() if value != usual[name]}
 
         def opened() -> LanguageModel:

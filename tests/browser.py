@@ -20,7 +20,7 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "-
 
 
 class Browser:
-    """One tab. requests: every address that it asked for; trouble: what scripts threw, and what the policy refused."""
+    """One tab. requests: every address that it asked for since `open`; trouble: what scripts threw, and what the policy refused."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection, self._number = connection, 0
@@ -51,6 +51,7 @@ class Browser:
     def open(self, url: str, width: int = 1200, height: int = 900) -> None:
         """Go to a page, in a window so wide."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.requests.clear()
         self.call("Page.navigate", url=url)
 
     def value(self, script: str) -> Any:
@@ -89,7 +90,9 @@ class Browser:
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """A browser with a profile of its own in this folder."""
-    process = subprocess.Popen(["chromium", *FLAGS, f"--user-data-dir={profile}"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["chromium", *FLAGS, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.DEVNULL
+    )
     try:
         file, ends = profile / "DevToolsActivePort", time.monotonic() + 60
         while not (file.exists() and file.read_text().count("\n")):

@@ -119,10 +119,8 @@ def ask(lm: LanguageModel, asked: Asked) -> Iterator[tuple[Side, ...]]:
     prompts = [encode_chat(lm.tokenizer, side.chat, context=lm.context) for side in sides]
     sampling = Sampling(room(lm, asked), asked.temperature)
     requests = [
-        Request(
-            prompt, asked.seed, side.steering and side.steering.module, side.steering.alpha if side.steering else 0.0
-        )
-        for prompt, side in zip(prompts, sides, strict=True)
+        Request(prompt, asked.seed) if one is None else Request(prompt, asked.seed, one.module, one.alpha)
+        for prompt, one in zip(prompts, (side.steering for side in sides), strict=True)
     ]
     said = [TextStream(lm.tokenizer, prompt.ids) for prompt in prompts]
     yield tuple(sides)

@@ -20,7 +20,7 @@ ENDS = {"": "…", "stop": "", "length": "cut at the longest answer", "failed": 
 CARDS = """\
 body:not(.dark) .psr { color-scheme: light; }
 .psr h1 { font-size: 20px; margin: 0; color: inherit; }
-.psr .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 250px), 1fr)); gap: 12px; }
+.psr .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 220px), 1fr)); gap: 12px; }
 .psr .card { border: 1px solid var(--rule); border-radius: 8px; padding: 10px 12px; min-width: 0; margin: 0; }
 .psr .card .said { grid-template-columns: minmax(0, 1fr); }
 .psr .card .said > small { display: none; }
@@ -54,7 +54,11 @@ def strength_words(module: SteeringModule) -> str:
     """The recommended strength and the range in which answers make sense, in one line."""
     alpha, safe = recommended(module)
     first = "none was chosen: 1" if alpha is None else f"recommended {number(alpha)}"
-    return f"{first}; answers make sense {f'from {number(safe[0])} to {number(safe[1])}' if safe else '– not measured'}"
+    return (
+        f"{first}; answers make sense from {number(safe[0])} to {number(safe[1])}"
+        if safe
+        else f"{first}; range not measured"
+    )
 
 
 def instruction_of(module: SteeringModule | None) -> str:

@@ -212,6 +212,8 @@ def server(page: gr.Blocks) -> uvicorn.Server:
     app.add_middleware(Door)
     fonts = ["system-ui", "sans-serif"]
     theme = gr.themes.Base(font=fonts, font_mono=["ui-monospace", "monospace"])
+    readable = {"block_info_text_color": "*neutral_600", "body_text_color_subdued": "*neutral_600"}
+    theme.set(**readable, **{f"{name}_dark": "*neutral_300" for name in readable})
     gr.mount_gradio_app(
         app, page.queue(), "/", server_name="127.0.0.1", theme=theme, head=cards.HEAD, footer_links=["settings"],
         show_error=False, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False,

@@ -29,7 +29,7 @@ def pirate(lm: LanguageModel) -> SteeringModule:
 
 def nasty(lm: LanguageModel) -> SteeringModule:
     """A constant module on two layers, whose texts are HTML."""
-    z = torch.randn(2, lm.d_model, generator=torch.Generator().manual_seed(1)) * 0.2
+    z = torch.randn(2, lm.d_model, generator=torch.Generator().manual_seed(1))
     return SteeringModule(NASTY, "Const", (0, 2), "R", lm.fingerprint, {"z": z}, {"instruction": NASTY, "curve": NASTY})
 
 
