@@ -97,5 +97,12 @@ def test_a_page_followed_to_the_letter_works_and_touches_no_other_file(page, tmp
 
 
 def test_every_page_is_followed():
-    elsewhere = {"share.md", "team.md", "schedule.md", "transformer-lens.md", "gguf.md", "serve.md"}  # in tests of their own
+    elsewhere = {
+        "share.md",
+        "team.md",
+        "schedule.md",
+        "transformer-lens.md",
+        "gguf.md",
+        "serve.md",
+    }  # in tests of their own
     assert {path.name for path in PAGES.glob("*.md")} - elsewhere == set(TOUCHED)
