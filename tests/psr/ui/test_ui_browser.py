@@ -1,6 +1,6 @@
 """`psr ui` as a process, and a real browser on its page: it asks, moves α, chooses a layer, switches the module.
 
-The pictures that it takes lie in pytest's temporary folder; docs/_static/ui.png is the first of them.
+The pictures that it takes lie in pytest's temporary folder; docs/_static/ui.png is light-1200.png.
 """
 
 from __future__ import annotations
