@@ -23,8 +23,9 @@ IMPORT_ALL = """
 import importlib, pkgutil, psr
 for name in psr.__all__:
     getattr(psr, name)
-for module in pkgutil.walk_packages(psr.__path__, "psr."):
-    importlib.import_module(module.name)
+for module in pkgutil.walk_packages(psr.__path__, "psr.", onerror=lambda name: None):
+    if module.name.split(".")[1] not in ("serve", "cli_serve", "ui", "cli_ui"):  # of the extras serve and ui
+        importlib.import_module(module.name)
 """
 ANSWER = """
 import psr
