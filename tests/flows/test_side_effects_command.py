@@ -62,7 +62,7 @@ def test_a_run_is_stored_indexed_reported_and_printed(root, capsys, monkeypatch)
     asked = "select count(*), max(turn), count(value) from side_effects where method = 'A-PSR MSE·QR'"
     assert ask(root / "data/results.duckdb", asked).rows == ((26, 3, 20),)  # 13 measures, 3 of them without a value
     page = (root / "data/quick/page/index.html").read_text(encoding="utf-8")
-    assert page.count("<h2>Side effects</h2>") == 1
+    assert page.count(">Side effects</h2>") == 1
     printed = capsys.readouterr().out
     assert printed.count("signs randomised") == 2
     assert "not reached" in printed
@@ -74,7 +74,7 @@ def test_only_the_command_puts_its_section_on_the_page_with_a_chart_of_each_meas
     assert "Side effects" not in report.build(data, tmp_path / "a").read_text(encoding="utf-8")
     rows = tables.read_table(data / "side_effects/side_effects.parquet", "side_effects")
     page = report.build(data, tmp_path / "b", beside={"side_effects": rows}).read_text(encoding="utf-8")
-    section = page[page.index("<h2>Side effects</h2>") :]
+    section = page[page.index(">Side effects</h2>") :]
     assert section.count("<svg") == 2
     for measure in ("effect", "coherence"):
         assert f"gloomy: {measure}" in section
