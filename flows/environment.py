@@ -44,9 +44,8 @@ def set_defaults(root: Path, environment: MutableMapping[str, str] = os.environ)
     for name, value in {**DEFAULTS, "PREFECT_HOME": str(root / ".psr" / "prefect")}.items():
         environment.setdefault(name, value)
     logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # Prefect's; it warns on every slow machine
-    logging.getLogger("prefect._internal.concurrency").setLevel(
-        logging.CRITICAL
-    )  # a screenful an event without a server
+    # without a server, a screenful for every event
+    logging.getLogger("prefect._internal.concurrency").setLevel(logging.CRITICAL)
     interpreter = str(Path(sys.executable).parent)
     paths = environment.get("PATH", os.defpath).split(os.pathsep)
     if paths[0] != interpreter:

@@ -129,9 +129,8 @@ class Pipeline:
                 if out.use_cache and out.exists and out.hash_info and out.changed_checksum():
                     _drop_damaged(out)
             if self.shares and all(out.use_cache or not out.changed_checksum() for out in stage.outs):
-                self._repo.stage_cache.save(
-                    stage
-                )  # keeps the small outputs, which come from git and not from the remote
+                # keeps the small outputs, which come from git and not from the remote
+                self._repo.stage_cache.save(stage)
             stage.remove_outs(ignore_remove=False, force=False)
             try:
                 with used(self._repo, step.name) if self.shares else nullcontext():
