@@ -133,7 +133,7 @@ def build(lm: LanguageModel, registry: Registry, source: Source) -> gr.Blocks:
         compared = other.input(_in_one_line(compare, message), [module, other], [other_alpha, curve, message], **quiet)
         asking += [one.success(**run) for one in (chosen, compared)]
         choice.input(_in_one_line(repaint, message), [sides, choice], [answers, acted, message], **quiet)
-        stop.click(None, cancels=asking, api_visibility="private")
+        stop.click(None, cancels=asking, api_visibility="private")  # type: ignore[arg-type]  # a list of events, which Gradio takes
     return page
 
 
