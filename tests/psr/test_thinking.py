@@ -11,7 +11,7 @@ import psr.answers.batch
 import psr.answers.generation
 from psr.answers.completions import Ask, complete
 from psr.answers.sampling import Sampling
-from psr.cli import _shown
+from psr.cli_chat import shown
 from psr.judges.judging import judge_all
 from psr.judges.reading import read_answers
 from psr.judges.rules import RulesJudge
@@ -134,8 +134,8 @@ def test_completions_hold_the_answer_alone_and_every_id(sampled):
 
 def test_an_answer_cut_off_in_thought_is_shown_as_thought(sampled):
     _, made, _ = sampled("<think>[b]Arr?</think>\nArr, blue.", "<think>Arr, I am", "Arr.")
-    assert [_shown(one).plain for one in made] == ["[b]Arr?\n\nArr, blue.", "Arr, I am\n\n …", "Arr."]
-    assert [span.style for span in _shown(made[0]).spans] == ["dim"]
+    assert [shown(one).plain for one in made] == ["[b]Arr?\n\nArr, blue.", "Arr, I am\n\n …", "Arr."]
+    assert [span.style for span in shown(made[0]).spans] == ["dim"]
 
 
 def test_only_the_answer_is_judged_and_one_that_never_came_is_missing_with_the_reason(sampled):

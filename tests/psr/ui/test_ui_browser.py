@@ -20,6 +20,7 @@ from page_modules import NASTY, folder_with, nasty, pirate
 import psr
 from tests.browser import browser
 from tests.conftest import ROOT
+from tests.pages import blocks
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `ui`")]
 SECOND = "zz<img src=x onerror=window.hit=1>"  # the name of a folder
@@ -33,21 +34,13 @@ TITLES = "[...document.querySelectorAll('.card h3')].map(one => one.textContent)
 def page(tmp_path_factory):
     """The address of a page that runs."""
     lm = psr.load_model(ROOT / "data/testbed/model")
-    folder = folder_with({"pirate": pirate(lm), SECOND: nasty(lm)}, tmp_path_factory.mktemp("modules"))
-    command = [
-        sys.executable,
-        "-m",
-        "psr.cli",
-        "ui",
-        "--model",
-        "data/testbed/model",
-        "--modules",
-        str(folder),
-        "--port",
-        "0",
-    ]
+    folder = tmp_path_factory.mktemp("page")
+    folder_with({"pirate": pirate(lm), SECOND: nasty(lm)}, folder / "my-modules")
+    (folder / "data").symlink_to(ROOT / "data")
+    [start] = [block.text for block in blocks("ui.md") if block.title == "ui"]  # the page's own command
+    command = [sys.executable, "-m", "psr.cli", *start.split()[1:], "--port", "0"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )  # fmt: skip
     try:
         first = process.stdout.readline()
