@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import yaml
@@ -22,6 +23,7 @@ def test_one_deployment_allows_one_run_and_leaves_its_schedules_switch_to_people
 
 def test_its_form_offers_the_profiles_and_takes_overrides(monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # loading a script puts its folder on the path
     (found,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     fields = parameter_schema(load_flow_from_entrypoint(found["entrypoint"])).properties
     assert list(fields) == ["profile", "overrides"]

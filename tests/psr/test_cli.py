@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from psr.lm.chats import encode_chat
 from psr.steering.module import SteeringModule, save_module
 from psr.types import Message
 
+ROOT = Path(__file__).resolve().parents[2]
 QUESTION, SHORT = "What color is the sky?", ["--max-new-tokens", "6"]
 
 
@@ -231,7 +233,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(run, monkeypatch):
 def test_ctrl_c_at_the_chats_prompt_ends_the_process_quietly(folders):
     command = [sys.executable, "-m", "psr.cli", "chat", "--model", str(folders[0]), "--module", str(folders[1])]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    chat = subprocess.Popen(command, **pipes, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    chat = subprocess.Popen(command, **pipes, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
         assert "/alpha NUMBER" in chat.stdout.readline()
         chat.send_signal(signal.SIGINT)
@@ -243,12 +245,7 @@ def test_ctrl_c_at_the_chats_prompt_ends_the_process_quietly(folders):
 
 def test_help_needs_no_torch():
     code = "import sys, psr.cli; sys.exit(bool({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        ).returncode
-        == 0
-    )
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == 0
     for arguments in ([], ["--help"], ["steer", "--help"], ["chat", "--help"], ["show", "--help"]):
         assert "Usage" in CliRunner().invoke(cli.app, arguments).output
 

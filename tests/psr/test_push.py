@@ -19,6 +19,7 @@ from psr import cli
 from psr.artefact.hub import FILES
 from psr.errors import PsrError
 
+ROOT = Path(__file__).resolve().parents[2]
 NAME, BASE = "someone/my-pirate", "maker/tiny"
 FACTS = psr.CardFacts(
     attribute="persona/pirate",
@@ -217,7 +218,7 @@ def test_pushed_by_the_command_it_is_loaded_by_its_name_in_a_fresh_process_and_s
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "home"),
         "HF_HUB_OFFLINE": "0",
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": str(ROOT),
     }
 
     def ran(*arguments, **more):
