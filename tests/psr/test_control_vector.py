@@ -164,7 +164,6 @@ def closed(lm):
         (lambda lm: strong_module("0" * 12 + "-" + "0" * 8), {}, "fitted on another model"),
         (lambda lm: strong_module(lm.fingerprint), {"questions": []}, "no answers to measure"),
     ],
-    ids=str,
 )
 def test_what_has_no_constant_part_or_no_answers_is_refused(lm, make, changes, words):
     with pytest.raises(PsrError, match=words) as caught:
