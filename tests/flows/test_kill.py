@@ -63,6 +63,7 @@ def check_resumed(folder: Path) -> None:
     assert "Nothing to do" in reproduce(folder).stdout
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_parent_leaves_no_process_and_loses_no_finished_item(folder):
     with started(folder, "--profile", "smoke", PSR_TEST_SLOW=SLOW) as parent:
         until(running(folder, "make 1"), 120)

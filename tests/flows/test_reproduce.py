@@ -139,6 +139,7 @@ def test_a_dry_run_leaves_the_settings_as_they_were(folder):
     assert settings.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_set_is_for_one_run_and_the_next_goes_back(folder):
     assert reproduce(folder, "--set", "select.limit=7", "--set", "seeds=[5, 6]").returncode == 0
     assert (folder / "data/smoke/join/all.txt").read_text().startswith("join 7\n")

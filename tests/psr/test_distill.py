@@ -135,6 +135,7 @@ def test_a_recommended_strength_that_is_no_number_is_refused(pirate):
             _ = module.recommended_alpha
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_module(lm):
     settings = psr.FitSettings(epochs=20, batch_size=8)
     options = {"questions": QUESTIONS[:LEAST], "judge": Fixed(), "alpha_max": 1.0, "settings": settings}
