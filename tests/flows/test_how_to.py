@@ -50,7 +50,7 @@ TOUCHED = {
     "paper.md": [],
 }
 WRITTEN = re.compile(
-    r"dvc\.lock|data/profiles/dvc\.lock|data/\w+/\w+\.(json|yaml)|plots/.*|\.gitignore|data/.*\.gitignore"
+    r"dvc\.lock|data/profiles/dvc\.lock|data/\w+/(runs/)?[\w-]+\.(json|yaml)|plots/.*|\.gitignore|data/.*\.gitignore"
 )
 
 

@@ -14,6 +14,8 @@ import psutil
 import pytest
 from repository import GRAPH, ITEMS, build, environment, family, journal, reproduce, started, until
 
+from tasks.engine.cells import ASIDE, HOME
+
 SLOW = "0.7"
 ORPHANS = 30  # seconds a loaded machine gets; an idle one needs three
 
@@ -50,7 +52,12 @@ def process_of(folder: Path, module: str) -> int | None:
 
 
 def running(folder: Path, item: str) -> Callable[[], bool]:
-    return lambda: item in journal(folder)
+    """Whether `item` was computed, and whatever was computed is kept, so that the next one is on its way."""
+
+    def kept() -> int:
+        return sum(not cell.name.startswith(ASIDE) for cell in (folder / HOME).glob("*/*"))
+
+    return lambda: item in (done := journal(folder)) and kept() == len(done)
 
 
 def check_resumed(folder: Path) -> None:
