@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from repository import ROOT, add_smoke, environment, until
+from repository import ROOT, add_smoke, environment
 from test_how_to import git
 
 from flows import params, share
@@ -237,6 +237,24 @@ def test_a_remote_that_is_full_ends_in_one_line_and_a_second_push_goes_on(first,
     assert outputs(second) == outputs(first)
 
 
+KILLED = """
+import os, pathlib, signal, sys
+from itertools import count
+from dvc_objects.fs.local import FsspecLocalFileSystem as Local
+from flows import share
+
+put, sent = Local.put_file, count()
+
+def put_or_die(self, *arguments, **more):
+    if next(sent) == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put(self, *arguments, **more)
+
+Local.put_file = put_or_die
+share.main(sys.argv[1:], pathlib.Path.cwd())
+"""
+
+
 def test_a_push_that_is_killed_leaves_nothing_half_and_goes_on(first):
     (first / "data/smoke/ablation").mkdir()
     for number in range(400):
@@ -244,13 +262,8 @@ def test_a_push_that_is_killed_leaves_nothing_half_and_goes_on(first):
     add_output(first, first / "data/smoke/ablation")
     commit(first)
     remote = first.parent / "team"
-    program = "import pathlib, sys; from flows import share; share.main(sys.argv[1:], pathlib.Path.cwd())"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "push", "--profile", "smoke"], cwd=first, env=environment(PYTHONPATH=str(ROOT))
-    )
-    until(lambda: sum(path.is_file() for path in remote.rglob("*")) > 50)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    push = [sys.executable, "-c", KILLED, "push", "--profile", "smoke"]
+    assert subprocess.run(push, cwd=first, env=environment(PYTHONPATH=str(ROOT))).returncode == -signal.SIGKILL
     whole = [path for path in remote.rglob("*") if path.is_file() and not path.name.startswith(".")]
     named = [path.with_suffix("") for path in whole]  # a folder's list of files ends in .dir
     assert named == [stored(remote, path.read_text()) for path in whole]
